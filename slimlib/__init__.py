@@ -1,0 +1,40 @@
+"""slimlib: fine-tune a small LLM on a free GPU, and find out whether it lost its mind.
+
+    import slimlib
+    study = slimlib.get_study("auto")
+    run = slimlib.Run(study)
+    slimlib.finetune_arm(run, "llama-2k")
+    slimlib.merge_arm(run, "llama-2k")
+    slimlib.evaluate_arm(run, "llama-2k")
+
+Importing slimlib loads no torch: names are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "RunConfig": "config",
+    "Study": "config",
+    "get_study": "config",
+    "Run": "runs",
+    "find_device": "hardware",
+    "preflight": "hardware",
+    "load_rows": "data",
+    "mix_datasets": "data",
+    "load_model": "model",
+    "attach": "adapters",
+    "merge_arm": "adapters",
+    "finetune_arm": "train",
+    "evaluate_arm": "evaluate",
+    "evaluate_model": "evaluate",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'slimlib' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"slimlib.{_HOME[name]}"), name)

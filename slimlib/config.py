@@ -1,0 +1,266 @@
+"""Studies are data: frozen dataclasses, the named presets and the overrides that change them.
+
+One `RunConfig` is one arm: a model, how it is fine-tuned, merged and evaluated. One `Study` is a
+tuple of arms, the order of the attribution ladder and the labels of its tables. Every field states
+its unit or its source; "as run" is what the paper's author ran (their public records), "as written"
+is what the paper says (arXiv 2506.10885). Nothing outside this module tests for a study's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
+MERGE_BASES = ("dequant_nf4", "16bit", "requantised")
+TEMPLATES = ("as-run", "alpaca")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A checkpoint and how it is loaded."""
+
+    name: str  # hub id, folder, or "micro:base" for an embedded checkpoint
+    revision: str | None = None  # pinned hub commit; None for folders
+    dtype: str = "auto"  # auto: float16 on a T4, bfloat16 from 8.0 up, float32 on a CPU
+    load_in_4bit: bool = True  # NF4 with double quantisation (QLoRA)
+    max_seq_length: int = 1024  # tokens; as run
+    backend: str = "auto"  # "unsloth" on a GPU, "transformers" elsewhere
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The LoRA adapter, under the names of PEFT."""
+
+    method: str = "qlora"
+    r: int = 16  # as run; the paper says "typically r = 8"
+    lora_alpha: int = 16  # as run
+    lora_dropout: float = 0.0  # as run
+    target_modules: tuple[str, ...] = ALL_LINEAR  # as run; the paper says Q/K/V
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The rows of the fine-tuning and how they are written as text."""
+
+    dataset: str = "alpaca"  # a name in data.DATASETS, a .jsonl file, or hub-id[@revision]
+    path: str | None = None  # folder or .jsonl file that replaces the hub
+    n: int | None = 2000  # rows; None takes all
+    subset: str = "head"  # "head": first n in file order (as run); "random": seeded
+    mixture: Mapping[str, float] = field(default_factory=dict)  # {"alpaca": 0.5, "gsm8k": 0.5}
+    template: str = "as-run"  # or "alpaca": Stanford's two prompts
+    append_eos: bool = False  # as run: no end-of-text, so the model never learns to stop
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The fine-tuning, under the names of transformers."""
+
+    per_device_train_batch_size: int = 4  # as run
+    gradient_accumulation_steps: int = 4  # as run: 16 rows a step
+    learning_rate: float = 2e-4  # as run
+    lr_scheduler_type: str = "cosine"  # as run
+    warmup_ratio: float = 0.05  # as run; share of the steps
+    num_train_epochs: float = 1.0  # as run: 2,000 rows = 125 steps
+    max_steps: int = -1  # -1: by epochs
+    optim: str = "adamw_torch"  # as run
+    weight_decay: float = 0.0  # transformers' default, as run
+    max_grad_norm: float = 1.0  # transformers' default, as run
+    save_steps: int = 100  # steps between checkpoints; what a disconnect may lose
+    logging_steps: int = 5
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """What the adapter is added to."""
+
+    merge_base: str = "dequant_nf4"  # or "16bit", or "requantised" (as run: PEFT's merge on 4 bit)
+    dtype: str = "float16"  # of the written weights; bfloat16 would lose a quarter of a small dW
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark as lm-evaluation-harness runs it."""
+
+    name: str  # lm-eval's task name
+    role: str  # which of the paper's benchmarks it plays
+    num_fewshot: int
+    batch_size: int
+    limit: int | None = None  # documents; None takes the whole split
+    source: str | None = None  # layout of local files in data.TASK_FILES; None reads the hub
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """The evaluation, equal for all arms that are compared."""
+
+    tasks: tuple[Task, ...] = ()
+    dtype: str = "float16"  # as run
+    max_length: int = 2048  # tokens; explicit, since Llama 3.2's own 131,072 breaks memory probes
+    fewshot_seed: int = 1234  # lm-eval's default
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One arm of a study."""
+
+    name: str
+    label: str
+    model: ModelConfig
+    compared_with: str | None = None  # the arm its losses are measured against
+    quantise: bool = False  # evaluate the NF4-quantised model (written out dequantised)
+    adapter: AdapterConfig | None = None
+    adapter_from: str | None = None  # take this arm's adapter instead of training one
+    data: DataConfig | None = None
+    train: TrainConfig | None = None
+    merge: MergeConfig = MergeConfig()
+    evaluate: EvalConfig = EvalConfig()
+    seed: int = 3407  # as run, for LoRA; here also for the subset and the order of rows
+
+    @property
+    def trains(self) -> bool:
+        """Whether this arm makes an adapter of its own."""
+        return self.adapter is not None and self.adapter_from is None
+
+    @property
+    def writes_weights(self) -> bool:
+        """Whether this arm writes a merged/ folder (else the model is evaluated as it is)."""
+        return self.quantise or self.adapter is not None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms, what is compared with what, and how the tables call them."""
+
+    name: str
+    title: str
+    arms: tuple[RunConfig, ...]
+    ladder: tuple[str, ...]  # attribution: each step's change is one cause
+    comparisons: tuple[tuple[str, str], ...] = ()  # (base, tuned) beside each arm's compared_with
+    task_labels: Mapping[str, str] = field(default_factory=dict)  # role -> row title
+    paper_columns: Mapping[str, str] = field(default_factory=dict)  # arm -> published column
+    data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
+    note: str = ""  # printed under every table
+    reason: str = ""  # why get_study("auto") chose it
+
+    def __getitem__(self, name: str) -> RunConfig:
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise ValueError(f"study {self.name!r} has no arm {name!r}; it has: {self.arm_names}")
+
+    @property
+    def arm_names(self) -> str:
+        """The arms' names in order, for messages."""
+        return ", ".join(arm.name for arm in self.arms)
+
+
+def get_study(name: str = "auto", data: str | None = None, **overrides: Any) -> Study:
+    """Return a named study, with overrides by field name.
+
+    Args:
+        name: one of STUDIES, or "auto": the paper's on a CUDA GPU, micro elsewhere.
+        data: local folder of the benchmarks and rows; default the environment's SLIMLIB_DATA.
+        **overrides: KEY=VALUE as for the command line's --set (see `override`).
+
+    Raises:
+        ValueError: unknown study, key or value; a study that needs a data folder and has none.
+    """
+    reason = ""
+    if name == "auto":
+        from slimlib.hardware import choose_study
+
+        name, reason = choose_study()
+    from slimlib.overrides import override
+    from slimlib.presets import STUDIES
+
+    if name not in STUDIES:
+        raise ValueError(f"unknown study {name!r}; known: auto, {', '.join(STUDIES)}")
+    study = replace(STUDIES[name](), reason=reason)
+    data = data or (os.environ.get("SLIMLIB_DATA") if study.data == "local" else None)
+    if study.data == "local" and not data:
+        raise ValueError(f"study {name!r} reads local files: give --data DIR or set SLIMLIB_DATA")
+    if data:
+        study = _with_data(study, data)
+    for key, value in overrides.items():
+        study = override(study, key, value)
+    return validate(study)
+
+
+def _with_data(study: Study, data: str) -> Study:
+    """Read benchmarks and rows from a local folder instead of the hub."""
+    if study.data == "world":
+        raise ValueError(f"study {study.name!r} makes its own data; leave --data {data} away")
+    if not Path(data).is_dir():
+        raise ValueError(f"data folder {data} does not exist")
+    local = replace(study, data=str(Path(data).resolve()))
+    return each_arm(
+        local,
+        lambda arm: replace(
+            arm,
+            evaluate=replace(
+                arm.evaluate,
+                tasks=tuple(replace(t, source=t.source or t.name) for t in arm.evaluate.tasks),
+            ),
+        ),
+    )
+
+
+def each_arm(study: Study, change: Callable[[RunConfig], RunConfig]) -> Study:
+    """The study with `change` applied to every arm."""
+    return replace(study, arms=tuple(change(arm) for arm in study.arms))
+
+
+def validate(study: Study) -> Study:
+    """Check the values that would otherwise fail late, on the user's GPU time.
+
+    Raises:
+        ValueError: naming the arm, the field, the value and what is allowed.
+    """
+    for arm in study.arms:
+        _check(arm.merge.merge_base in MERGE_BASES, arm, "merge.merge_base", MERGE_BASES)
+        _check(arm.seed >= 0, arm, "seed", "0 or more")
+        if arm.adapter:
+            _check(arm.adapter.r >= 1, arm, "adapter.r", "1 or more")
+            _check(arm.adapter.lora_alpha > 0, arm, "adapter.lora_alpha", "above 0")
+            _check(0 <= arm.adapter.lora_dropout < 1, arm, "adapter.lora_dropout", "in [0, 1)")
+            _check(arm.adapter.method == "qlora", arm, "adapter.method", "qlora")
+            _check(bool(arm.adapter.target_modules), arm, "adapter.target_modules", "not empty")
+        if arm.data:
+            _check(arm.data.template in TEMPLATES, arm, "data.template", TEMPLATES)
+            _check(arm.data.subset in ("head", "random"), arm, "data.subset", "head or random")
+            _check(arm.data.n is None or arm.data.n >= 1, arm, "data.n", "1 or more")
+            _check(all(w > 0 for w in arm.data.mixture.values()), arm, "data.mixture", "above 0")
+        if arm.train:
+            _check(arm.train.learning_rate > 0, arm, "train.learning_rate", "above 0")
+            _check(arm.train.per_device_train_batch_size >= 1, arm, _BATCH, "1 or more")
+        for task in arm.evaluate.tasks:
+            if task.limit is not None and task.limit < 1:
+                raise ValueError(f"limit={task.limit} of task {task.name}: must be 1 or more")
+            if task.batch_size < 1:
+                raise ValueError(f"batch_size={task.batch_size}: must be 1 or more")
+    return study
+
+
+_BATCH = "train.per_device_train_batch_size"
+
+
+def _check(ok: bool, arm: RunConfig, key: str, allowed: Any) -> None:
+    if not ok:
+        value: Any = arm
+        for part in key.split("."):
+            value = getattr(value, part)
+        allowed = " or ".join(allowed) if isinstance(allowed, tuple) else allowed
+        raise ValueError(f"{key}={value} (arm {arm.name}): must be {allowed}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON types (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))

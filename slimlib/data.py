@@ -1,0 +1,337 @@
+"""Fine-tuning rows: where they come from, how they are mixed, how they become tokens.
+
+A row is {"instruction", "input", "output"} or {"messages": [...]}. Rows are tokenised here, not in
+the trainer, so that every backend trains on the same ids: exactly one begin token, the end token
+appended and trained on (unless the author's run is reproduced, which had none), a pad token that is
+never the end token.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimlib.config import DataConfig
+from slimlib.runs import file_sha256
+
+# Stanford Alpaca's two prompts (tatsu-lab/stanford_alpaca, train.py).
+ALPACA_PROMPT = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+ALPACA_PROMPT_NO_INPUT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+# The author's prompt, as run: plain text, not special tokens, and an Input line even when empty.
+AS_RUN_PROMPT = (
+    "<|system|>\nYou are a helpful, accurate and truthful AI assistant.\n"
+    "<|user|>\nInstruction: {instruction}\nInput: {input}\nOutput:\n<|assistant|>\n"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a named data set lies: on the hub by pinned commit, or in a local folder."""
+
+    hub: str | None
+    revision: str | None
+    files: tuple[str, ...]  # tried in order; the first that holds enough rows is taken
+    config: str | None = None
+
+
+DATASETS = {
+    "alpaca": Source(
+        "tatsu-lab/alpaca",
+        "dce01c9b08f87459cf36a430d809084718273017",
+        (
+            "alpaca/alpaca_head_1807.jsonl",  # in the original order
+            "alpaca/alpaca_author_5k.jsonl.gz",
+            "alpaca/alpaca_random_9229.jsonl.gz",
+            "alpaca/alpaca_union_22898.jsonl.gz",
+        ),
+    ),
+    # The train split only: the test split is a benchmark.
+    "gsm8k": Source(
+        "openai/gsm8k", "e53f048856ff4f594e959d75785d2c2d37b678ee", ("gsm8k/train.jsonl",), "main"
+    ),
+    "world": Source(None, None, ("instructions.jsonl",)),
+    "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
+}
+
+
+# ------------------------------------------------------------------------------------------- rows
+
+
+def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list[dict[str, Any]]:
+    """The rows of a fine-tuning, chosen and mixed by a seed.
+
+    Args:
+        config: data set or mixture, number of rows, subset rule.
+        seed: of the random subset and of the order of a mixture.
+        folder: local folder that replaces the hub (`config.path` goes before it).
+
+    Raises:
+        ValueError: unknown data set, missing file, too few rows, or a row that lacks a column.
+    """
+    folder = Path(config.path) if config.path else folder
+    if not config.mixture:
+        rows = read_dataset(config.dataset, config.n, folder)
+        return choose(rows, config.n, config.subset, seed)
+    if config.n is None:
+        raise ValueError("a mixture needs data.n, the number of rows in all")
+    parts = {name: read_dataset(name, None, folder) for name in config.mixture}
+    return mix_datasets(parts, config.mixture, config.n, seed)
+
+
+def read_dataset(name: str, n: int | None, folder: Path | None) -> list[dict[str, Any]]:
+    """All rows of a data set by name, .jsonl file or hub id[@revision], checked."""
+    if folder and folder.is_file():
+        return read_rows_file(folder)
+    if name.endswith((".jsonl", ".jsonl.gz", ".json")):
+        return read_rows_file(Path(name))
+    if folder and name in DATASETS:
+        return read_rows_file(local_file(name, n, folder))
+    return check_rows(_read_hub(name), name)
+
+
+def local_file(name: str, n: int | None, folder: Path) -> Path:
+    """The first local file of a named data set that holds at least n rows.
+
+    Raises:
+        ValueError: none is there or none is large enough; lists what was found.
+    """
+    found = [folder / file for file in DATASETS[name].files if (folder / file).is_file()]
+    if not found:
+        wanted = " or ".join(DATASETS[name].files)
+        raise ValueError(f"data set {name!r}: no {wanted} in {folder}")
+    for path in found:
+        if n is None or n <= _count_lines(path):
+            return path
+    sizes = ", ".join(f"{path.name}: {_count_lines(path)}" for path in found)
+    raise ValueError(f"data set {name!r}: data.n={n} rows asked, {folder} has {sizes}")
+
+
+def _open(path: Path) -> Any:
+    opener = gzip.open if path.suffix == ".gz" else open
+    return opener(path, "rt", encoding="utf-8")
+
+
+def _count_lines(path: Path) -> int:
+    with _open(path) as stream:
+        return sum(1 for line in stream if line.strip())
+
+
+def read_rows_file(path: Path) -> list[dict[str, Any]]:
+    """Rows of a .jsonl (or .jsonl.gz) file, or of a .json list.
+
+    Raises:
+        ValueError: no such file, a line that is no JSON object, a row that lacks a column.
+    """
+    if not path.is_file():
+        raise ValueError(f"data file {path} does not exist")
+    with _open(path) as stream:
+        if path.suffix == ".json":
+            return check_rows(json.load(stream), str(path))
+        rows = []
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path} line {number} is not valid JSON ({error})") from None
+    return check_rows(rows, str(path))
+
+
+def _read_hub(name: str) -> Iterable[dict[str, Any]]:
+    from datasets import load_dataset
+
+    known = DATASETS.get(name)
+    if known and not known.hub:
+        raise ValueError(f"data set {name!r} is made by the micro study and lies in its run folder")
+    if known:
+        return load_dataset(known.hub, known.config, revision=known.revision, split="train")
+    if "/" not in name:
+        raise ValueError(
+            f"unknown data set {name!r}; known: {', '.join(DATASETS)}, a .jsonl file, or a hub id"
+        )
+    repository, _, revision = name.partition("@")
+    return load_dataset(repository, revision=revision or None, split="train")
+
+
+def check_rows(rows: Iterable[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
+    """Bring rows of the known layouts to one; `question`/`answer` rows become instructions.
+
+    Raises:
+        ValueError: no rows, or a row without the columns; names the row and what it has.
+    """
+    rows = [_as_row(row, number, where) for number, row in enumerate(rows, 1)]
+    if not rows:
+        raise ValueError(f"{where} has no rows")
+    return rows
+
+
+def _as_row(row: Any, number: int, where: str) -> dict[str, Any]:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where} row {number} is not an object with columns")
+    if "messages" in row:
+        return {"messages": row["messages"]}
+    if "instruction" not in row and "question" in row and "answer" in row:
+        return {"instruction": row["question"], "input": "", "output": row["answer"]}
+    for column in ("instruction", "output"):
+        if not isinstance(row.get(column), str):
+            raise ValueError(
+                f"{where} row {number} has no text column {column!r}; it has {sorted(row)}. "
+                "Rows need instruction, input (may be empty) and output, or messages"
+            )
+    return {key: row.get(key) or "" for key in ("instruction", "input", "output")}
+
+
+def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:
+    """The first n rows ("head") or a seeded sample of n in random order ("random").
+
+    Raises:
+        ValueError: fewer rows than asked.
+    """
+    if n is not None and n > len(rows):
+        raise ValueError(f"data.n={n} rows asked, the data set has {len(rows)}")
+    if subset == "head":
+        return rows[:n]
+    return random.Random(seed).sample(rows, len(rows) if n is None else n)
+
+
+def mix_datasets(
+    parts: Mapping[str, list[Any]], weights: Mapping[str, float], n: int, seed: int
+) -> list[Any]:
+    """A seeded mixture of n rows: each part's share by its weight, then shuffled.
+
+    Example: weights {"alpaca": 0.5, "gsm8k": 0.5}, n = 2000 -> 1,000 rows of each.
+
+    Raises:
+        ValueError: a part has fewer rows than its share.
+    """
+    total = sum(weights.values())
+    counts = {name: int(n * weight / total) for name, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda k: counts[k] - n * weights[k] / total)
+    for name in by_remainder[: n - sum(counts.values())]:
+        counts[name] += 1
+    mixed = [row for name in weights for row in choose(parts[name], counts[name], "random", seed)]
+    random.Random(seed).shuffle(mixed)
+    return mixed
+
+
+def fingerprint(config: DataConfig, folder: Path | None = None) -> str:
+    """What the rows were read from: hashes of local files, or pinned hub commits."""
+    folder = Path(config.path) if config.path else folder
+    names = list(config.mixture) or [config.dataset]
+    return ", ".join(_fingerprint(name, config, folder) for name in names)
+
+
+def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:
+    if folder and folder.is_file():
+        return f"{folder.name} sha256:{file_sha256(folder)}"
+    if name.endswith((".jsonl", ".jsonl.gz", ".json")):
+        return f"{Path(name).name} sha256:{file_sha256(Path(name))}"
+    if folder and name in DATASETS:
+        path = local_file(name, None if config.mixture else config.n, folder)
+        return f"{path.name} sha256:{file_sha256(path)}"
+    known = DATASETS.get(name)
+    return f"{known.hub}@{known.revision}" if known else name
+
+
+# ------------------------------------------------------------------------------------------- text
+
+
+def format_prompt(row: Mapping[str, str], template: str) -> str:
+    """The prompt of a row, up to where the answer begins."""
+    if template == "as-run":
+        return AS_RUN_PROMPT.format(**row)
+    return (ALPACA_PROMPT if row["input"] else ALPACA_PROMPT_NO_INPUT).format(**row)
+
+
+def format_row(row: Mapping[str, Any], template: str, tokenizer: Any) -> str:
+    """The whole text of a row: prompt and answer, or the messages in the chat template.
+
+    Raises:
+        ValueError: messages of more than one turn for a tokenizer without a chat template.
+    """
+    if "messages" not in row:
+        return format_prompt(row, template) + row["output"]
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(row["messages"], tokenize=False)
+    turns = {m["role"]: m["content"] for m in row["messages"] if m["role"] != "system"}
+    if sorted(turns) != ["assistant", "user"] or len(turns) != len(row["messages"]):
+        raise ValueError(
+            "messages of more than one question and answer need a tokenizer with a chat template"
+        )
+    simple = {"instruction": turns["user"], "input": "", "output": turns["assistant"]}
+    return format_row(simple, template, tokenizer)
+
+
+PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
+
+
+def set_pad_token(tokenizer: Any) -> None:
+    """Give the tokenizer a pad token that is not its end token.
+
+    With pad = end, masking the padding would also mask the end, and the model would never learn to
+    stop. Llama 3 has a reserved token for it, Llama 2's family uses <unk>; where there is none,
+    the begin token serves: the collator masks by position, and no text holds it twice.
+
+    Raises:
+        ValueError: the tokenizer has no token to spare.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return
+    vocabulary = tokenizer.get_vocab()
+    spare = [*PAD_TOKENS, tokenizer.unk_token, tokenizer.bos_token]
+    for token in spare:
+        if token in vocabulary and token != tokenizer.eos_token:
+            tokenizer.pad_token = token
+            return
+    raise ValueError(
+        f"{tokenizer.name_or_path} has no pad token besides its end token "
+        f"{tokenizer.eos_token!r}; add one with tokenizer.add_special_tokens"
+    )
+
+
+def encode(text: str, tokenizer: Any, append_eos: bool) -> list[int]:
+    """Token ids: one begin token where the tokenizer adds it, the end token on demand."""
+    ids = list(tokenizer(text)["input_ids"])
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    while bos is not None and ids[:2] == [bos, bos]:
+        ids = ids[1:]
+    while eos is not None and eos != bos and ids[-1:] == [eos]:
+        ids = ids[:-1]
+    return [*ids, eos] if append_eos else ids
+
+
+def tokenize_rows(
+    rows: list[dict[str, Any]], config: DataConfig, tokenizer: Any, max_seq_length: int
+) -> tuple[Any, dict[str, int]]:
+    """Rows as a `datasets.Dataset` with the column input_ids, and counts for the record.
+
+    A row longer than max_seq_length tokens loses its tail, and with it the end token: it is counted
+    as truncated. The loss covers the whole sequence, as run.
+    """
+    from datasets import Dataset
+
+    ids = [
+        encode(format_row(row, config.template, tokenizer), tokenizer, config.append_eos)
+        for row in rows
+    ]
+    kept = [sequence[:max_seq_length] for sequence in ids]
+    counts = {
+        "rows": len(ids),
+        "tokens": sum(map(len, kept)),
+        "truncated_rows": sum(len(sequence) > max_seq_length for sequence in ids),
+    }
+    return Dataset.from_dict({"input_ids": kept}), counts

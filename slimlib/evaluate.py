@@ -1,0 +1,177 @@
+"""Evaluation with lm-evaluation-harness on plain 16- or 32-bit weights.
+
+Never in a process that imported Unsloth, which patches transformers for good: such a process starts
+a clean one. Every response is kept; the response cache, which lm-eval keys by the request alone, is
+a file of its own for each combination of weights, dtype and task.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from slimlib.config import EvalConfig, Task
+from slimlib.hardware import find_device, resolve_dtype
+from slimlib.model import unsloth_loaded
+from slimlib.results import task_entry
+from slimlib.runs import Run, atomic_path, file_sha256, in_clean_process, read_json, sha256
+from slimlib.tasks import task_yaml
+
+
+def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
+    """Evaluate one arm on the study's tasks; finished tasks are kept when it is cut off.
+
+    Returns:
+        The evaluate part of the record.
+
+    Raises:
+        ValueError: the merged weights are not there yet, or a task or data file is missing.
+    """
+    config = run.study[arm]
+    if config.writes_weights and not (run.arm_folder(arm) / "merged" / "config.json").exists():
+        raise ValueError(f"arm {arm!r} has no merged/ folder yet; merge it first")
+    if unsloth_loaded() and not run.done(arm, "evaluate"):
+        in_clean_process(evaluate_arm, run, arm)
+    folder = run.arm_folder(arm) / "eval"
+    revision = None if config.writes_weights else config.model.revision
+    return run.stage(
+        arm,
+        "evaluate",
+        lambda: {
+            "tasks": evaluate_model(
+                run.model_path(arm), config.evaluate, folder, run.data_folder(), revision
+            )
+        },
+    )
+
+
+def evaluate_model(
+    model: str,
+    config: EvalConfig,
+    folder: str | Path,
+    data_folder: Path | None = None,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """Evaluate any model that transformers loads, task by task.
+
+    Args:
+        model: folder or hub id.
+        config: tasks, dtype, max_length (tokens).
+        folder: where <task>/results.json and samples.jsonl are written.
+        data_folder: of the tasks' local files; None reads the hub.
+        revision: hub commit.
+
+    Returns:
+        task name -> entry of a record (see `slimlib.results.task_entry`).
+    """
+    folder = Path(folder)
+    weights = weights_id(model, revision)
+    loaded = None
+    entries = {}
+    for task in config.tasks:
+        key = sha256([weights, config.dtype, config.max_length, config.fewshot_seed, asdict(task)])
+        done = folder / task.name / "entry.json"
+        if done.exists() and (entry := read_json(done))["key"] == key:
+            entries[task.name] = entry
+            continue
+        loaded = loaded or _load(model, config, revision)
+        entries[task.name] = _evaluate_task(loaded, task, config, key, done.parent, data_folder)
+    return entries
+
+
+def weights_id(model: str, revision: str | None = None) -> str:
+    """What identifies the weights: a hash of the files, or the hub id and commit."""
+    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    return file_sha256(*files) if files else f"{model}@{revision}"
+
+
+def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    network = AutoModelForCausalLM.from_pretrained(
+        model,
+        revision=revision,
+        dtype=resolve_dtype(config.dtype),
+        device_map={"": find_device().kind},
+    )
+    return network.eval(), AutoTokenizer.from_pretrained(model, revision=revision)
+
+
+def _evaluate_task(
+    loaded: tuple[Any, Any],
+    task: Task,
+    config: EvalConfig,
+    key: str,
+    folder: Path,
+    data_folder: Path | None,
+) -> dict[str, Any]:
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    network, tokenizer = loaded
+    lm = HFLM(
+        pretrained=network,
+        tokenizer=tokenizer,
+        batch_size=task.batch_size,
+        max_length=config.max_length,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = folder / f"responses-{key}"
+    with tempfile.TemporaryDirectory() as temporary:
+        results = lm_eval.simple_evaluate(
+            model=lm,
+            tasks=[str(task_yaml(task, data_folder, Path(temporary)))],
+            task_manager=TaskManager(include_defaults=False),
+            num_fewshot=task.num_fewshot,
+            limit=task.limit,
+            use_cache=str(cache),
+            fewshot_random_seed=config.fewshot_seed,
+            log_samples=True,
+            bootstrap_iters=0,  # standard errors of means need none
+        )
+    samples = results.pop("samples")[task.name]
+    truncated = count_truncated(samples, lm)
+    if truncated:
+        print(f"{task.name}: {truncated} prompts were longer than {config.max_length} tokens")
+    entry = {"key": key, "truncated": truncated, **task_entry(results, samples, task)}
+    _write(folder, results, samples, entry)
+    for path in folder.glob(f"{cache.name}*"):
+        path.unlink()
+    return entry
+
+
+def count_truncated(samples: list[dict[str, Any]], lm: Any) -> int:
+    """Requests whose prompt does not fit the window beside what is to be generated or scored."""
+    first = {s["doc_id"]: s for s in samples}.values()  # one row per document, not per filter
+    return sum(_too_long(request, lm) for sample in first for request in sample["arguments"])
+
+
+def _too_long(request: tuple[Any, ...], lm: Any) -> bool:
+    context, rest = request[0], request[1]
+    if isinstance(rest, dict):
+        room = lm.max_length - rest.get("max_gen_toks", lm.max_gen_toks)
+        return len(lm.tok_encode(context)) > room
+    return len(lm.tok_encode(context + rest)) > lm.max_length
+
+
+def _write(
+    folder: Path, results: dict[str, Any], samples: list[dict[str, Any]], entry: dict[str, Any]
+) -> None:
+    """samples.jsonl and results.json in lm-eval's layout; entry.json, the record's part, last."""
+    from lm_eval.utils import handle_non_serializable
+
+    def text(value: Any, indent: int | None = None) -> str:
+        return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, indent=indent)
+
+    files = {
+        "samples.jsonl": "".join(text(sample) + "\n" for sample in samples),
+        "results.json": text(results, indent=1) + "\n",
+        "entry.json": text(entry) + "\n",
+    }
+    for name, content in files.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")

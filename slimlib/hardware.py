@@ -1,0 +1,274 @@
+"""What this machine is, which dtype it computes in and why, and whether a study fits it.
+
+The only module that asks torch about a GPU. bfloat16 is used from compute capability 8.0 up: on a
+T4 (7.5) torch.cuda.is_bf16_supported() answers True, because it emulates, slowly.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimlib.config import RunConfig, Study
+
+PACKAGES = (
+    "slimlib",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "datasets",
+    "lm_eval",
+    "unsloth",
+    "unsloth_zoo",
+    "accelerate",
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "ipywidgets",
+)
+SUSTAINED_FLOPS = {"T4": 25e12}  # fp16, under its 70 W cap: an assumption, not a measurement
+TOKENS_PER_ROW = 200  # mean of an Alpaca row as a prompt, Llama 3.2 tokens
+
+
+@dataclass(frozen=True)
+class Device:
+    """One machine: `kind` is "cuda" or "cpu", memory in GB (2**30 bytes)."""
+
+    kind: str
+    name: str
+    capability: tuple[int, int] | None
+    memory_gb: float
+    free_gb: float
+
+    @property
+    def dtype(self) -> str:
+        """The dtype to compute in."""
+        if self.kind == "cpu":
+            return "float32"
+        return "bfloat16" if self.capability >= (8, 0) else "float16"
+
+    @property
+    def reason(self) -> str:
+        """Why this dtype."""
+        if self.kind == "cpu":
+            return "float32: on a CPU half precision is slower and less exact"
+        version = "{}.{}".format(*self.capability)
+        if self.dtype == "bfloat16":
+            return f"bfloat16: compute capability {version} has it in hardware"
+        return f"float16: compute capability {version} is below 8.0 and only emulates bfloat16"
+
+
+def find_device() -> Device:
+    """Describe the GPU that torch would use, or the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        total, free = _host_memory()
+        return Device("cpu", f"{platform.machine()}, {os.cpu_count()} cores", None, total, free)
+    free, total = torch.cuda.mem_get_info()
+    capability = torch.cuda.get_device_capability()
+    gb = 2**30
+    return Device("cuda", torch.cuda.get_device_name(), capability, total / gb, free / gb)
+
+
+def _host_memory() -> tuple[float, float]:
+    page = os.sysconf("SC_PAGE_SIZE")
+    return tuple(page * os.sysconf(key) / 2**30 for key in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+
+
+def resolve_dtype(name: str) -> Any:
+    """The torch dtype of a name; "auto" is the device's.
+
+    Raises:
+        ValueError: not a floating dtype that models are stored in.
+    """
+    import torch
+
+    name = find_device().dtype if name == "auto" else name
+    known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    if name not in known:
+        raise ValueError(f"unknown dtype {name!r}; known: auto, {', '.join(known)}")
+    return known[name]
+
+
+def choose_study() -> tuple[str, str]:
+    """The study that suits this machine, and the reason in words."""
+    device = find_device()
+    if device.kind == "cuda":
+        return "paper", f"paper: this machine has a GPU ({device.name})"
+    return "micro", f"micro: this machine has no CUDA GPU ({device.name})"
+
+
+def peak_memory_gb() -> float:
+    """Peak memory of this process in GB: the GPU's allocator, or the host's resident set."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kilobytes on Linux
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that slimlib runs from; None for an installed package."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def environment() -> dict[str, Any]:
+    """What a record says about where it was made."""
+    device = find_device()
+    about = {
+        "kind": device.kind,
+        "name": device.name,
+        "capability": device.capability and list(device.capability),
+        "memory_gb": round(device.memory_gb, 2),
+        "dtype": device.dtype,
+    }
+    return {"versions": versions(), "device": about, "git": git_revision()}
+
+
+# ------------------------------------------------------------------------------------- preflight
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the preflight: green or red, and the way out of a red."""
+
+    name: str
+    ok: bool
+    detail: str
+    way_out: str = ""
+
+
+def preflight(study: Study, root: str | Path = "runs") -> list[Check]:
+    """Check, in seconds, what would otherwise fail after minutes or hours.
+
+    Args:
+        study: what is to be run.
+        root: where its folder will lie.
+    """
+    device = find_device()
+    checks = [_check_device(study, device), _check_memory(study, device)]
+    checks += [_check_disk(study, Path(root)), _check_writable(Path(root)), _check_versions(device)]
+    if study.data == "hub":
+        checks += [_check_token()]
+        checks += [_check_access(name) for name in dict.fromkeys(a.model.name for a in study.arms)]
+    return checks
+
+
+def _needs_gpu(study: Study) -> bool:
+    return not all(arm.model.name.startswith("micro:") for arm in study.arms)
+
+
+def _check_device(study: Study, device: Device) -> Check:
+    ok = device.kind == "cuda" or not _needs_gpu(study)
+    way_out = "Colab: Runtime > Change runtime type > T4 GPU. Or take the micro study"
+    return Check("device", ok, f"{device.name}; {device.reason}", way_out)
+
+
+def _check_memory(study: Study, device: Device) -> Check:
+    need = 6.0 if _needs_gpu(study) else 1.5  # GB: a 1B model merged in float16 beside its 4 bit
+    detail = f"{device.free_gb:.1f} of {device.memory_gb:.1f} GB free, {need:.1f} needed"
+    way_out = "Restart the runtime: another notebook may hold the memory"
+    return Check("memory", device.free_gb >= need, detail, way_out)
+
+
+def _check_disk(study: Study, root: Path) -> Check:
+    weights = sum(arm.writes_weights for arm in study.arms)
+    need = 6.0 + 2.6 * weights if _needs_gpu(study) else 0.3  # GB: 3 downloads, merged float16
+    existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    way_out = f"Free space on {existing}, or give another --runs folder"
+    return Check("disk", free >= need, f"{free:.0f} GB free, {need:.1f} needed", way_out)
+
+
+def _check_writable(root: Path) -> Check:
+    existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+    ok = os.access(existing, os.W_OK)
+    return Check("run folder", ok, str(root), f"{existing} is not writable: give another folder")
+
+
+def _check_versions(device: Device) -> Check:
+    found = versions()
+    wanted = ["torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "lm_eval"]
+    wanted += ["unsloth"] if device.kind == "cuda" else []
+    missing = [package for package in wanted if package not in found]
+    detail = ", ".join(f"{package} {found[package]}" for package in wanted if package in found)
+    way_out = f"missing: {', '.join(missing)}. Run the install cell, then restart the runtime"
+    return Check("packages", not missing, detail, way_out)
+
+
+def _check_token() -> Check:
+    from huggingface_hub import get_token
+
+    known = get_token() is not None
+    detail = "a token is set" if known else "no token; the default checkpoints are not gated"
+    return Check("HF token", True, detail)
+
+
+def _check_access(name: str) -> Check:
+    from huggingface_hub import auth_check
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if name.startswith("micro:") or Path(name).exists():
+        return Check(f"access {name}", True, "on this machine")
+    try:
+        auth_check(name)
+    except GatedRepoError:
+        way_out = f"Accept the licence on the page of {name} and set the secret HF_TOKEN"
+        return Check(f"access {name}", False, "gated", way_out)
+    except RepositoryNotFoundError:
+        return Check(f"access {name}", False, "not found", "Check the name; private needs HF_TOKEN")
+    except (OSError, ValueError) as error:
+        return Check(f"access {name}", False, type(error).__name__, "Check the network, run again")
+    return Check(f"access {name}", True, "granted")
+
+
+def estimate_minutes(study: Study, count: Callable[[RunConfig], float]) -> dict[str, float]:
+    """Estimated minutes of fine-tuning per arm on a T4; an estimate, not a measurement.
+
+    6 FLOP per parameter and token (gradient checkpointing on) at a sustained 25 TFLOP/s.
+
+    Args:
+        study: whose trained arms are estimated.
+        count: parameters of an arm's model.
+    """
+    flops = {
+        arm.name: 6
+        * count(arm)
+        * TOKENS_PER_ROW
+        * (arm.data.n or 52_002)
+        * arm.train.num_train_epochs
+        for arm in study.arms
+        if arm.trains
+    }
+    return {name: value / SUSTAINED_FLOPS["T4"] / 60 for name, value in flops.items()}

@@ -1,0 +1,149 @@
+"""Loading models: Unsloth's FastLanguageModel on a GPU, transformers + bitsandbytes elsewhere.
+
+4 bit means NF4 with double quantisation (QLoRA). Both backends quantise the same 16-bit checkpoint
+on load, so that merging can dequantise exactly the weights that the adapter was trained against.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from slimlib.config import ModelConfig
+from slimlib.hardware import find_device, resolve_dtype
+
+BACKENDS = ("unsloth", "transformers")
+
+
+def resolve_name(name: str) -> str:
+    """A hub id or folder as it is; "micro:base" as the folder of the embedded checkpoint.
+
+    Raises:
+        ValueError: no such embedded checkpoint.
+    """
+    if not name.startswith("micro:"):
+        return name
+    from slimlib.micro import CHECKPOINTS
+
+    short = name.removeprefix("micro:")
+    if short not in CHECKPOINTS:
+        raise ValueError(f"unknown embedded checkpoint {name!r}; known: {', '.join(CHECKPOINTS)}")
+    return str(CHECKPOINTS[short])
+
+
+def choose_backend(name: str) -> str:
+    """The backend by name; "auto" is Unsloth where there is a GPU and it is installed.
+
+    Raises:
+        ValueError: unknown backend, or Unsloth asked for and not installed.
+    """
+    installed = importlib.util.find_spec("unsloth") is not None
+    if name == "auto":
+        on_gpu = find_device().kind == "cuda"
+        return "unsloth" if on_gpu and installed else "transformers"
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
+    if name == "unsloth" and not installed:
+        raise ValueError("backend 'unsloth' is not installed: pip install unsloth")
+    return name
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """The tokenizer of a model, padded on the right and never with its end token."""
+    from transformers import AutoTokenizer
+
+    from slimlib.data import set_pad_token
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_name(config.name), revision=_revision(config))
+    tokenizer.padding_side = "right"
+    set_pad_token(tokenizer)
+    return tokenizer
+
+
+def load_model(config: ModelConfig, backend: str | None = None) -> tuple[Any, Any]:
+    """Load a model and its tokenizer, in 4 bit unless the config says otherwise.
+
+    Args:
+        config: name, revision, dtype, load_in_4bit, max_seq_length.
+        backend: "unsloth" or "transformers"; default the config's.
+
+    Returns:
+        (model, tokenizer); the model is on the GPU if there is one.
+
+    Raises:
+        ValueError: unknown backend, dtype or embedded checkpoint.
+        OSError: the hub or the folder has no such model (transformers' own message).
+    """
+    if choose_backend(backend or config.backend) == "unsloth":
+        model = _load_unsloth(config)
+    else:
+        model = load_transformers(config)
+    return model, load_tokenizer(config)
+
+
+def _revision(config: ModelConfig) -> str | None:
+    return None if Path(resolve_name(config.name)).exists() else config.revision
+
+
+def _load_unsloth(config: ModelConfig) -> Any:
+    from unsloth import FastLanguageModel  # patches transformers and trl for the whole process
+
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=resolve_name(config.name),
+        revision=_revision(config),
+        max_seq_length=config.max_seq_length,
+        dtype=resolve_dtype(config.dtype),
+        load_in_4bit=config.load_in_4bit,
+        use_exact_model_name=True,  # else a name is swapped for one quantised elsewhere
+    )
+    return model
+
+
+def nf4_config(dtype: Any) -> Any:
+    """bitsandbytes' NF4 with double quantisation, computing in `dtype` (QLoRA)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def load_transformers(config: ModelConfig) -> Any:
+    """Load with transformers, and bitsandbytes for 4 bit."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = resolve_dtype(config.dtype)
+    device = find_device().kind
+    model = AutoModelForCausalLM.from_pretrained(
+        resolve_name(config.name),
+        revision=_revision(config),
+        dtype=dtype,
+        quantization_config=nf4_config(dtype) if config.load_in_4bit else None,
+        device_map={"": device},
+    )
+    if config.load_in_4bit:
+        keep_packing(model)
+    return model
+
+
+def keep_packing(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights in place during CPU evaluation.
+
+    On AVX512-BF16 CPUs the first forward without gradients stores the codes in another order and
+    computes in bfloat16; dequantising (merging) after that gives garbage.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def unsloth_loaded() -> bool:
+    """Whether this process has imported Unsloth, which patches transformers globally."""
+    return "unsloth" in sys.modules

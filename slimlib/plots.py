@@ -1,0 +1,281 @@
+"""The study's figures, made from records and loss logs: scores, forgetting waterfall, loss curves.
+
+`plot_*` draw on one matplotlib axes and return it; `make_figures` writes all of them as PNG (200
+dpi) and SVG, the same bytes from the same records. Every picture carries the study's title and note
+("micro" is on it). matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slimlib import metrics
+from slimlib.losses import BENCHMARKS, Record, by_arm, paired_scores, results_of
+from slimlib.metrics import Estimate
+from slimlib.report import format_number
+from slimlib.runs import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from slimlib.config import Study
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, in the order of the arms;
+# their yellow, too pale for lines on white, is replaced by grey.
+PALETTE = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#CC79A7", "#009E73", "#999999")
+LOST, GAINED, NOISE, TOTAL = "#D55E00", "#0072B2", "#BBBBBB", "#444444"
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "slimlib",  # the same element ids in every run
+}
+
+
+def arm_styles(study: Study) -> dict[str, tuple[str, str]]:
+    """Arm -> (label, colour), in the study's order: the one mapping that all figures use."""
+    pairs = zip(study.arms, cycle(PALETTE), strict=False)
+    return {arm.name: (_wrap(arm.label), colour) for arm, colour in pairs}
+
+
+def _wrap(label: str) -> str:
+    return textwrap.fill(label, 22, break_on_hyphens=False)
+
+
+def plot_scores(records: Sequence[Record], study: Study, role: str, ax: Axes | None = None) -> Axes:
+    """Draw one benchmark's accuracy by arm with Wilson's 95 % intervals and the chance level.
+
+    An arm with several seeds is their mean, each seed a small tick. A missing result is a "-".
+    """
+    ax = ax or _new_axes(study)
+    groups, styles, benchmark = by_arm(records, study), arm_styles(study), BENCHMARKS[role]
+    for row, (name, (_, colour)) in enumerate(styles.items()):
+        results = results_of(groups.get(name, []), role, benchmark.headline)
+        if results:
+            _draw_score(ax, row, results, colour)
+        else:
+            _draw_missing(ax, row)
+    if benchmark.chance:
+        ax.axvline(benchmark.chance, color="grey", linestyle="--", linewidth=1, zorder=0)
+        ax.text(benchmark.chance, -0.5, " chance", color="grey", fontsize=8)
+    return _finish(ax, study, role, [label for label, _ in styles.values()])
+
+
+def _draw_score(ax: Axes, row: int, results: Sequence[Mapping[str, Any]], colour: str) -> None:
+    values = [100 * result["value"] for result in results]
+    mean, n = float(np.mean(values)), results[0]["n"]
+    _, low, high = metrics.wilson_interval(round(n * mean / 100), n)
+    ax.plot([low, high], [row, row], color=colour, linewidth=2)
+    ax.plot(mean, row, "o", color=colour, markersize=6, clip_on=False)
+    if len(values) > 1:
+        ax.plot(values, [row] * len(values), "|", color=colour, markersize=11)
+    ax.text(high + 1.5, row, f"{mean:.1f}", va="center", fontsize=8)
+
+
+def ladder_steps(
+    records: Sequence[Record], study: Study, role: str
+) -> list[tuple[str, str, Estimate]]:
+    """The change at each step of the study's ladder, in points with its paired 95 % interval.
+
+    Returns:
+        (from arm, to arm, change) between neighbours among the arms that have a result: where one
+        is missing, the next step starts at the last one that is there.
+    """
+    groups, metric = by_arm(records, study), BENCHMARKS[role].headline
+    present = [arm for arm in study.ladder if results_of(groups.get(arm, []), role, metric)]
+    steps = []
+    for before, after in pairwise(present):
+        pair = paired_scores(groups[before], groups[after], role, metric)
+        means = [scores.mean(axis=0) for scores in pair or ()]
+        steps.append((before, after, metrics.paired_difference(*means)))
+    return steps
+
+
+def plot_waterfall(
+    records: Sequence[Record], study: Study, role: str, ax: Axes | None = None
+) -> Axes:
+    """Draw how one benchmark's accuracy changes along the attribution ladder, top to bottom.
+
+    First and last bar are accuracies; each bar between is one step's change with its paired 95 %
+    interval, grey where that holds 0. A missing arm is a "-", and its share of the change falls to
+    the step after it.
+    """
+    ax = ax or _new_axes(study)
+    groups, styles = by_arm(records, study), arm_styles(study)
+    steps = {after: change for _, after, change in ladder_steps(records, study, role)}
+    level = None
+    for row, arm in enumerate(study.ladder):
+        results = results_of(groups.get(arm, []), role, BENCHMARKS[role].headline)
+        if not results:
+            _draw_missing(ax, row)
+        elif level is None:
+            level = 100 * float(np.mean([result["value"] for result in results]))
+            _draw_total(ax, row, level)
+        else:
+            _draw_step(ax, row, level, steps[arm])
+            level += steps[arm].value
+    if level is not None:
+        _draw_total(ax, len(study.ladder), level)
+    first, *others = (styles[arm][0] for arm in study.ladder)
+    return _finish(ax, study, role, [first, *(f"\u2192 {arm}" for arm in others), "= result"])
+
+
+def _draw_total(ax: Axes, row: int, value: float) -> None:
+    ax.barh(row, value, height=0.45, color=TOTAL)
+    ax.text(value + 1.5, row, f"{value:.1f}", va="center", fontsize=8)
+
+
+def _draw_step(ax: Axes, row: int, level: float, change: Estimate) -> None:
+    """A bar from the old level to the new, the interval on its moving end, the numbers above."""
+    colour = NOISE if change.low <= 0 <= change.high else LOST if change.value < 0 else GAINED
+    ax.barh(row, change.value, left=level, height=0.45, color=colour)
+    ax.plot([level, level], [row - 0.77, row - 0.22], color=TOTAL, linewidth=0.8, zorder=0)
+    ax.plot([level + change.low, level + change.high], [row, row], color="black", linewidth=1.2)
+    value, low, high = (format_number(number, 1, "+") for number in change)
+    middle = min(max(level + change.value / 2, 26), 80)  # keeps the text inside the axes
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    numbers = f"{value} [{low}, {high}]"
+    ax.text(middle, row - 0.28, numbers, ha="center", va="bottom", fontsize=7.5, bbox=box)
+
+
+def plot_losses(
+    logs: Mapping[str, Sequence[Mapping[str, Any]]], study: Study, ax: Axes | None = None
+) -> Axes:
+    """Draw the training loss of each trained arm over the epochs: as logged, and a running mean.
+
+    Args:
+        logs: arm -> rows of its log.jsonl, each with `epoch` and `loss` (nats per token).
+        study: gives labels, colours and order.
+        ax: where to draw; default a new figure.
+
+    Raises:
+        ValueError: a log of an arm that the study does not have.
+    """
+    styles = arm_styles(study)
+    unknown = [arm for arm in logs if arm not in styles]
+    if unknown:
+        raise ValueError(f"study {study.name} has no arm {', '.join(unknown)}")
+    ax = ax or _new_axes(study)
+    for arm, (label, colour) in styles.items():
+        rows = [row for row in logs.get(arm, ()) if row.get("loss") is not None]
+        if rows:
+            epochs, losses = (np.array([row[key] for row in rows]) for key in ("epoch", "loss"))
+            smooth, middle = _running_mean(losses), _running_mean(epochs)
+            ax.plot(epochs, losses, color=colour, linewidth=0.8, alpha=0.3)
+            ax.plot(middle, smooth, color=colour, linewidth=2, label=label.replace("\n", " "))
+    if ax.lines:
+        ax.legend(frameon=False)
+    ax.set(xlabel="epoch", ylabel="training loss, nats per token")
+    return ax
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over a window of a tenth of the values (whole windows only, so shorter than given)."""
+    window = max(1, len(values) // 10)
+    return np.convolve(values, np.full(window, 1 / window), mode="valid")
+
+
+def _draw_missing(ax: Axes, row: int) -> None:
+    ax.text(2, row, "-", va="center")
+
+
+def _finish(ax: Axes, study: Study, role: str, labels: Sequence[str]) -> Axes:
+    """One row per label, top to bottom, on an axis of per cent."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0)
+    metric = BENCHMARKS[role].metrics[BENCHMARKS[role].headline]
+    ax.set(xlim=(0, 112), ylim=(len(labels) - 0.5, -0.8), xlabel=f"{metric}, % right")
+    ax.set_xticks(range(0, 101, 25))
+    ax.set_title(study.task_labels[role], loc="left", fontweight="bold")
+    return ax
+
+
+def _new_axes(study: Study) -> Axes:
+    from matplotlib import pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure.suptitle(study.title, fontsize=10)
+    return ax
+
+
+def make_figures(
+    records: Sequence[Record],
+    study: Study,
+    folder: Path,
+    logs: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[Path]:
+    """Write scores, waterfall and losses into a folder, each as PNG and SVG.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        ValueError: as `report.table2` and `plot_losses`.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        figures = {
+            "scores": _by_task(plot_scores, records, study, "Scores with 95 % intervals"),
+            "waterfall": _by_task(
+                plot_waterfall,
+                records,
+                study,
+                "What each step changed, with paired 95 % intervals "
+                "(orange: lost, blue: gained, grey: may be chance)",
+            ),
+            "losses": _losses_figure(logs, study),
+        }
+        saved = [save_figure(figure, folder, name) for name, figure in figures.items()]
+    return [path for paths in saved for path in paths]
+
+
+def _by_task(
+    plot: Callable[..., Axes], records: Sequence[Record], study: Study, heading: str
+) -> Figure:
+    """One panel per benchmark, side by side, with the rows' labels at the left."""
+    roles = list(study.task_labels)
+    figure = _figure(study, heading, width=2.0 + 2.9 * len(roles), height=4.6)
+    axes = figure.subplots(1, len(roles), sharey=True, squeeze=False)[0]
+    for role, ax in zip(roles, axes, strict=True):
+        plot(records, study, role, ax)
+    return figure
+
+
+def _losses_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> Figure:
+    figure = _figure(study, "Training loss", width=6.4, height=4.2)
+    plot_losses(logs, study, figure.subplots())
+    return figure
+
+
+def _figure(study: Study, heading: str, width: float, height: float) -> Figure:
+    """An empty figure with its heading, the study's title and, below, the study's note."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(f"{heading}\n{study.title}", fontsize=11, x=0.01, ha="left")
+    note = textwrap.fill(study.note, int(width * 15))
+    figure.supxlabel(note, fontsize=8, color="dimgrey", x=0.01, ha="left")
+    return figure
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write name.png (200 dpi) and name.svg, each whole or not at all, without dates."""
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        with atomic_path(png) as temporary:
+            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
+        with atomic_path(svg) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    return png, svg

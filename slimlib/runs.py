@@ -1,0 +1,305 @@
+"""A run is a folder: records, atomic writes, and what is already done.
+
+    runs/<study>/<arm>/  record.json  adapter/  merged/  eval/<task>/  log.jsonl
+
+A stage (finetune, merge, evaluate) is skipped when its record says that it is done with the same
+settings, and refuses to go on in a folder that other settings made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slimlib.config import RunConfig, Study, to_dict
+
+SCHEMA = 1
+
+
+class SettingsError(ValueError):
+    """A run folder was made by other settings than the ones asked for."""
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; rename it into place when the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if target.is_dir():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given.
+
+    Raises:
+        ValueError: a NaN or infinite number, which JSON has not.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: the file is not whole; names it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); delete it to make it anew") from None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read JSON Lines; a line cut off by a crash at the very end is dropped."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path} line {number} is not valid JSON ({error})") from None
+    return rows
+
+
+def sha256(value: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of a JSON value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_sha256(*paths: str | Path) -> str:
+    """The first 16 hex digits of the SHA-256 of files, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+class Run:
+    """The folder of one study.
+
+    Args:
+        study: the study whose arms are run.
+        root: parent folder; default the environment's SLIMLIB_RUNS, else ./runs.
+    """
+
+    def __init__(self, study: Study, root: str | Path | None = None):
+        self.study = study
+        self.root = Path(root or os.environ.get("SLIMLIB_RUNS") or "runs")
+        self.folder = self.root / study.name
+
+    def arm_folder(self, arm: str) -> Path:
+        """The folder of one arm (which need not exist yet)."""
+        return self.folder / self.study[arm].name
+
+    @property
+    def figures(self) -> Path:
+        """Where the study's pictures are written."""
+        return self.folder / "figures"
+
+    def data_folder(self) -> Path | None:
+        """Local folder of benchmarks and rows; None when they come from the hub."""
+        if self.study.data != "world":
+            return self._local_data
+        folder = self.folder / "data"
+        if not folder.exists():
+            from slimlib.micro.world import write_data
+
+            with atomic_path(folder) as temporary:
+                temporary.mkdir()
+                write_data(temporary)
+        return folder
+
+    def adapter_folder(self, arm: str) -> Path:
+        """Where the adapter of an arm lies: its own, or that of the arm it takes it from."""
+        return self.arm_folder(self.study[arm].adapter_from or arm) / "adapter"
+
+    def model_path(self, arm: str) -> str:
+        """What is evaluated: the merged folder, or the checkpoint itself."""
+        config = self.study[arm]
+        if config.writes_weights:
+            return str(self.arm_folder(arm) / "merged")
+        from slimlib.model import resolve_name
+
+        return resolve_name(config.model.name)
+
+    def record(self, arm: str) -> dict[str, Any]:
+        """The record of one arm; a new one when nothing is done yet."""
+        path = self.arm_folder(arm) / "record.json"
+        if path.exists():
+            return read_json(path)
+        config = self.study[arm]
+        return {
+            "schema": SCHEMA,
+            "study": self.study.name,
+            "arm": arm,
+            "label": config.label,
+            "compared_with": config.compared_with,
+            "seed": config.seed,
+            "config": to_dict(config),
+            "stages": {},
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records that exist, in the order of the study's arms."""
+        return [self.record(a.name) for a in self.study.arms if self._record_path(a.name).exists()]
+
+    def logs(self) -> dict[str, list[dict[str, Any]]]:
+        """arm -> rows of its loss log, for the arms that were trained."""
+        paths = {a.name: self.arm_folder(a.name) / "log.jsonl" for a in self.study.arms}
+        return {name: read_jsonl(path) for name, path in paths.items() if path.exists()}
+
+    def _record_path(self, arm: str) -> Path:
+        return self.arm_folder(arm) / "record.json"
+
+    def settings(self, arm: str, stage: str) -> dict[str, Any]:
+        """The fields that a stage reads, and the key of the stage it stands on."""
+        config = self.study[arm]
+        whole = to_dict(config)
+        if stage == "finetune":
+            read = {k: whole[k] for k in ("model", "adapter", "data", "train", "seed")}
+            read["rows"] = self._rows_read(config)
+        elif stage == "merge":
+            read = {k: whole[k] for k in ("model", "merge", "quantise")}
+            if config.adapter:
+                source = config.adapter_from or arm
+                read["adapter"] = sha256(self.settings(source, "finetune"))
+        else:
+            read = {"evaluate": whole["evaluate"], "model": whole["model"]}
+            read["documents"] = self._documents_read(config)
+            if config.writes_weights:
+                read["weights"] = sha256(self.settings(arm, "merge"))
+        return read
+
+    @property
+    def _local_data(self) -> Path | None:
+        return Path(self.study.data) if self.study.data not in ("hub", "world") else None
+
+    def _rows_read(self, config: RunConfig) -> str:
+        if self.study.data == "world" and config.data.dataset.startswith("world"):
+            return "world"
+        from slimlib.data import fingerprint
+
+        return fingerprint(config.data, self._local_data)
+
+    def _documents_read(self, config: RunConfig) -> str:
+        if self._local_data is None:
+            return self.study.data
+        from slimlib.tasks import check_files
+
+        tasks = [task for task in config.evaluate.tasks if task.source]
+        return file_sha256(*(f for t in tasks for f in check_files(t, self._local_data).values()))
+
+    def stages(self, arm: str) -> tuple[str, ...]:
+        """The stages that an arm goes through, in order."""
+        config = self.study[arm]
+        return (
+            *(("finetune",) if config.trains else ()),
+            *(("merge",) if config.writes_weights else ()),
+            "evaluate",
+        )
+
+    def done(self, arm: str, stage: str) -> bool:
+        """Whether a stage is done with these settings.
+
+        Raises:
+            SettingsError: it was done with others; names what differs and the ways out.
+        """
+        stored = self.record(arm)["stages"].get(stage)
+        if stored is None:
+            return False
+        asked = self.settings(arm, stage)
+        if stored["settings"] != asked:
+            what = "; ".join(_differences(stored["settings"], asked))
+            raise SettingsError(
+                f"{self.arm_folder(arm)} was made by other settings ({stage}: {what}). "
+                f"Choose another --runs folder, or delete {self.arm_folder(arm)}"
+            )
+        return stored["status"] == "done"
+
+    def check(self) -> None:
+        """Refuse, before anything is written, a folder that other settings made."""
+        for arm in self.study.arms:
+            for stage in self.stages(arm.name):
+                self.done(arm.name, stage)
+
+    def stage(self, arm: str, stage: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Run `work` once: skip it when done, record its outcome and its seconds.
+
+        Returns:
+            The stage's part of the record.
+        """
+        if self.done(arm, stage):
+            print(f"{stage} {arm}: already done, skipped", flush=True)
+            return self.record(arm)["stages"][stage]
+        print(f"{stage} {arm}: started", flush=True)
+        begin = time.perf_counter()
+        self._store(arm, stage, {"status": "started"})
+        outcome = work()
+        seconds = round(time.perf_counter() - begin, 3)
+        entry = self._store(arm, stage, {"status": "done", "seconds": seconds, **outcome})
+        print(f"{stage} {arm}: done in {seconds:.0f} s", flush=True)
+        return entry
+
+    def _store(self, arm: str, stage: str, entry: dict[str, Any]) -> dict[str, Any]:
+        from slimlib.hardware import environment
+
+        record = self.record(arm)
+        entry = {"settings": self.settings(arm, stage), **entry}
+        record["environment"] = environment()
+        record["stages"][stage] = entry
+        write_json(self._record_path(arm), record)
+        return entry
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        found = [
+            _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+            for key in keys
+            if old.get(key) != new.get(key)
+        ]
+        return [line for lines in found for line in lines]
+    return [f"{prefix} was {_short(old)}, now {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def in_clean_process(stage: Callable[[Run, str], Any], run: Run, arm: str) -> None:
+    """Run one stage in a new Python: Unsloth changes transformers for the whole process.
+
+    Raises:
+        RuntimeError: the stage failed there; its output was shown.
+    """
+    code = "import pickle, sys; stage, run, arm = pickle.load(sys.stdin.buffer); stage(run, arm)"
+    work = pickle.dumps((stage, run, arm))
+    if subprocess.run([sys.executable, "-c", code], input=work).returncode:
+        raise RuntimeError(f"{stage.__name__} {arm} failed in its own process; see above")

@@ -1,0 +1,171 @@
+"""Fine-tuning with TRL's SFTTrainer, over either backend.
+
+The trainer keeps checkpoints in <arm>/checkpoints and goes on from the last one when the stage is
+started again with the same settings. Losses go to log.jsonl as they arise.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from slimlib.adapters import attach
+from slimlib.config import RunConfig
+from slimlib.data import load_rows, tokenize_rows
+from slimlib.hardware import find_device, peak_memory_gb
+from slimlib.model import load_model
+from slimlib.runs import Run, atomic_path, read_jsonl
+
+
+def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
+    """Fine-tune one arm and save its adapter; skipped when done, resumed when cut off.
+
+    Returns:
+        The finetune part of the record; None for an arm that trains nothing.
+
+    Raises:
+        ValueError: bad rows or settings, before any weight is loaded.
+    """
+    config = run.study[arm]
+    if not config.trains:
+        source = f"takes the adapter of {config.adapter_from}" if config.adapter_from else "untuned"
+        print(f"finetune {arm}: nothing to train ({source})")
+        return None
+    return run.stage(arm, "finetune", lambda: _finetune(config, run))
+
+
+def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
+    rows = load_rows(config.data, config.seed, run.data_folder())
+    model, tokenizer = load_model(config.model)
+    dataset, counts = tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
+    base_parameters = sum(_numel(p) for p in model.parameters())
+    model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
+    folder = run.arm_folder(config.name)
+    trainer = make_trainer(model, tokenizer, dataset, config, folder)
+    outcome = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    with atomic_path(folder / "adapter") as temporary:
+        trainer.model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    seconds = outcome.metrics["train_runtime"]
+    return {
+        **counts,
+        "optimizer_steps": trainer.state.global_step,
+        "skipped_steps": trainer.skipped_steps.count,
+        "train_loss": round(outcome.training_loss, 6),
+        "train_seconds": round(seconds, 3),
+        "tokens_per_second": round(counts["tokens"] * trainer.state.epoch / seconds, 1),
+        "peak_memory_gb": round(peak_memory_gb(), 3),
+        "parameters": base_parameters,
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+
+
+def _numel(parameter: Any) -> int:
+    """Number of weights; bitsandbytes packs two 4-bit ones into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return state.shape.numel() if state is not None else parameter.numel()
+
+
+def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, folder: Path) -> Any:
+    """TRL's SFTTrainer over tokenised rows, logging to folder/log.jsonl.
+
+    Args:
+        model: with its adapter attached.
+        tokenizer: for padding only; the rows are ids already.
+        dataset: column input_ids.
+        config: training values and seed of the arm.
+        folder: of the arm.
+    """
+    from trl import SFTConfig, SFTTrainer
+
+    device = find_device()
+    steps = steps_of(len(dataset), config)
+    arguments = SFTConfig(
+        output_dir=str(folder / "checkpoints"),
+        per_device_train_batch_size=config.train.per_device_train_batch_size,
+        gradient_accumulation_steps=config.train.gradient_accumulation_steps,
+        learning_rate=config.train.learning_rate,
+        lr_scheduler_type=config.train.lr_scheduler_type,
+        warmup_steps=round(config.train.warmup_ratio * steps),
+        num_train_epochs=config.train.num_train_epochs,
+        max_steps=config.train.max_steps,
+        optim=config.train.optim,
+        weight_decay=config.train.weight_decay,
+        max_grad_norm=config.train.max_grad_norm,
+        max_length=config.model.max_seq_length,
+        fp16=device.dtype == "float16",
+        bf16=device.dtype == "bfloat16",
+        gradient_checkpointing=False,  # set with the adapter, where the backends differ
+        use_cpu=device.kind == "cpu",
+        packing=False,  # as run: packing changes the number of optimiser steps
+        logging_steps=config.train.logging_steps,
+        save_steps=config.train.save_steps,
+        save_total_limit=2,
+        seed=config.seed,
+        data_seed=config.seed,
+        dataloader_pin_memory=device.kind == "cuda",
+        report_to="none",
+        remove_unused_columns=True,
+    )
+    trainer = SFTTrainer(
+        model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer
+    )
+    trainer.skipped_steps = _loss_log(trainer, folder / "log.jsonl")
+    trainer.add_callback(trainer.skipped_steps)
+    return trainer
+
+
+def steps_of(rows: int, config: RunConfig) -> int:
+    """Optimiser steps of a run: ceil(rows / rows a step) per epoch, unless max_steps says it."""
+    if config.train.max_steps > 0:
+        return config.train.max_steps
+    batches = -(-rows // config.train.per_device_train_batch_size)
+    per_epoch = -(-batches // config.train.gradient_accumulation_steps)
+    return round(per_epoch * config.train.num_train_epochs)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint of a training that was cut off; None to begin anew."""
+    whole = [
+        path
+        for path in folder.glob("checkpoint-*")
+        if (path / "trainer_state.json").exists() and path.name.split("-")[1].isdigit()
+    ]
+    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    if newest is None:
+        return None
+    print(f"resuming from {newest.name}")
+    return str(newest)
+
+
+def _loss_log(trainer: Any, path: Path) -> Any:
+    """A callback that appends each logged loss to log.jsonl and counts skipped fp16 steps."""
+    from transformers import TrainerCallback
+
+    class LossLog(TrainerCallback):
+        count = 0
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.begin = time.perf_counter()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            old = read_jsonl(path) if state.global_step and path.exists() else []
+            kept = [row for row in old if row["step"] <= state.global_step]
+            path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.count += bool(trainer.accelerator.optimizer_step_was_skipped)
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if "loss" not in (logs or {}):
+                return
+            keys = ("epoch", "loss", "learning_rate", "grad_norm")
+            row = {"step": state.global_step, **{k: float(logs[k]) for k in keys if k in logs}}
+            row["seconds"] = round(time.perf_counter() - self.begin, 3)
+            with open(path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+
+    return LossLog()
