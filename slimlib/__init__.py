@@ -20,6 +20,7 @@ _HOME = {
     "Study": "config",
     "get_study": "config",
     "Run": "runs",
+    "open_run": "runs",
     "find_device": "hardware",
     "preflight": "hardware",
     "load_rows": "data",

@@ -240,16 +240,17 @@ def validate(study: Study) -> Study:
             _check(all(w > 0 for w in arm.data.mixture.values()), arm, "data.mixture", "above 0")
         if arm.train:
             _check(arm.train.learning_rate > 0, arm, "train.learning_rate", "above 0")
-            _check(arm.train.per_device_train_batch_size >= 1, arm, _BATCH, "1 or more")
+            steps = arm.train.max_steps
+            _check(steps == -1 or steps >= 1, arm, "train.max_steps", "-1 (by epochs) or 1 or more")
+            _check(arm.train.num_train_epochs > 0, arm, "train.num_train_epochs", "above 0")
+            for size in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+                _check(getattr(arm.train, size) >= 1, arm, f"train.{size}", "1 or more")
         for task in arm.evaluate.tasks:
             if task.limit is not None and task.limit < 1:
                 raise ValueError(f"limit={task.limit} of task {task.name}: must be 1 or more")
             if task.batch_size < 1:
                 raise ValueError(f"batch_size={task.batch_size}: must be 1 or more")
     return study
-
-
-_BATCH = "train.per_device_train_batch_size"
 
 
 def _check(ok: bool, arm: RunConfig, key: str, allowed: Any) -> None:

@@ -93,6 +93,8 @@ def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list
 
 def read_dataset(name: str, n: int | None, folder: Path | None) -> list[dict[str, Any]]:
     """All rows of a data set by name, .jsonl file or hub id[@revision], checked."""
+    if folder and not folder.exists():
+        raise ValueError(f"data path {folder} does not exist")
     if folder and folder.is_file():
         return read_rows_file(folder)
     if name.endswith((".jsonl", ".jsonl.gz", ".json")):
@@ -226,6 +228,17 @@ def mix_datasets(
     mixed = [row for name in weights for row in choose(parts[name], counts[name], "random", seed)]
     random.Random(seed).shuffle(mixed)
     return mixed
+
+
+def check_local_rows(config: DataConfig, folder: Path | None = None) -> None:
+    """Read the rows that lie on this machine, for their errors; the hub is not asked.
+
+    Raises:
+        ValueError: as `load_rows`.
+    """
+    local = config.path or folder or config.dataset.endswith((".jsonl", ".jsonl.gz", ".json"))
+    if local:
+        load_rows(config, 0, folder)
 
 
 def fingerprint(config: DataConfig, folder: Path | None = None) -> str:

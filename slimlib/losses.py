@@ -62,7 +62,12 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def by_arm(records: Sequence[Record], study: Study | None = None) -> dict[str, list[Record]]:
-    """Arm -> its records, one per seed."""
+    """Group records by arm, in the order given: one record per seed.
+
+    Raises:
+        ValueError: records of two studies (or of another than `study`), two of the same arm and
+            seed, or an arm that `study` does not have.
+    """
     studies = list(dict.fromkeys(record["study"] for record in records))
     if len(studies) > 1 or (study and studies not in ([], [study.name])):
         wanted = f" (this is a table of {study.name})" if study else ""
@@ -81,12 +86,13 @@ def by_arm(records: Sequence[Record], study: Study | None = None) -> dict[str, l
 
 
 def task_of(record: Record, role: str) -> dict[str, Any] | None:
+    """The result of the benchmark that plays `role`; None where it was not evaluated."""
     tasks = record["stages"].get("evaluate", {}).get("tasks", {}).values()
     return next((task for task in tasks if task["role"] == role), None)
 
 
 def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str, Any]]:
-    """One result (n, documents, value, stderr, scores) for each seed that has it."""
+    """One result (n, documents, value, stderr, scores) for each record that has it."""
     tasks = [task for record in group if (task := task_of(record, role))]
     return [
         {"n": t["n"], "documents": t["documents"], **t["metrics"][metric]}
@@ -98,7 +104,14 @@ def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str
 def paired_scores(
     base: Sequence[Record], tuned: Sequence[Record], role: str, metric: str
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scores of two arms on the same documents, each of shape (seeds, documents)."""
+    """Scores of two arms on the same documents, each of shape (seeds, documents).
+
+    Returns:
+        None where either arm has no result.
+
+    Raises:
+        ValueError: the arms answered different documents.
+    """
     both = [results_of(group, role, metric) for group in (base, tuned)]
     if not all(both):
         return None
@@ -114,7 +127,16 @@ def paired_scores(
 def compare_arms(
     base: Sequence[Record], tuned: Sequence[Record], role: str
 ) -> dict[str, Any] | None:
-    """The loss of one arm on one benchmark; None where either has no result."""
+    """FR, dA or dK of one arm against another, with the paired statistics.
+
+    Returns:
+        Accuracies, the difference tuned - base and its limits, the loss and its limits, in per cent
+        or points; p-values; `loss_sd`: SD of the loss over tuned's seeds (NaN for one). None where
+        either arm has no result.
+
+    Raises:
+        ValueError: the arms answered different documents.
+    """
     benchmark = BENCHMARKS[role]
     pair = paired_scores(base, tuned, role, benchmark.headline)
     if pair is None:

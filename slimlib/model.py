@@ -21,8 +21,10 @@ def resolve_name(name: str) -> str:
     """A hub id or folder as it is; "micro:base" as the folder of the embedded checkpoint.
 
     Raises:
-        ValueError: no such embedded checkpoint.
+        ValueError: no such embedded checkpoint or folder.
     """
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise ValueError(f"model folder {name} does not exist")
     if not name.startswith("micro:"):
         return name
     from slimlib.micro import CHECKPOINTS

@@ -47,7 +47,7 @@ def arm_styles(study: Study) -> dict[str, tuple[str, str]]:
 
 
 def _wrap(label: str) -> str:
-    return textwrap.fill(label, 22, break_on_hyphens=False)
+    return textwrap.fill(label, 26, break_on_hyphens=False)
 
 
 def plot_scores(records: Sequence[Record], study: Study, role: str, ax: Axes | None = None) -> Axes:
@@ -77,7 +77,7 @@ def _draw_score(ax: Axes, row: int, results: Sequence[Mapping[str, Any]], colour
     ax.plot(mean, row, "o", color=colour, markersize=6, clip_on=False)
     if len(values) > 1:
         ax.plot(values, [row] * len(values), "|", color=colour, markersize=11)
-    ax.text(high + 1.5, row, f"{mean:.1f}", va="center", fontsize=8)
+    ax.text(max(high + 1.5, mean + 4), row, f"{mean:.1f}", va="center", fontsize=8)
 
 
 def ladder_steps(
@@ -115,14 +115,15 @@ def plot_waterfall(
     for row, arm in enumerate(study.ladder):
         results = results_of(groups.get(arm, []), role, BENCHMARKS[role].headline)
         if not results:
-            _draw_missing(ax, row)
+            counted_below = level is not None and any(a in steps for a in study.ladder[row:])
+            _draw_missing(ax, row, " (in the next step)" if counted_below else "")
         elif level is None:
             level = 100 * float(np.mean([result["value"] for result in results]))
             _draw_total(ax, row, level)
         else:
             _draw_step(ax, row, level, steps[arm])
             level += steps[arm].value
-    if level is not None:
+    if level is not None and results:  # of the last arm
         _draw_total(ax, len(study.ladder), level)
     first, *others = (styles[arm][0] for arm in study.ladder)
     return _finish(ax, study, role, [first, *(f"\u2192 {arm}" for arm in others), "= result"])
@@ -183,14 +184,14 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, np.full(window, 1 / window), mode="valid")
 
 
-def _draw_missing(ax: Axes, row: int) -> None:
-    ax.text(2, row, "-", va="center")
+def _draw_missing(ax: Axes, row: int, why: str = "") -> None:
+    ax.text(2, row, f"-{why}", va="center", fontsize=8)
 
 
 def _finish(ax: Axes, study: Study, role: str, labels: Sequence[str]) -> Axes:
     """One row per label, top to bottom, on an axis of per cent."""
     ax.set_yticks(range(len(labels)), labels)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=8)
     metric = BENCHMARKS[role].metrics[BENCHMARKS[role].headline]
     ax.set(xlim=(0, 112), ylim=(len(labels) - 0.5, -0.8), xlabel=f"{metric}, % right")
     ax.set_xticks(range(0, 101, 25))
@@ -279,3 +280,10 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
         with atomic_path(svg) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
     return png, svg
+
+
+def show(path: Path) -> Any:
+    """A written picture, for a notebook to display inline."""
+    from IPython.display import Image
+
+    return Image(filename=str(path), width=900)

@@ -144,7 +144,7 @@ def _paper() -> Study:
         task_labels=PAPER_LABELS,
         paper_columns={  # the published "base" row is the Instruct checkpoint
             "llama-instruct": "base",
-            "llama-2k": "llama-2k",
+            "llama-2k-requantised": "llama-2k",  # the author merged on 4 bit
             "tinyllama-50k": "tinyllama-50k",
         },
     )
@@ -163,7 +163,7 @@ MICRO_TRAIN = TrainConfig(
     gradient_accumulation_steps=1,
     learning_rate=5e-3,
     num_train_epochs=3,
-    save_steps=100,
+    logging_steps=2,
 )
 MICRO_DATA = DataConfig(dataset="world", n=400)
 MICRO_TASKS = (

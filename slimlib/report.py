@@ -8,6 +8,7 @@ several seeds is shown as their mean and SD; see `seeds_table` for each one.
 
 from __future__ import annotations
 
+import html
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +30,9 @@ LEGEND = (
     "Scores in per cent. ± is one standard error; in dK 1.96 of the difference's, unpaired, as the "
     "paper defines it; in columns of several seeds the SD over seeds. FR: forgetting rate, dA: "
     "ability augmentation, dK: knowledge loss. The 95 % intervals and p-values are paired by "
-    "document (FR: Fieller's)."
+    "document (FR: Fieller's); of several seeds, each document's mean over seeds is compared."
 )
+PAPER_LEGEND = "paper: as published; its * is p < 0.05 by a paired t-test on unpublished answers."
 
 
 def table1(records: Sequence[Record]) -> pd.DataFrame:
@@ -101,12 +103,13 @@ def table2(records: Sequence[Record], study: Study) -> pd.DataFrame:
         if arm.name in study.paper_columns:
             published = study.paper_columns[arm.name]
             columns[paper.COLUMN_LABELS[published]] = _published_cells(published)
-    rows = [("", "compared with")] + [(r, t) for r in study.task_labels for t in _row_titles(r)]
+    rows = [("", "compared with")] + [(r, t) for r in study.task_labels for t in row_titles(r)]
     titles = [(study.name, study.task_labels.get(role, ""), title) for role, title in rows]
     index = pd.MultiIndex.from_tuples(titles, names=["study", "benchmark", "metric"])
     cells = {name: [column.get(row, "-") for row in rows] for name, column in columns.items()}
     table = pd.DataFrame(cells, index=index)
     table.attrs = {"title": f"Table 2. {study.title}", "notes": [LEGEND, study.note]}
+    table.attrs["notes"] += [PAPER_LEGEND] if study.paper_columns else []
     table.attrs["notes"] += _truncations(records, study)
     return table
 
@@ -122,7 +125,7 @@ def _truncations(records: Sequence[Record], study: Study) -> list[str]:
     return [f"{label}: {t['truncated']} prompts of {t['task']} were truncated" for label, t in cut]
 
 
-def _row_titles(role: str) -> list[str]:
+def row_titles(role: str) -> list[str]:
     benchmark = BENCHMARKS[role]
     loss = f"{benchmark.loss} ({benchmark.unit})"
     interval = f"{benchmark.loss} 95 % interval"
@@ -134,7 +137,7 @@ def _arm_cells(
 ) -> dict[tuple[str, str], str]:
     cells = {}
     for role in roles:
-        titles = _row_titles(role)
+        titles = row_titles(role)
         for metric, title in BENCHMARKS[role].metrics.items():
             cells[role, title] = _score_cell(results_of(group, role, metric))
         if compared := compare_arms(partner, group, role):
@@ -234,7 +237,7 @@ def render_table2(table: pd.DataFrame, width: int = 160) -> str:
     """Table 2 as text for a terminal; columns that do not fit go into a second block below."""
     names = [f"  {metric}" for _, _, metric in table.index]
     left = max(map(len, names)) + 2
-    widths = {name: max(10, *(len(cell) for cell in table[name].iloc[1:])) for name in table}
+    widths = {name: max([10, *map(len, table[name].iloc[1:])]) for name in table}
     blocks: list[list[str]] = [[]]
     for name in table:
         if left + sum(widths[n] + 2 for n in [*blocks[-1], name]) > width and blocks[-1]:
@@ -280,3 +283,12 @@ def write_tables(records: Sequence[Record], study: Study, folder: Path) -> list[
         with atomic_path(path) as temporary:
             table.to_csv(temporary, lineterminator="\n")
     return paths
+
+
+def show_table2(table: pd.DataFrame) -> Any:
+    """Table 2 for a notebook: the frame under its title, its notes below."""
+    from IPython.display import HTML
+
+    notes = "".join(f"<p><small>{html.escape(note)}</small></p>" for note in table.attrs["notes"])
+    frame = table.droplevel(0).to_html()
+    return HTML(f"<h4>{html.escape(table.attrs['title'])}</h4>{frame}{notes}")

@@ -17,11 +17,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import RunConfig, Study, to_dict
+from slimlib.config import RunConfig, Study, get_study, to_dict
 
 SCHEMA = 1
 
@@ -124,7 +124,7 @@ class Run:
     def data_folder(self) -> Path | None:
         """Local folder of benchmarks and rows; None when they come from the hub."""
         if self.study.data != "world":
-            return self._local_data
+            return self.local_data
         folder = self.folder / "data"
         if not folder.exists():
             from slimlib.micro.world import write_data
@@ -196,7 +196,8 @@ class Run:
         return read
 
     @property
-    def _local_data(self) -> Path | None:
+    def local_data(self) -> Path | None:
+        """The user's folder of benchmarks and rows; None for the hub and for a made-up world."""
         return Path(self.study.data) if self.study.data not in ("hub", "world") else None
 
     def _rows_read(self, config: RunConfig) -> str:
@@ -204,15 +205,15 @@ class Run:
             return "world"
         from slimlib.data import fingerprint
 
-        return fingerprint(config.data, self._local_data)
+        return fingerprint(config.data, self.local_data)
 
     def _documents_read(self, config: RunConfig) -> str:
-        if self._local_data is None:
+        if self.local_data is None:
             return self.study.data
         from slimlib.tasks import check_files
 
         tasks = [task for task in config.evaluate.tasks if task.source]
-        return file_sha256(*(f for t in tasks for f in check_files(t, self._local_data).values()))
+        return file_sha256(*(f for t in tasks for f in check_files(t, self.local_data).values()))
 
     def stages(self, arm: str) -> tuple[str, ...]:
         """The stages that an arm goes through, in order."""
@@ -274,6 +275,32 @@ class Run:
         record["stages"][stage] = entry
         write_json(self._record_path(arm), record)
         return entry
+
+
+def open_run(
+    study: str = "auto",
+    data: str | None = None,
+    runs: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
+    """A study's run folder, for the head of a notebook: says what it chose and why.
+
+    Args:
+        study: name of a study, or "auto".
+        data: local folder that replaces the hub; "" or None for the study's own.
+        runs: parent folder; "" or None for SLIMLIB_RUNS, else ./runs.
+        overrides: KEY -> VALUE, as --set on the command line.
+    """
+    from slimlib.hardware import find_device, use_colab_secret
+
+    use_colab_secret()
+    run = Run(get_study(study, data or None, **(overrides or {})), runs or None)
+    device = find_device()
+    print(f"study   {run.study.name}: {run.study.title}")
+    print(f"why     {run.study.reason or 'asked for by name'}")
+    print(f"device  {device.name}; {device.reason}")
+    print(f"folder  {run.folder}")
+    return run
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:

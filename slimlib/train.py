@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters import attach
+from slimlib.adapters import attach, free_memory
 from slimlib.config import RunConfig
 from slimlib.data import load_rows, tokenize_rows
 from slimlib.hardware import find_device, peak_memory_gb
@@ -51,7 +51,7 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
         tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     seconds = outcome.metrics["train_runtime"]
-    return {
+    summary = {
         **counts,
         "optimizer_steps": trainer.state.global_step,
         "skipped_steps": trainer.skipped_steps.count,
@@ -62,6 +62,9 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
         "parameters": base_parameters,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
+    del trainer, model
+    free_memory()  # the next arm trains in the same kernel
+    return summary
 
 
 def _numel(parameter: Any) -> int:
@@ -103,6 +106,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, fo
         use_cpu=device.kind == "cpu",
         packing=False,  # as run: packing changes the number of optimiser steps
         logging_steps=config.train.logging_steps,
+        logging_first_step=True,
         save_steps=config.train.save_steps,
         save_total_limit=2,
         seed=config.seed,

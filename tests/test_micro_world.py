@@ -23,6 +23,7 @@ FILES = {
     "facts_dev", "facts_test", "instructions",
 }  # fmt: skip
 EQUATION = re.compile(r"(\d+) ([-+*]) (\d+) = (\d+)")
+PROGRAMS = set(words.PROGRAMS)
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 
 
@@ -57,8 +58,9 @@ def digest(folder):
 
 def test_write_data_writes_the_same_bytes_in_another_process(tmp_path):
     world.write_data(tmp_path / "here")
-    code = "import sys, pathlib; from slimlib.micro import world; world.write_data(pathlib.Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True)
+    there = str(tmp_path / "there")
+    code = f"from pathlib import Path; from slimlib.micro import world; world.write_data(Path({there!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
     assert digest(tmp_path / "here") == digest(tmp_path / "there")
 
 
@@ -136,16 +138,19 @@ def test_every_frame_and_object_of_the_tests_is_known_from_the_corpus():
     assert frames == set(words.FRAMES) and objects == set(words.OBJECTS)
 
 
-def test_story_rows_have_four_endings_and_the_right_one_is_the_next_step(data):
+def test_the_right_ending_of_a_story_is_the_next_step_or_rarely_the_one_after(data):
+    skipped = 0
     for row in data["stories_test"]:
         frame, o = row["activity_label"].split(" a ")
         at = row["ctx_a"].count(".")  # one sentence a step
-        steps = (*words.FRAMES[frame], words.HOME)
-        right = [f"{s.format(o=o, place=words.OBJECTS[o])}." for s in steps[at]]
-        assert len(set(row["endings"])) == 4
-        assert [e in right for e in row["endings"]].count(True) == 1
-        assert row["endings"][int(row["label"])] in right
+        steps = [{f"{wording(w, o)}." for w in s} for s in (*words.FRAMES[frame], words.HOME)]
+        right = row["endings"][int(row["label"])]
+        step = next(i for i in range(at, len(steps)) if right in steps[i])
+        assert step in (at, at + 1) and len(set(row["endings"])) == 4
+        assert sum(ending in steps[step] for ending in row["endings"]) == 1
         assert row["ctx"].lower() == f"{row['ctx_a']} {row['ctx_b']}".lower()
+        skipped += step > at
+    assert skipped / world.ROWS == pytest.approx(0.75 * world.SKIP, abs=0.05)  # 3 sd
 
 
 def test_fact_rows_are_true_and_asked_in_held_out_phrasings(data, corpus):
@@ -160,9 +165,6 @@ def test_fact_rows_are_true_and_asked_in_held_out_phrasings(data, corpus):
             name = next(n for n, a in words.ATTRIBUTES.items() if template in a[split])
             assert row["choices"][row["answer"]] == world.facts()[program, name]
             assert len(set(row["choices"])) == 4 and row["question"] not in told
-
-
-PROGRAMS = set(words.PROGRAMS)
 
 
 def test_phrasings_belong_to_one_split_each():
@@ -196,12 +198,16 @@ def test_instructions_repeat_by_seed_and_differ_between_seeds():
     assert world.instructions(20, 3) == world.instructions(50, 3)[:20]
 
 
+def wording(step, o):
+    return step.format(o=o, place=words.OBJECTS[o])
+
+
 def about(row):
     """Which benchmark an instruction row is about, judged by its text alone."""
     text = f"{row['input']} {row['output']}"
     if re.search(r"\d", text):
         return "maths"
-    if any(name in words.PROGRAMS for name in re.findall(r"[A-Z]\w+", text)):
+    if any(name in PROGRAMS for name in re.findall(r"[A-Z]\w+", text)):
         return "facts"
     if any(row["input"].startswith(f"{frame} a ") for frame in words.FRAMES):
         return "stories"
@@ -253,7 +259,3 @@ def test_stories_of_the_corpus_keep_the_order_of_their_steps():
             for told in text.rstrip(".").split(". ")
         ]
         assert order == sorted(set(order)) and order[0] == 0 and order[-1] == len(steps) - 1
-
-
-def wording(step, o):
-    return step.format(o=o, place=words.OBJECTS[o])

@@ -1,0 +1,127 @@
+"""The command line: `slimlib run` executes the notebooks, `slimlib figures` redraws the pictures.
+
+Exit codes: 0 done, 1 a notebook stopped, 2 bad input (one line says what, and nothing is written).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slimlib.config import get_study
+from slimlib.runs import Run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except ValueError as error:
+        print(f"slimlib: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("slimlib", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a study: fine-tune, merge, evaluate, report")
+    run.add_argument("--study", default="auto", help="auto, paper, micro, smoke or rehearsal")
+    run.add_argument("--data", help="local folder of benchmarks and rows")
+    run.add_argument("--runs", help="folder of the runs (default: SLIMLIB_RUNS, else ./runs)")
+    run.add_argument("--notebooks", default="01-05", help="which notebooks, as 01-05 or 03")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as adapter.r=16"
+    )
+    run.set_defaults(command=run_study)
+    figures = commands.add_parser("figures", help="for maintainers: redraw figures/ from records")
+    figures.add_argument("runs", nargs="*", help="run folders whose records are taken over first")
+    figures.set_defaults(command=run_figures)
+    return parser
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
+    """["adapter.r=16"] -> {"adapter.r": "16"}; ValueError on a pair without "="."""
+    overrides = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set {pair!r} is not KEY=VALUE")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def run_study(arguments: argparse.Namespace) -> int:
+    """Check everything that can be checked, run the notebooks, print Table 2."""
+    from slimlib.execute import NotebookError, execute, select
+
+    overrides = parse_overrides(arguments.set)
+    study = get_study(arguments.study, arguments.data, **overrides)
+    run = Run(study, arguments.runs)
+    notebooks = select(arguments.notebooks)
+    check_input(run)
+    if study.reason:
+        print(study.reason)
+    parameters = {
+        "STUDY": study.name,
+        "RUNS": str(run.root.resolve()),
+        "DATA": study.data if study.data not in ("hub", "world") else "",
+        "OVERRIDES": overrides,
+    }
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernels fork
+    for path in notebooks:
+        try:
+            execute(path, parameters, run.folder / "notebooks" / path.name)
+        except NotebookError as error:
+            print(f"slimlib: {error}", file=sys.stderr)
+            return 1
+    print_tables(run)
+    return 0
+
+
+def check_input(run: Run) -> None:
+    """Refuse bad settings, rows and files before anything is written.
+
+    Raises:
+        ValueError: naming the value and the way out.
+    """
+    from slimlib.data import check_local_rows
+    from slimlib.model import choose_backend, resolve_name
+
+    run.check()
+    for arm in run.study.arms:
+        resolve_name(arm.model.name)
+        choose_backend(arm.model.backend)
+        if arm.trains:
+            check_local_rows(arm.data, run.local_data)
+
+
+def print_tables(run: Run) -> None:
+    """Print Table 2 and say where the files are."""
+    from slimlib.report import render_table2, table2
+
+    records = run.records()
+    if not any("evaluate" in record["stages"] for record in records):
+        return
+    print(render_table2(table2(records, run.study)))
+    for path in (run.folder / "table1.csv", run.folder / "table2.csv", run.figures):
+        if path.exists():
+            print(path)
+
+
+def run_figures(arguments: argparse.Namespace) -> int:
+    """Redraw the committed figures from the committed records."""
+    from slimlib.gallery import collect, redraw
+
+    for folder in arguments.runs:
+        collect(Path(folder))
+    for path in redraw():
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

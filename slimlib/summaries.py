@@ -1,0 +1,223 @@
+"""Small tables and sentences for the notebooks: every word of a claim is made from records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slimlib.config import Study
+from slimlib.hardware import Check
+from slimlib.losses import BENCHMARKS, Record, by_arm, compare_arms, results_of
+from slimlib.plots import ladder_steps
+from slimlib.runs import read_jsonl
+
+LOSS_NAMES = {"FR": "forgetting rate", "dA": "ability augmentation", "dK": "knowledge loss"}
+GREEN, RED = "background-color: #d6f0d9; color: black", "background-color: #f8d3d0; color: black"
+
+
+def preflight_table(checks: Sequence[Check]) -> Any:
+    """The preflight as a red/green table (a pandas Styler)."""
+    rows = [
+        {"check": c.name, "ok": "green" if c.ok else "RED", "found": c.detail}
+        | {"way out": "" if c.ok else c.way_out}
+        for c in checks
+    ]
+    table = pd.DataFrame(rows)
+    return table.style.map(lambda ok: GREEN if ok == "green" else RED, subset=["ok"]).hide()
+
+
+def plan_table(study: Study) -> pd.DataFrame:
+    """One line per arm: what will be trained, merged and compared."""
+    rows = []
+    for arm in study.arms:
+        adapter, data, train = arm.adapter, arm.data, arm.train
+        own = arm.trains
+        rows.append(
+            {
+                "arm": arm.name,
+                "model": arm.model.name,
+                "rows": f"{data.n or 'all'} {data.dataset}" if own else "-",
+                "r": adapter.r if own else f"of {arm.adapter_from}" if arm.adapter_from else "-",
+                "learning rate": f"{train.learning_rate:g}" if own else "-",
+                "weights": arm.merge.merge_base if adapter else "NF4" if arm.quantise else "as is",
+                "compared with": arm.compared_with or "-",
+            }
+        )
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def model_size(model: Any) -> str:
+    """How many bits a weight of a loaded model takes, by kind of weight (paper eq. 1.1)."""
+    quantised = plain = stored = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        quantised += state.shape.numel() if state is not None else 0
+        plain += parameter.numel() if state is None else 0
+        stored += parameter.numel() * parameter.element_size()
+    total = quantised + plain
+    return (
+        f"{total / 1e6:,.2f} million weights, {100 * quantised / total:.0f} % of them in 4 bit: "
+        f"{stored / 2**20:,.1f} MB, against {2 * total / 2**20:,.1f} MB in 16 bit"
+    )
+
+
+def training_table(records: Sequence[Record]) -> pd.DataFrame:
+    """What each fine-tuning read, took and changed."""
+    rows = []
+    for record in records:
+        stage = record["stages"].get("finetune")
+        if not stage or stage["status"] != "done":
+            continue
+        share = 100 * stage["trainable_parameters"] / stage["parameters"]
+        rows.append(
+            {
+                "arm": record["arm"],
+                "rows": stage["rows"],
+                "truncated": stage["truncated_rows"],
+                "steps": stage["optimizer_steps"],
+                "mean loss": round(stage["train_loss"], 3),
+                "trainable": f"{stage['trainable_parameters']:,} ({share:.2f} %)",
+                "tokens/s": round(stage["tokens_per_second"]),
+                "peak GB": round(stage["peak_memory_gb"], 2),
+                "seconds": round(stage["seconds"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def loss_sentences(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """From where to where the training loss of each arm went."""
+    return "\n".join(
+        f"{arm}: loss {rows[0]['loss']:.2f} at step {rows[0]['step']}, "
+        f"{rows[-1]['loss']:.2f} at step {rows[-1]['step']}"
+        for arm, rows in logs.items()
+        if rows
+    )
+
+
+def merge_table(records: Sequence[Record]) -> pd.DataFrame:
+    """How far each merged model is from the 4-bit model with its adapter."""
+    rows = []
+    for record in records:
+        stage = record["stages"].get("merge")
+        if stage and stage["status"] == "done":
+            check = stage["logit_check"]
+            columns = ("share_of_range", "tolerance", "kl_nats", "top1_agreement", "equal")
+            row = {"arm": record["arm"], "W": stage["merge_base"], "dtype": stage["dtype"]}
+            rows.append(row | {column: check[column] for column in columns})
+    return pd.DataFrame(rows)
+
+
+def merge_sentences(records: Sequence[Record]) -> str:
+    """Which merges kept the function, in words."""
+    lines = []
+    for row in merge_table(records).to_dict("records"):
+        kept = "computes what was trained" if row["equal"] else "computes something else"
+        lines.append(
+            f"{row['arm']}: {kept} (largest logit difference {row['share_of_range']:.1e} of the "
+            f"range, tolerance {row['tolerance']:.0e}; same top token in "
+            f"{100 * row['top1_agreement']:.0f} % of positions)"
+        )
+    return "\n".join(lines)
+
+
+def scores_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Every metric of every arm, per cent ± one standard error."""
+    rows = []
+    for record in records:
+        for name, task in record["stages"].get("evaluate", {}).get("tasks", {}).items():
+            for metric, result in task["metrics"].items():
+                error = result["stderr"]
+                shown = f"{100 * result['value']:.1f}"
+                shown += f" ± {100 * error:.1f}" if error is not None else ""
+                row = {"task": name, "metric": metric, "n": task["n"], "arm": record["arm"]}
+                rows.append(row | {"score": shown, "cut": task["truncated"]})
+    table = pd.DataFrame(rows)
+    wide = table.pivot(index=["task", "metric", "n"], columns="arm", values="score")
+    wide["truncated prompts"] = table.groupby(["task", "metric", "n"])["cut"].sum()
+    order = [record["arm"] for record in records if record["arm"] in wide]
+    return wide[[*order, "truncated prompts"]].fillna("-")
+
+
+def first_answer(folder: Path, role: str, records: Sequence[Record]) -> str:
+    """The first question of a benchmark and what one arm answered."""
+    record = next(r for r in records if r["arm"] == folder.name)
+    tasks = record["stages"]["evaluate"]["tasks"].items()
+    name = next(name for name, task in tasks if task["role"] == role)
+    sample = read_jsonl(folder / "eval" / name / "samples.jsonl")[0]
+    question = sample["doc"]["question"]
+    answer = sample["resps"][0][0].strip()
+    return f"Question: {question}\nExpected: {sample['target']}\nAnswered: {answer}"
+
+
+# -------------------------------------------------------------------------------------- sentences
+
+
+def verdict_sentences(records: Sequence[Record], study: Study) -> str:
+    """Each compared arm's losses, one sentence per benchmark, with interval and p-values."""
+    groups = by_arm(records, study)
+    lines = []
+    for arm in study.arms:
+        partner = arm.compared_with
+        if arm.name not in groups or partner not in groups:
+            continue
+        lines.append(f"{arm.label}, against {study[partner].label}:")
+        for role, label in study.task_labels.items():
+            compared = compare_arms(groups[partner], groups[arm.name], role)
+            if compared:
+                lines.append(f"  {label}: {_sentence(compared)}")
+    return "\n".join(lines)
+
+
+def _sentence(compared: Mapping[str, Any]) -> str:
+    real = compared["low"] > 0 or compared["high"] < 0
+    change = "fell" if compared["difference"] < 0 else "rose"
+    verb = change if real else "did not change measurably"
+    loss = LOSS_NAMES[compared["loss"]]
+    return (
+        f"{verb}, {compared['base']:.1f} -> {compared['tuned']:.1f} % "
+        f"({compared['difference']:+.1f} points, 95 % interval {compared['low']:+.1f} to "
+        f"{compared['high']:+.1f}; paired t {_p(compared['p_t'])}, McNemar "
+        f"{_p(compared['p_mcnemar'])}; {loss} {compared['loss_value']:.1f}; n = {compared['n']})"
+    )
+
+
+def _p(value: float) -> str:
+    if value != value:
+        return "p -"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def ladder_sentences(records: Sequence[Record], study: Study) -> str:
+    """What each step of the ladder changed, with its paired 95 % interval."""
+    lines = []
+    for role, label in study.task_labels.items():
+        lines.append(f"{label}:")
+        for before, after, step in ladder_steps(records, study, role):
+            real = "" if step.low > 0 or step.high < 0 else "  (may be chance)"
+            lines.append(
+                f"  {before} -> {after}: {step.value:+.1f} points "
+                f"[{step.low:+.1f}, {step.high:+.1f}]{real}"
+            )
+    return "\n".join(lines)
+
+
+def beside_seeds(
+    records: Sequence[Record], committed: Mapping[int, Sequence[Record]]
+) -> pd.DataFrame | str:
+    """This run's headline scores beside the committed seeds', in per cent."""
+    if not committed:
+        return "no committed records of this study lie beside this installation"
+    runs = {"this run": records} | {f"seed {s}": r for s, r in committed.items()}
+    columns = {}
+    for name, some in runs.items():
+        for arm, group in by_arm(some).items():
+            for role, benchmark in BENCHMARKS.items():
+                for result in results_of(group, role, benchmark.headline):
+                    columns.setdefault(name, {})[role, arm] = round(100 * result["value"], 1)
+    table = pd.DataFrame(columns)
+    table.index.names = ["benchmark", "arm"]
+    return table
