@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import EvalConfig, Task
+from slimlib.config import EvalConfig, RunConfig, Task
 from slimlib.hardware import find_device, resolve_dtype
 from slimlib.model import unsloth_loaded
 from slimlib.results import task_entry
@@ -35,17 +36,15 @@ def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
         raise ValueError(f"arm {arm!r} has no merged/ folder yet; merge it first")
     if unsloth_loaded() and not run.done(arm, "evaluate"):
         in_clean_process(evaluate_arm, run, arm)
-    folder = run.arm_folder(arm) / "eval"
+    return run.stage(arm, "evaluate", lambda: _evaluate(run, config))
+
+
+def _evaluate(run: Run, config: RunConfig) -> dict[str, Any]:
+    folder = run.arm_folder(config.name) / "eval"
     revision = None if config.writes_weights else config.model.revision
-    return run.stage(
-        arm,
-        "evaluate",
-        lambda: {
-            "tasks": evaluate_model(
-                run.model_path(arm), config.evaluate, folder, run.data_folder(), revision
-            )
-        },
-    )
+    model = run.model_path(config.name)
+    tasks = evaluate_model(model, config.evaluate, folder, run.data_folder(), revision)
+    return {"parameters": next(iter(tasks.values()))["parameters"], "tasks": tasks}
 
 
 def evaluate_model(
@@ -112,6 +111,7 @@ def _evaluate_task(
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
+    begin = time.perf_counter()
     network, tokenizer = loaded
     lm = HFLM(
         pretrained=network,
@@ -137,7 +137,9 @@ def _evaluate_task(
     truncated = count_truncated(samples, lm)
     if truncated:
         print(f"{task.name}: {truncated} prompts were longer than {config.max_length} tokens")
-    entry = {"key": key, "truncated": truncated, **task_entry(results, samples, task)}
+    about = {"key": key, "truncated": truncated, "parameters": network.num_parameters()}
+    about["seconds"] = round(time.perf_counter() - begin, 3)
+    entry = {**about, **task_entry(results, samples, task)}
     _write(folder, results, samples, entry)
     for path in folder.glob(f"{cache.name}*"):
         path.unlink()
