@@ -131,7 +131,6 @@ def _evaluate_task(
             use_cache=str(cache),
             fewshot_random_seed=config.fewshot_seed,
             log_samples=True,
-            bootstrap_iters=0,  # standard errors of means need none
         )
     samples = results.pop("samples")[task.name]
     truncated = count_truncated(samples, lm)

@@ -99,17 +99,25 @@ def file_sha256(*paths: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def default_root() -> Path:
+    """SLIMLIB_RUNS, else ./runs; from within the notebooks' folder, the runs/ beside it."""
+    if "SLIMLIB_RUNS" in os.environ:
+        return Path(os.environ["SLIMLIB_RUNS"])
+    in_notebooks = Path("01_setup.ipynb").exists()
+    return Path("../runs" if in_notebooks else "runs")
+
+
 class Run:
     """The folder of one study.
 
     Args:
         study: the study whose arms are run.
-        root: parent folder; default the environment's SLIMLIB_RUNS, else ./runs.
+        root: parent folder; default `default_root()`.
     """
 
     def __init__(self, study: Study, root: str | Path | None = None):
         self.study = study
-        self.root = Path(root or os.environ.get("SLIMLIB_RUNS") or "runs")
+        self.root = Path(root) if root else default_root()
         self.folder = self.root / study.name
 
     def arm_folder(self, arm: str) -> Path:

@@ -181,8 +181,12 @@ def _sentence(compared: Mapping[str, Any]) -> str:
         f"{verb}, {compared['base']:.1f} -> {compared['tuned']:.1f} % "
         f"({compared['difference']:+.1f} points, 95 % interval {compared['low']:+.1f} to "
         f"{compared['high']:+.1f}; paired t {_p(compared['p_t'])}, McNemar "
-        f"{_p(compared['p_mcnemar'])}; {loss} {compared['loss_value']:.1f}; n = {compared['n']})"
+        f"{_p(compared['p_mcnemar'])}; {loss} {_number(compared['loss_value'])}; n = {compared['n']})"
     )
+
+
+def _number(value: float) -> str:
+    return "undefined" if value != value else f"{value:.1f}"
 
 
 def _p(value: float) -> str:
