@@ -69,10 +69,19 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
         checkpointing = find_device().kind == "cuda"  # trades time for memory; a CPU has memory
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
+    trainables_to_float32(model)
+    return model
+
+
+def trainables_to_float32(model: Any) -> None:
+    """Store the trainable weights in float32, whatever the frozen ones are in.
+
+    fp16's GradScaler needs them so, and bfloat16 would round most steps of Adam away. TRL casts the
+    adapter of a quantised model to bfloat16, so this is done once more when the trainer is built.
+    """
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # fp16's GradScaler needs fp32 weights
-    return model
+            parameter.data = parameter.data.float()
 
 
 # --------------------------------------------------------------------------------------- merging

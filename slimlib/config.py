@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any
 ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
 MERGE_BASES = ("dequant_nf4", "16bit", "requantised")
 TEMPLATES = ("as-run", "alpaca")
+DTYPES = ("float16", "bfloat16", "float32")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
@@ -224,33 +226,67 @@ def validate(study: Study) -> Study:
     Raises:
         ValueError: naming the arm, the field, the value and what is allowed.
     """
+    names = [arm.name for arm in study.arms]
     for arm in study.arms:
-        _check(arm.merge.merge_base in MERGE_BASES, arm, "merge.merge_base", MERGE_BASES)
+        if names.count(arm.name) > 1:
+            raise ValueError(f"arm {arm.name!r} is named twice")
         _check(arm.seed >= 0, arm, "seed", "0 or more")
-        if arm.adapter:
-            _check(arm.adapter.r >= 1, arm, "adapter.r", "1 or more")
-            _check(arm.adapter.lora_alpha > 0, arm, "adapter.lora_alpha", "above 0")
-            _check(0 <= arm.adapter.lora_dropout < 1, arm, "adapter.lora_dropout", "in [0, 1)")
-            _check(arm.adapter.method == "qlora", arm, "adapter.method", "qlora")
-            _check(bool(arm.adapter.target_modules), arm, "adapter.target_modules", "not empty")
-        if arm.data:
-            _check(arm.data.template in TEMPLATES, arm, "data.template", TEMPLATES)
-            _check(arm.data.subset in ("head", "random"), arm, "data.subset", "head or random")
-            _check(arm.data.n is None or arm.data.n >= 1, arm, "data.n", "1 or more")
-            _check(all(w > 0 for w in arm.data.mixture.values()), arm, "data.mixture", "above 0")
-        if arm.train:
-            _check(arm.train.learning_rate > 0, arm, "train.learning_rate", "above 0")
-            steps = arm.train.max_steps
-            _check(steps == -1 or steps >= 1, arm, "train.max_steps", "-1 (by epochs) or 1 or more")
-            _check(arm.train.num_train_epochs > 0, arm, "train.num_train_epochs", "above 0")
-            for size in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-                _check(getattr(arm.train, size) >= 1, arm, f"train.{size}", "1 or more")
-        for task in arm.evaluate.tasks:
-            if task.limit is not None and task.limit < 1:
-                raise ValueError(f"limit={task.limit} of task {task.name}: must be 1 or more")
-            if task.batch_size < 1:
-                raise ValueError(f"batch_size={task.batch_size}: must be 1 or more")
+        _check(arm.model.dtype in ("auto", *DTYPES), arm, "model.dtype", ("auto", *DTYPES))
+        _check(arm.model.max_seq_length >= 1, arm, "model.max_seq_length", "1 or more")
+        _check(arm.merge.merge_base in MERGE_BASES, arm, "merge.merge_base", MERGE_BASES)
+        _check(arm.merge.dtype in DTYPES, arm, "merge.dtype", DTYPES)
+        _check_adapter(arm)
+        _check_data(arm)
+        _check_train(arm)
+        _check_evaluate(arm)
     return study
+
+
+def _check_adapter(arm: RunConfig) -> None:
+    if arm.adapter is None:
+        return
+    _check(arm.adapter.method == "qlora", arm, "adapter.method", "qlora")
+    _check(arm.adapter.r >= 1, arm, "adapter.r", "1 or more")
+    _check(arm.adapter.lora_alpha > 0, arm, "adapter.lora_alpha", "above 0")
+    _check(0 <= arm.adapter.lora_dropout < 1, arm, "adapter.lora_dropout", "in [0, 1)")
+    modules = arm.adapter.target_modules
+    _check(modules != () and all(modules), arm, "adapter.target_modules", "names of modules")
+
+
+def _check_data(arm: RunConfig) -> None:
+    if arm.data is None:
+        return
+    n, mixture = arm.data.n, arm.data.mixture
+    _check(n is None or n >= 1, arm, "data.n", "1 or more")
+    _check(n is not None or not mixture, arm, "data.n", "a number of rows, for a mixture")
+    _check(all(0 < w < math.inf for w in mixture.values()), arm, "data.mixture", "above 0")
+    _check(arm.data.template in TEMPLATES, arm, "data.template", TEMPLATES)
+    _check(arm.data.subset in ("head", "random"), arm, "data.subset", "head or random")
+
+
+def _check_train(arm: RunConfig) -> None:
+    train = arm.train
+    if train is None:
+        return
+    _check(0 < train.learning_rate < math.inf, arm, "train.learning_rate", "above 0")
+    _check(0 <= train.warmup_ratio <= 1, arm, "train.warmup_ratio", "in [0, 1]")
+    _check(0 < train.num_train_epochs < math.inf, arm, "train.num_train_epochs", "above 0")
+    steps = train.max_steps
+    _check(steps == -1 or steps >= 1, arm, "train.max_steps", "-1 (by epochs) or 1 or more")
+    sizes = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    for name in (*sizes, "save_steps", "logging_steps"):
+        _check(getattr(train, name) >= 1, arm, f"train.{name}", "1 or more")
+
+
+def _check_evaluate(arm: RunConfig) -> None:
+    dtypes = ("auto", *DTYPES)
+    _check(arm.evaluate.dtype in dtypes, arm, "evaluate.dtype", dtypes)
+    _check(arm.evaluate.max_length >= 1, arm, "evaluate.max_length", "1 or more")
+    for task in arm.evaluate.tasks:
+        if task.limit is not None and task.limit < 1:
+            raise ValueError(f"limit={task.limit} of task {task.name}: must be 1 or more")
+        if task.batch_size < 1:
+            raise ValueError(f"batch_size={task.batch_size}: must be 1 or more")
 
 
 def _check(ok: bool, arm: RunConfig, key: str, allowed: Any) -> None:

@@ -65,6 +65,7 @@ DATASETS = {
     "world": Source(None, None, ("instructions.jsonl",)),
     "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
 }
+ROW_FILES = (".jsonl", ".jsonl.gz", ".json")
 
 
 # ------------------------------------------------------------------------------------------- rows
@@ -97,7 +98,7 @@ def read_dataset(name: str, n: int | None, folder: Path | None) -> list[dict[str
         raise ValueError(f"data path {folder} does not exist")
     if folder and folder.is_file():
         return read_rows_file(folder)
-    if name.endswith((".jsonl", ".jsonl.gz", ".json")):
+    if name.endswith(ROW_FILES):
         return read_rows_file(Path(name))
     if folder and name in DATASETS:
         return read_rows_file(local_file(name, n, folder))
@@ -139,18 +140,22 @@ def read_rows_file(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise ValueError(f"data file {path} does not exist")
-    with _open(path) as stream:
-        if path.suffix == ".json":
-            return check_rows(json.load(stream), str(path))
-        rows = []
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {number} is not valid JSON ({error})") from None
-    return check_rows(rows, str(path))
+    try:
+        with _open(path) as stream:
+            text = stream.read()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise ValueError(f"{path} is not a whole UTF-8 text file ({error})") from None
+    # not splitlines: it would also cut at U+2028, which JSON allows inside a string
+    lines = [text] if path.suffix == ".json" else text.split("\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} line {number} is not valid JSON ({error})") from None
+    return check_rows(rows[0] if path.suffix == ".json" and rows else rows, str(path))
 
 
 def _read_hub(name: str) -> Iterable[dict[str, Any]]:
@@ -161,12 +166,16 @@ def _read_hub(name: str) -> Iterable[dict[str, Any]]:
         raise ValueError(f"data set {name!r} is made by the micro study and lies in its run folder")
     if known:
         return load_dataset(known.hub, known.config, revision=known.revision, split="train")
-    if "/" not in name:
-        raise ValueError(
-            f"unknown data set {name!r}; known: {', '.join(DATASETS)}, a .jsonl file, or a hub id"
-        )
+    check_name(name)
     repository, _, revision = name.partition("@")
     return load_dataset(repository, revision=revision or None, split="train")
+
+
+def check_name(name: str) -> None:
+    """ValueError for a data set that is neither known nor a file nor a hub id."""
+    if name not in DATASETS and "/" not in name and not name.endswith(ROW_FILES):
+        known = ", ".join(DATASETS)
+        raise ValueError(f"unknown data set {name!r}; known: {known}, a .jsonl file, or a hub id")
 
 
 def check_rows(rows: Iterable[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
@@ -185,7 +194,7 @@ def _as_row(row: Any, number: int, where: str) -> dict[str, Any]:
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} row {number} is not an object with columns")
     if "messages" in row:
-        return {"messages": row["messages"]}
+        return {"messages": _messages(row["messages"], f"{where} row {number}")}
     if "instruction" not in row and "question" in row and "answer" in row:
         return {"instruction": row["question"], "input": "", "output": row["answer"]}
     for column in ("instruction", "output"):
@@ -195,6 +204,16 @@ def _as_row(row: Any, number: int, where: str) -> dict[str, Any]:
                 "Rows need instruction, input (may be empty) and output, or messages"
             )
     return {key: row.get(key) or "" for key in ("instruction", "input", "output")}
+
+
+def _messages(messages: Any, where: str) -> list[dict[str, str]]:
+    whole = isinstance(messages, list) and messages
+    if not whole or not all(
+        isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
+        for m in messages
+    ):
+        raise ValueError(f"{where}: messages must be a list of objects with role and content")
+    return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 
 def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:
@@ -236,8 +255,10 @@ def check_local_rows(config: DataConfig, folder: Path | None = None) -> None:
     Raises:
         ValueError: as `load_rows`.
     """
-    local = config.path or folder or config.dataset.endswith((".jsonl", ".jsonl.gz", ".json"))
-    if local:
+    names = list(config.mixture) or [config.dataset]
+    for name in names:
+        check_name(name)
+    if config.path or folder or all(name.endswith(ROW_FILES) for name in names):
         load_rows(config, 0, folder)
 
 
@@ -251,7 +272,7 @@ def fingerprint(config: DataConfig, folder: Path | None = None) -> str:
 def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:
     if folder and folder.is_file():
         return f"{folder.name} sha256:{file_sha256(folder)}"
-    if name.endswith((".jsonl", ".jsonl.gz", ".json")):
+    if name.endswith(ROW_FILES):
         return f"{Path(name).name} sha256:{file_sha256(Path(name))}"
     if folder and name in DATASETS:
         path = local_file(name, None if config.mixture else config.n, folder)
@@ -280,12 +301,13 @@ def format_row(row: Mapping[str, Any], template: str, tokenizer: Any) -> str:
         return format_prompt(row, template) + row["output"]
     if tokenizer.chat_template:
         return tokenizer.apply_chat_template(row["messages"], tokenize=False)
-    turns = {m["role"]: m["content"] for m in row["messages"] if m["role"] != "system"}
-    if sorted(turns) != ["assistant", "user"] or len(turns) != len(row["messages"]):
+    roles, texts = zip(*((m["role"], m["content"]) for m in row["messages"]), strict=True)
+    if roles != ("user", "assistant"):
         raise ValueError(
-            "messages of more than one question and answer need a tokenizer with a chat template"
+            f"messages of {', '.join(roles)} need a tokenizer with a chat template; without one, "
+            "a row is one question of the user and one answer of the assistant"
         )
-    simple = {"instruction": turns["user"], "input": "", "output": turns["assistant"]}
+    simple = {"instruction": texts[0], "input": "", "output": texts[1]}
     return format_row(simple, template, tokenizer)
 
 

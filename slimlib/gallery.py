@@ -63,13 +63,14 @@ def collect(run_folder: Path) -> Path:
 def redraw() -> list[Path]:
     """Redraw the pictures and tables of every committed study; returns the paths."""
     from slimlib.plots import make_figures
+    from slimlib.presets import STUDIES
     from slimlib.report import render_table2, seeds_table, table2, write_tables
 
     written = []
     for folder in sorted((FIGURES / "records").iterdir()):
         by_seed = committed_records(folder.name)
         records = [record for seed in by_seed.values() for record in seed]
-        study = get_study(folder.name, data=str(folder) if folder.name == "rehearsal" else None)
+        study = STUDIES[folder.name]()
         target = FIGURES / folder.name
         logs = _logs(folder / f"seed-{min(by_seed)}")
         written += make_figures(records, study, target, logs)

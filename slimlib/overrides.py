@@ -33,7 +33,8 @@ def override(study: Study, key: str, value: Any) -> Study:
     HYPERPARAMETERS for llama-2k; `limit` and `batch_size` go to every task.
     """
     if key == "arms":
-        return _keep_arms(study, [n.strip() for n in value.split(",")])
+        names = value.split(",") if isinstance(value, str) else value
+        return _keep_arms(study, [name.strip() for name in names])
     if key == "model":
         return _other_model(study, str(value))
     if key == "hyperparameters":
@@ -42,11 +43,16 @@ def override(study: Study, key: str, value: Any) -> Study:
         return each_arm(study, lambda arm: _set_tasks(arm, key, value))
     head, _, rest = key.partition(".")
     only = head if any(arm.name == head for arm in study.arms) else None
-    full = rest if only else SHORT_KEYS.get(key, key)
+    full = rest if only else key
+    full = SHORT_KEYS.get(full, full)
     if full not in settable_keys():
         raise ValueError(f"unknown key {key!r}; known: {', '.join(settable_keys())}")
     path = full.split(".")
-    touched = [a.name for a in study.arms if only in (None, a.name) and _has(a, path)]
+    # an arm that takes another's adapter takes the settings that made it, too
+    shared = path[0] in ("model", "adapter", "data", "train")
+    names = [a.adapter_from or a.name if shared else a.name for a in study.arms]
+    chosen = [a for a, name in zip(study.arms, names, strict=True) if only in (None, a.name, name)]
+    touched = [a.name for a in chosen if _has(a, path)]
     if not touched:
         raise ValueError(f"no arm of study {study.name!r} has a field {key!r}")
     return each_arm(study, lambda arm: _set(arm, path, value) if arm.name in touched else arm)
@@ -90,8 +96,9 @@ def parse_value(config: Any, name: str, value: Any) -> Any:
         ValueError: naming the field, the text and the expected type.
     """
     kind = next(f.type for f in fields(config) if f.name == name)
-    if not isinstance(value, str):
+    if isinstance(value, list | tuple | dict):
         return tuple(value) if isinstance(value, list) else value
+    value = str(value)  # a number of another type is refused like a text
     if "None" in kind and value.lower() == "none":
         return None
     try:

@@ -24,6 +24,7 @@ from typing import Any
 from slimlib.config import RunConfig, Study, get_study, to_dict
 
 SCHEMA = 1
+WORLD = ("world", "world-maths")  # the data sets that a study makes for itself
 
 
 class SettingsError(ValueError):
@@ -157,10 +158,9 @@ class Run:
 
     def record(self, arm: str) -> dict[str, Any]:
         """The record of one arm; a new one when nothing is done yet."""
-        path = self.arm_folder(arm) / "record.json"
-        if path.exists():
-            return read_json(path)
-        config = self.study[arm]
+        path, config = self._record_path(arm), self.study[arm]
+        if path.exists():  # compared_with depends on which arms were asked for, then and now
+            return read_json(path) | {"label": config.label, "compared_with": config.compared_with}
         return {
             "schema": SCHEMA,
             "study": self.study.name,
@@ -209,7 +209,8 @@ class Run:
         return Path(self.study.data) if self.study.data not in ("hub", "world") else None
 
     def _rows_read(self, config: RunConfig) -> str:
-        if self.study.data == "world" and config.data.dataset.startswith("world"):
+        names = config.data.mixture or [config.data.dataset]
+        if self.study.data == "world" and not config.data.path and {*names} <= {*WORLD}:
             return "world"
         from slimlib.data import fingerprint
 

@@ -176,12 +176,12 @@ def _sentence(compared: Mapping[str, Any]) -> str:
     real = compared["low"] > 0 or compared["high"] < 0
     change = "fell" if compared["difference"] < 0 else "rose"
     verb = change if real else "did not change measurably"
-    loss = LOSS_NAMES[compared["loss"]]
+    loss = f"{LOSS_NAMES[compared['loss']]} {_number(compared['loss_value'])}"
     return (
         f"{verb}, {compared['base']:.1f} -> {compared['tuned']:.1f} % "
         f"({compared['difference']:+.1f} points, 95 % interval {compared['low']:+.1f} to "
         f"{compared['high']:+.1f}; paired t {_p(compared['p_t'])}, McNemar "
-        f"{_p(compared['p_mcnemar'])}; {loss} {_number(compared['loss_value'])}; n = {compared['n']})"
+        f"{_p(compared['p_mcnemar'])}; {loss}; n = {compared['n']})"
     )
 
 

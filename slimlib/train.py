@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters import attach, free_memory
+from slimlib.adapters import attach, free_memory, trainables_to_float32
 from slimlib.config import RunConfig
 from slimlib.data import load_rows, tokenize_rows
 from slimlib.hardware import find_device, peak_memory_gb
@@ -86,6 +86,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, fo
     from trl import SFTConfig, SFTTrainer
 
     device = find_device()
+    dtype = device.dtype if config.model.dtype == "auto" else config.model.dtype
     steps = steps_of(len(dataset), config)
     arguments = SFTConfig(
         output_dir=str(folder / "checkpoints"),
@@ -100,8 +101,8 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, fo
         weight_decay=config.train.weight_decay,
         max_grad_norm=config.train.max_grad_norm,
         max_length=config.model.max_seq_length,
-        fp16=device.dtype == "float16",
-        bf16=device.dtype == "bfloat16",
+        fp16=device.kind == "cuda" and dtype == "float16",
+        bf16=device.kind == "cuda" and dtype == "bfloat16",
         gradient_checkpointing=False,  # set with the adapter, where the backends differ
         use_cpu=device.kind == "cpu",
         packing=False,  # as run: packing changes the number of optimiser steps
@@ -118,6 +119,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, fo
     trainer = SFTTrainer(
         model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer
     )
+    trainables_to_float32(trainer.model)
     trainer.skipped_steps = _loss_log(trainer, folder / "log.jsonl")
     trainer.add_callback(trainer.skipped_steps)
     return trainer

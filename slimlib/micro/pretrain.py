@@ -44,7 +44,7 @@ class Recipe:
 
 RECIPES = {
     "base": Recipe(
-        steps=1200,
+        steps=1400,
         learning_rate=3e-3,
         shape={
             "hidden_size": 192,
@@ -158,7 +158,11 @@ def train(model: LlamaForCausalLM, batches: torch.Tensor, recipe: Recipe) -> lis
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=len(batches) + 1, pct_start=0.05
+        optimizer,
+        recipe.learning_rate,
+        total_steps=len(batches) + 1,
+        pct_start=0.05,
+        cycle_momentum=False,
     )
     losses, start = [], time.perf_counter()
     model.train()
