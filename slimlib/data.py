@@ -196,7 +196,7 @@ def _as_row(row: Any, number: int, where: str) -> dict[str, Any]:
     if "messages" in row:
         return {"messages": _messages(row["messages"], f"{where} row {number}")}
     if "instruction" not in row and "question" in row and "answer" in row:
-        return {"instruction": row["question"], "input": "", "output": row["answer"]}
+        row = {"instruction": row["question"], "output": row["answer"]}
     for column in ("instruction", "output"):
         if not isinstance(row.get(column), str):
             raise ValueError(
@@ -207,13 +207,13 @@ def _as_row(row: Any, number: int, where: str) -> dict[str, Any]:
 
 
 def _messages(messages: Any, where: str) -> list[dict[str, str]]:
-    whole = isinstance(messages, list) and messages
-    if not whole or not all(
-        isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
-        for m in messages
-    ):
+    try:
+        turns = [{"role": m["role"], "content": m["content"]} for m in messages]
+    except (TypeError, KeyError):
+        turns = []
+    if not turns or not all(isinstance(text, str) for turn in turns for text in turn.values()):
         raise ValueError(f"{where}: messages must be a list of objects with role and content")
-    return [{"role": m["role"], "content": m["content"]} for m in messages]
+    return turns
 
 
 def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:

@@ -8,6 +8,7 @@ a file of its own for each combination of weights, dtype and task.
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import time
 from dataclasses import asdict
@@ -111,6 +112,7 @@ def _evaluate_task(
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
     begin = time.perf_counter()
     network, tokenizer = loaded
     lm = HFLM(

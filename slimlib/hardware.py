@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import RunConfig, Study
+from slimlib.config import Study
 
 PACKAGES = (
     "slimlib",
@@ -35,8 +35,6 @@ PACKAGES = (
     "matplotlib",
     "ipywidgets",
 )
-T4_SUSTAINED_FLOPS = 25e12  # fp16, under its 70 W cap: an assumption, not a measurement
-TOKENS_PER_ROW = 200  # mean of an Alpaca row as a prompt, Llama 3.2 tokens
 
 
 @dataclass(frozen=True)
@@ -267,13 +265,3 @@ def use_colab_secret(name: str = "HF_TOKEN") -> bool:
         except (userdata.SecretNotFoundError, userdata.NotebookAccessError):
             print(f"no secret {name} for this notebook; the default checkpoints need none")
     return name in os.environ
-
-
-def estimate_minutes(arm: RunConfig, parameters: float) -> float:
-    """Estimated minutes of an arm's fine-tuning on a T4: arithmetic, not a measurement.
-
-    6 FLOP per parameter and token (gradient checkpointing on), 200 tokens a row, at a sustained
-    25 TFLOP/s. Example: 1.24e9 parameters, 2,000 rows -> 2.0 minutes (the author's run took 3.5).
-    """
-    rows = (arm.data.n or 52_002) * arm.train.num_train_epochs
-    return 6 * parameters * TOKENS_PER_ROW * rows / T4_SUSTAINED_FLOPS / 60

@@ -72,7 +72,8 @@ def read_json(path: Path) -> Any:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read JSON Lines; a line cut off by a crash at the very end is dropped."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    # not splitlines: it would also cut at U+2028, which JSON allows inside a string
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:

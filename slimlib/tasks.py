@@ -6,12 +6,13 @@ only where the rows come from, so prompts, filters and metrics stay lm-eval's.
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 from slimlib.config import Task
 
-MMLU_COLUMNS = ["question", "A", "B", "C", "D", "answer"]
+MMLU_LETTERS = ("A", "B", "C", "D")
 
 
 def _json(**files: str) -> dict[str, Any]:
@@ -20,14 +21,7 @@ def _json(**files: str) -> dict[str, Any]:
 
 def _mmlu(subject: str) -> dict[str, Any]:
     files = {"test": f"mmlu/test/{subject}_test.csv", "dev": f"mmlu/dev/{subject}_dev.csv"}
-    return {
-        "dataset_path": "csv",
-        "dataset_name": None,
-        "files": files,
-        # the published files have no header; "None" and "NA" are answers, not missing values
-        "dataset_kwargs": {"column_names": MMLU_COLUMNS, "keep_default_na": False},
-        "process_docs": "!function slimlib.tasks.mmlu_docs",
-    }
+    return {"custom_dataset": "!function slimlib.tasks.mmlu_dataset", "files": files}
 
 
 # source -> what replaces the hub; `files` are relative to the data folder
@@ -45,16 +39,39 @@ SOURCES: dict[str, dict[str, Any]] = {
 }
 
 
-def mmlu_docs(dataset: Any) -> Any:
-    """MMLU's CSV rows in the layout of its hub copy: choices in a list, the answer as 0-3."""
-    return dataset.map(
-        lambda row: {
-            "question": str(row["question"]),
-            "choices": [str(row[letter]) for letter in "ABCD"],
-            "answer": "ABCD".index(row["answer"].strip()),
-        },
-        remove_columns=list("ABCD"),
-    )
+def mmlu_dataset(data_files: dict[str, str], **_: Any) -> Any:
+    """MMLU's published CSV files (no header) in the layout of its hub copy.
+
+    Read by Python's csv, not pandas: "None", "007" and "0.10" are answers as they stand.
+
+    Args:
+        data_files: split -> path.
+
+    Returns:
+        A `datasets.DatasetDict`: question, choices (4 texts), answer (0-3, an integer: lm-eval
+        takes a text for the choice itself, and would find no such choice).
+
+    Raises:
+        ValueError: a row that is not question, four choices and a letter A-D; names file and row.
+    """
+    from datasets import Dataset, DatasetDict
+
+    splits = {}
+    for split, path in data_files.items():
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = [_mmlu_row(row, i, path) for i, row in enumerate(csv.reader(stream), 1)]
+        splits[split] = Dataset.from_list(rows)
+    return DatasetDict(splits)
+
+
+def _mmlu_row(row: list[str], number: int, path: str) -> dict[str, Any]:
+    if len(row) != 6 or row[5].strip() not in MMLU_LETTERS:
+        raise ValueError(f"{path} row {number} is not question, four choices and a letter A-D")
+    return {
+        "question": row[0],
+        "choices": row[1:5],
+        "answer": MMLU_LETTERS.index(row[5].strip()),
+    }
 
 
 def stock_yaml(name: str) -> Path:
@@ -91,13 +108,10 @@ def task_yaml(task: Task, data_folder: Path | None, folder: Path) -> Path:
     stock = stock_yaml(task.name)
     if task.source is None:
         return stock
-    if task.source not in SOURCES:
-        raise ValueError(f"unknown task source {task.source!r}; known: {', '.join(SOURCES)}")
-    source = dict(SOURCES[task.source])
     files = check_files(task, data_folder)
-    kwargs = {**source.pop("dataset_kwargs", {}), "data_files": files}
-    del source["files"]
-    config = {"include": str(stock), "task": task.name, **source, "dataset_kwargs": kwargs}
+    source = {key: value for key, value in SOURCES[task.source].items() if key != "files"}
+    kwargs = {"dataset_kwargs": {"data_files": files}}
+    config = {"include": str(stock), "task": task.name, **source, **kwargs}
     path = folder / f"{task.name}.yaml"
     path.write_text(_yaml(config), encoding="utf-8")
     return path
@@ -105,6 +119,10 @@ def task_yaml(task: Task, data_folder: Path | None, folder: Path) -> Path:
 
 def check_files(task: Task, data_folder: Path | None) -> dict[str, str]:
     """split -> absolute path of a local task's files; ValueError names the first missing one."""
+    if task.source not in SOURCES:
+        raise ValueError(f"unknown task source {task.source!r}; known: {', '.join(SOURCES)}")
+    if data_folder is None:
+        raise ValueError(f"task {task.name}: source {task.source!r} needs a data folder")
     files = {
         split: Path(data_folder) / name for split, name in SOURCES[task.source]["files"].items()
     }

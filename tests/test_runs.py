@@ -119,6 +119,16 @@ def test_a_log_that_was_cut_off_keeps_its_whole_lines(tmp_path):
     assert read_jsonl(path) == [{"step": 1}, {"step": 2}]
 
 
+def test_a_line_ends_at_a_newline_only(tmp_path):
+    """Python's splitlines would cut a text at U+2028 or U+0085, which JSON leaves as they are."""
+    path = tmp_path / "samples.jsonl"
+    row = {"text": "a\u2028b\u0085c"}
+    path.write_text(2 * (json.dumps(row, ensure_ascii=False) + "\n"), encoding="utf-8")
+    assert read_jsonl(path) == [row, row]
+    path.write_text("")
+    assert read_jsonl(path) == []
+
+
 def test_a_log_that_is_broken_in_the_middle_is_refused(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
