@@ -20,7 +20,7 @@ from slimlib.hardware import find_device, resolve_dtype
 from slimlib.model import unsloth_loaded
 from slimlib.results import task_entry
 from slimlib.runs import Run, atomic_path, file_sha256, in_clean_process, read_json, sha256
-from slimlib.tasks import task_yaml
+from slimlib.tasks import check_files, task_yaml
 
 
 def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def evaluate_model(
     loaded = None
     entries = {}
     for task in config.tasks:
-        key = sha256([weights, config.dtype, config.max_length, config.fewshot_seed, asdict(task)])
+        key = _key(weights, task, config, data_folder)
         done = folder / task.name / "entry.json"
         if done.exists() and (entry := read_json(done))["key"] == key:
             entries[task.name] = entry
@@ -86,6 +86,12 @@ def weights_id(model: str, revision: str | None = None) -> str:
     """What identifies the weights: a hash of the files, or the hub id and commit."""
     files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
     return file_sha256(*files) if files else f"{model}@{revision}"
+
+
+def _key(weights: str, task: Task, config: EvalConfig, data_folder: Path | None) -> str:
+    files = check_files(task, data_folder).values() if task.source else ()
+    about = [weights, config.dtype, config.max_length, config.fewshot_seed, file_sha256(*files)]
+    return sha256([*about, asdict(task)])
 
 
 def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, Any]:

@@ -52,7 +52,10 @@ def _metric(
     name: str, scores: dict[str, Any], by_filter: dict[str, list[dict[str, Any]]], task: Task
 ) -> dict[str, Any]:
     metric, _, kind = name.partition(",")
-    values = [float(row[metric]) for row in by_filter[kind]]
+    rows = by_filter.get(kind, [])
+    if not rows or not all(_number(row.get(metric)) for row in rows):
+        raise ValueError(f"task {task.name}: {name} has documents without a score")
+    values = [float(row[metric]) for row in rows]
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"task {task.name}: {name} has a score that is not a number")
     stderr = scores.get(f"{metric}_stderr,{kind}")

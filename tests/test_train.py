@@ -1,0 +1,184 @@
+"""Fine-tuning: the loss falls, a cut-off run goes on where it was, a seed is a run."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+
+from slimlib import train
+from slimlib.config import get_study
+from slimlib.runs import Run, read_jsonl
+from slimlib.train import finetune_arm, last_checkpoint, steps_of
+
+KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}
+DROPOUT = {"adapter.lora_dropout": 0.1, "train.save_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def dropout_study(checkpoint):
+    """Six steps with dropout, whose random state a resumed run must take up; a checkpoint at 2, 4."""
+    return get_study(
+        "smoke",
+        model=str(checkpoint),
+        arms="llama-2k",
+        **{"data.n": 24, "train.per_device_train_batch_size": 4, "train.learning_rate": 0.02},
+        **{"train.logging_steps": 1, "adapter.lora_dropout": 0.1, "train.save_steps": 2},
+    )
+
+
+def trained(study, root):
+    run = Run(study, root)
+    finetune_arm(run, "llama-2k")
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(dropout_study, tmp_path_factory):
+    return trained(dropout_study, tmp_path_factory.mktemp("whole"))
+
+
+def adapter_bytes(run):
+    return (run.adapter_folder("llama-2k") / "adapter_model.safetensors").read_bytes()
+
+
+def test_the_loss_falls(tiny_run):
+    losses = [row["loss"] for row in tiny_run.logs()["llama-2k"]]
+    assert sum(losses[-2:]) / 2 < sum(losses[:2]) / 2 - 0.3
+
+
+def test_the_log_has_a_row_a_step(tiny_run):
+    rows = tiny_run.logs()["llama-2k"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(KEYS == set(row) for row in rows)
+    assert rows[-1]["epoch"] == 1.0
+    assert list(tiny_run.logs()) == ["llama-2k"]
+
+
+def test_the_record_counts_what_was_trained(tiny_run):
+    stage = tiny_run.record("llama-2k")["stages"]["finetune"]
+    assert (stage["rows"], stage["optimizer_steps"], stage["skipped_steps"]) == (24, 6, 0)
+    # r 16, 2 layers of 7 modules: 16 (d_in + d_out), eq. 1.2
+    widths = [(32, 32), (32, 16), (32, 16), (32, 32), (32, 48), (32, 48), (48, 32)]
+    assert stage["trainable_parameters"] == 2 * sum(16 * (a + b) for a, b in widths)
+    # embeddings and head 1024 x 32, the modules, 5 norms of 32
+    assert stage["parameters"] == 2 * 1024 * 32 + 2 * sum(a * b for a, b in widths) + 5 * 32
+    losses = [row["loss"] for row in tiny_run.logs()["llama-2k"]]
+    assert stage["train_loss"] == pytest.approx(sum(losses) / 6, abs=1e-3)
+    assert stage["tokens"] > 0 and stage["tokens_per_second"] > 0 and stage["peak_memory_gb"] > 0
+    assert stage["truncated_rows"] == 0
+
+
+def test_an_arm_that_takes_an_adapter_trains_none(tiny_run, capsys):
+    assert finetune_arm(tiny_run, "llama-2k-requantised") is None
+    assert "takes the adapter of llama-2k" in capsys.readouterr().out
+    assert not (tiny_run.arm_folder("llama-2k-requantised") / "adapter").exists()
+    assert "finetune" not in tiny_run.record("llama-2k-requantised")["stages"]
+
+
+def test_a_base_arm_trains_nothing(tiny_run, capsys):
+    assert finetune_arm(tiny_run, "llama-base") is None
+    assert "nothing to train (untuned)" in capsys.readouterr().out
+
+
+def test_a_done_arm_is_skipped(tiny_run, monkeypatch, capsys):
+    monkeypatch.setattr(train, "_finetune", lambda *_: pytest.fail("trained again"))
+    stage = finetune_arm(tiny_run, "llama-2k")
+    assert stage == tiny_run.record("llama-2k")["stages"]["finetune"]
+    assert "already done, skipped" in capsys.readouterr().out
+
+
+def test_a_finished_run_keeps_no_checkpoints(whole):
+    assert not (whole.arm_folder("llama-2k") / "checkpoints").exists()
+
+
+def test_the_same_seed_gives_the_same_bytes(whole, dropout_study, tmp_path):
+    assert adapter_bytes(trained(dropout_study, tmp_path)) == adapter_bytes(whole)
+
+
+def test_another_seed_gives_another_adapter(whole, dropout_study, tmp_path):
+    arms = tuple(replace(arm, seed=1) for arm in dropout_study.arms)
+    other = trained(replace(dropout_study, arms=arms), tmp_path)
+    assert adapter_bytes(other) != adapter_bytes(whole)
+
+
+def test_a_cut_off_run_ends_as_an_uninterrupted_one(
+    whole, dropout_study, tmp_path, monkeypatch, capsys
+):
+    from transformers import TrainerCallback
+
+    class Cut(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    make_trainer = train.make_trainer
+
+    def cut(*args):
+        trainer = make_trainer(*args)
+        trainer.add_callback(Cut())
+        return trainer
+
+    run = Run(dropout_study, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train, "make_trainer", cut)
+        finetune_arm(run, "llama-2k")
+    assert not run.done("llama-2k", "finetune")
+    assert not run.adapter_folder("llama-2k").exists()
+
+    stage = finetune_arm(run, "llama-2k")
+    assert "resuming from checkpoint-4" in capsys.readouterr().out
+    assert stage["optimizer_steps"] == 6
+    rows = read_jsonl(run.arm_folder("llama-2k") / "log.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    losses = [row["loss"] for row in whole.logs()["llama-2k"]]
+    assert [row["loss"] for row in rows] == pytest.approx(losses, abs=1e-5)
+    found, expected = (
+        load_file(r.adapter_folder("llama-2k") / "adapter_model.safetensors") for r in (run, whole)
+    )
+    for name, weight in expected.items():
+        assert found[name].sub(weight).abs().max() < 1e-6, name
+
+
+def test_bad_rows_stop_before_any_weight_is_loaded(dropout_study, tmp_path, monkeypatch):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "a"}\n')
+    arm = dropout_study.arms[0]
+    arm = replace(arm, data=replace(arm.data, path=str(rows), n=1))
+    monkeypatch.setattr(train, "load_model", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match="row 1 has no text column 'output'"):
+        finetune_arm(Run(replace(dropout_study, arms=(arm,)), tmp_path), "llama-2k")
+
+
+# ------------------------------------------------------------------------------ steps, checkpoints
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "accumulation", "epochs", "max_steps", "steps"),
+    [
+        (2000, 4, 4, 1, -1, 125),  # the author's
+        (2001, 4, 4, 1, -1, 126),  # 501 batches, 125.25 -> 126
+        (1, 4, 4, 1, -1, 1),
+        (400, 8, 1, 3, -1, 150),
+        (17, 8, 1, 2, -1, 6),
+        (2000, 4, 4, 1, 20, 20),
+    ],
+)
+def test_steps(rows, batch, accumulation, epochs, max_steps, steps):
+    settings = {
+        "train.per_device_train_batch_size": batch,
+        "train.gradient_accumulation_steps": accumulation,
+        "train.num_train_epochs": epochs,
+        "train.max_steps": max_steps,
+    }
+    assert steps_of(rows, get_study("paper", **settings)["llama-2k"]) == steps
+
+
+def test_the_newest_whole_checkpoint_is_taken(tmp_path):
+    assert last_checkpoint(tmp_path / "none") is None
+    for name, whole in (("checkpoint-9", True), ("checkpoint-10", True), ("checkpoint-11", False)):
+        (tmp_path / name).mkdir()
+        if whole:
+            (tmp_path / name / "trainer_state.json").write_text(json.dumps({}))
+    (tmp_path / "checkpoint-old").mkdir()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
