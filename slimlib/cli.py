@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a full disk, a folder without access
         print(f"slimlib: {error}", file=sys.stderr)
         return 2
 
@@ -90,9 +90,16 @@ def check_input(run: Run) -> None:
     """
     from slimlib.data import check_local_rows
     from slimlib.model import choose_backend, resolve_name
+    from slimlib.tasks import check_files
 
+    folder = run.folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
     run.check()
     for arm in run.study.arms:
+        for task in arm.evaluate.tasks if run.local_data else ():
+            check_files(task, run.local_data)
         resolve_name(arm.model.name)
         choose_backend(arm.model.backend)
         if arm.trains:

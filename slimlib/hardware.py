@@ -79,8 +79,10 @@ def find_device() -> Device:
 
 
 def _host_memory() -> tuple[float, float]:
-    page = os.sysconf("SC_PAGE_SIZE")
-    return tuple(page * os.sysconf(key) / 2**30 for key in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    import psutil  # comes with accelerate
+
+    memory = psutil.virtual_memory()  # available: what the page cache would give back counts
+    return memory.total / 2**30, memory.available / 2**30
 
 
 def resolve_dtype(name: str) -> Any:
@@ -234,6 +236,7 @@ def _check_token() -> Check:
 
 
 def _check_access(name: str) -> Check:
+    import httpx  # what huggingface_hub asks with; its errors are no OSError
     from huggingface_hub import auth_check
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -246,7 +249,7 @@ def _check_access(name: str) -> Check:
         return Check(f"access {name}", False, "gated", way_out)
     except RepositoryNotFoundError:
         return Check(f"access {name}", False, "not found", "Check the name; private needs HF_TOKEN")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, httpx.HTTPError) as error:
         return Check(f"access {name}", False, type(error).__name__, "Check the network, run again")
     return Check(f"access {name}", True, "granted")
 

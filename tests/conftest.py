@@ -5,6 +5,8 @@ SLIMLIB_DATA or from ../shared/data where one of them is there; else the tests t
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -88,3 +90,19 @@ def tiny_run(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Run
         for arm in tiny_study.arms:
             stage(run, arm.name)
     return run
+
+
+def slimlib_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """`slimlib run ...` as a user types it, without a GPU."""
+    command = [sys.executable, "-m", "slimlib", "run", *arguments]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess, Path]:
+    """The smoke study by `slimlib run`, once: the finished process and the study's folder."""
+    root = tmp_path_factory.mktemp("smoke-runs")
+    done = slimlib_run("--study", "smoke", "--runs", str(root), cwd=root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done, root / "smoke"

@@ -1,0 +1,208 @@
+"""The command line: bad input is one line and exit code 2; a notebook that stops is exit code 1."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from slimlib import cli, execute
+from slimlib.config import get_study
+from slimlib.execute import select
+from slimlib.runs import Run
+
+GOOD_ROW = '{"instruction": "a", "input": "", "output": "b"}\n'
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to stand in, with two files of rows."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text(GOOD_ROW + '{"instruction": "a"}\n')
+    (tmp_path / "cut.jsonl").write_text(GOOD_ROW + '{"instr')
+    (tmp_path / "one.jsonl").write_text(GOOD_ROW)
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(capsys, *arguments: str) -> str:
+    """Run the command; it must end with code 2 and one line, which is returned."""
+    assert cli.main(["run", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("slimlib: ") and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--study", "macro"], "unknown study 'macro'; known: auto, paper, micro, smoke, rehearsal"),
+        (["--study", "rehearsal"], "give --data DIR or set SLIMLIB_DATA"),
+        (["--study", "rehearsal", "--data", "nowhere"], "data folder nowhere does not exist"),
+        (["--study", "rehearsal", "--data", "empty"], "does not exist"),
+        (["--study", "micro", "--data", "empty"], "makes its own data"),
+        (["--set", "adapter.r=0"], "adapter.r=0 (arm llama-2k): must be 1 or more"),
+        (["--set", "adapter.rank=8"], "unknown key 'adapter.rank'; known: "),
+        (["--set", "r=eight"], "r='eight' is not a value of type int"),
+        (["--set", "adapter.r"], "--set 'adapter.r' is not KEY=VALUE"),
+        (["--set", "=8"], "--set '=8' is not KEY=VALUE"),
+        (["--set", "data.path=bad.jsonl"], "bad.jsonl row 2 has no text column 'output'"),
+        (["--set", "data.path=cut.jsonl"], "cut.jsonl line 2 is not valid JSON"),
+        (["--set", "dataset=bad.jsonl"], "bad.jsonl row 2 has no text column 'output'"),
+        (["--set", "data.path=nowhere.jsonl"], "nowhere.jsonl does not exist"),
+        (["--set", "data.path=one.jsonl"], "rows asked, the data set has 1"),
+        (["--set", "dataset=alpaka"], "unknown data set 'alpaka'; known: alpaca"),
+        (["--set", "model=./nowhere"], "model folder ./nowhere does not exist"),
+        (["--set", "model=micro:huge"], "unknown embedded checkpoint 'micro:huge'"),
+        (["--set", "model.backend=vllm"], "unknown backend 'vllm'"),
+        (["--set", "arms=llama-9k"], "no arm 'llama-9k'"),
+        (["--notebooks", "09"], "--notebooks '09': there are 01, 02, 03, 04, 05"),
+        (["--notebooks", "05-01"], "--notebooks '05-01'"),
+        (["--notebooks", "all"], "--notebooks 'all'"),
+        (["--runs", "one.jsonl"], "one.jsonl is not a folder that can be written to"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, message, here, capsys):
+    before = files(here)
+    study = [] if "--study" in arguments else ["--study", "smoke"]
+    assert message in refused(capsys, *study, *arguments)
+    assert files(here) == before
+    assert not (here / "runs").exists()
+
+
+def test_a_benchmark_file_that_is_missing_is_named_before_anything_is_trained(
+    here, data_folder, capsys
+):
+    for part in ("alpaca", "gsm8k", "mmlu"):
+        os.symlink(data_folder / part, here / "empty" / part)
+    line = refused(capsys, "--study", "rehearsal", "--data", "empty")
+    assert "task hellaswag: data file" in line and "hellaswag_val_full.jsonl.gz" in line
+    assert not (here / "runs").exists()
+
+
+def test_a_run_folder_made_by_other_settings_is_refused(here, capsys):
+    run = Run(get_study("smoke"), here / "runs")
+    run.stage("llama-2k", "finetune", dict)
+    capsys.readouterr()
+    before = files(here)
+    line = refused(capsys, "--study", "smoke", "--set", "adapter.r=8")
+    assert "adapter.r was 16, now 8" in line and "--runs" in line and "delete" in line
+    assert files(here) == before
+
+
+def test_a_half_written_record_is_refused_and_kept(here, capsys):
+    path = here / "runs" / "smoke" / "llama-2k" / "record.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"stages": {')
+    before = files(here)
+    assert "llama-2k/record.json is not valid JSON" in refused(capsys, "--study", "smoke")
+    assert files(here) == before
+
+
+def test_a_folder_without_access_is_refused(here, capsys, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "not a folder that can be written to" in refused(capsys, "--study", "smoke")
+
+
+def test_a_full_disk_is_one_line(here, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "runs/smoke")
+
+    monkeypatch.setattr(execute, "execute", full)
+    assert "No space left on device: 'runs/smoke'" in refused(capsys, "--study", "smoke")
+
+
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "--colour", "red"]])
+def test_argparse_s_errors_have_the_same_exit_code(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: slimlib" in capsys.readouterr().err
+
+
+def test_overrides_are_split_at_the_first_equals_sign():
+    assert cli.parse_overrides(["a.b=c=d", " n = 5 "]) == {"a.b": "c=d", "n": "5"}
+    assert cli.parse_overrides([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("01-05", ["01", "02", "03", "04", "05"]),
+        ("3", ["03"]),
+        ("02,04", ["02", "04"]),
+        ("1-2, 05", ["01", "02", "05"]),
+    ],
+)
+def test_notebooks_are_chosen_by_range_and_list(text, numbers):
+    assert [path.name[:2] for path in select(text)] == numbers
+
+
+# ---------------------------------------------------------------------------- notebooks that stop
+
+
+@pytest.fixture
+def shelf(here, monkeypatch):
+    """A folder of notebooks made by a test, which the command runs instead of the real ones."""
+    folder = here / "shelf"
+    folder.mkdir()
+    monkeypatch.setattr(execute, "notebooks_folder", lambda: folder)
+
+    def put(name, *sources):
+        cells = [nbformat.v4.new_markdown_cell("# Head")]
+        parameters = nbformat.v4.new_code_cell('STUDY = "auto"\nOVERRIDES = {}')
+        parameters.metadata["tags"] = ["parameters"]
+        cells += [parameters, *map(nbformat.v4.new_code_cell, sources)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
+
+    return put
+
+
+def outputs(path: Path) -> str:
+    notebook = nbformat.read(path, as_version=4)
+    return str([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+
+
+def test_a_notebook_that_raises_is_named_with_its_cell_and_kept(here, shelf, capfd):
+    shelf("01_good", "print(STUDY, OVERRIDES)")
+    shelf("02_bad", "print('before')", "1 / 0", "print('after')")
+    shelf("03_never", "print('never')")
+    code = cli.main(["run", "--study", "smoke", "--notebooks", "01-03", "--set", "limit=2"])
+    assert code == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    # cells: head, parameters, injected parameters, 'before', the bad one
+    assert last == "slimlib: 02_bad.ipynb, cell 5: ZeroDivisionError: division by zero"
+    kept = here / "runs" / "smoke" / "notebooks"
+    assert "smoke {'limit': '2'}" in outputs(kept / "01_good.ipynb")
+    bad = outputs(kept / "02_bad.ipynb")
+    assert "before" in bad and "ZeroDivisionError" in bad and "after" not in bad
+    assert not (kept / "03_never.ipynb").exists()
+
+
+def test_a_kernel_that_dies_is_named(here, shelf, capfd):
+    shelf("01_dies", "import os", "os._exit(9)")
+    assert cli.main(["run", "--study", "smoke", "--notebooks", "01"]) == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("slimlib: 01_dies.ipynb, cell 5: the kernel died")
+    assert (here / "runs" / "smoke" / "notebooks" / "01_dies.ipynb").exists()
+
+
+def test_a_notebook_without_a_parameters_cell_is_refused(here, shelf, capsys):
+    shelf("01_odd")
+    path = here / "shelf" / "01_odd.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
+    assert cli.main(["run", "--study", "smoke", "--notebooks", "01"]) == 2
+    assert "01_odd.ipynb has no cell tagged 'parameters'" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------- figures
+
+
+def test_figures_of_a_folder_without_records_is_refused(here, capsys):
+    assert cli.main(["figures", "empty"]) == 2
+    assert "empty holds no */record.json" in capsys.readouterr().err

@@ -1,0 +1,231 @@
+"""The notebooks: what they may hold, and that they run: smoke always, micro and real rows slowly."""
+
+import ast
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, slimlib_run
+
+from slimlib.config import get_study
+from slimlib.runs import read_json, read_jsonl
+
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+STAGES = 3 + 5 + 8  # finetune, merge and evaluate over the eight arms
+
+
+def cells(path: Path, kind: str | None = None) -> list[dict]:
+    found = json.loads(path.read_text("utf-8"))["cells"]
+    return [cell for cell in found if kind in (None, cell["cell_type"])]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def code(path: Path) -> str:
+    """The Python of a notebook, without IPython's magics."""
+    text = "\n".join(source(cell) for cell in cells(path, "code"))
+    return re.sub(r"^(\s*)%.*$", r"\1pass", text, flags=re.M)
+
+
+# -------------------------------------------------------------------------------------------- laws
+
+
+def test_the_five_notebooks_are_numbered():
+    names = [path.stem for path in NOTEBOOKS[:5]]
+    assert names == ["01_setup", "02_finetune", "03_merge", "04_evaluate", "05_analysis"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+class TestLaws:
+    def test_committed_without_outputs(self, path):
+        for cell in cells(path, "code"):
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+        assert "widgets" not in json.loads(path.read_text("utf-8"))["metadata"]
+
+    def test_thin(self, path):
+        assert 15 <= len(cells(path)) <= 30
+        lines = [line for cell in cells(path, "code") for line in source(cell).splitlines()]
+        assert sum(bool(line.strip()) for line in lines) <= 120
+
+    def test_defines_nothing(self, path):
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+        assert not [node for node in ast.walk(ast.parse(code(path))) if isinstance(node, kinds)]
+
+    def test_takes_its_words_of_a_study_from_the_study(self, path):
+        parameters = next(c for c in cells(path, "code") if "parameters" in tags(c))
+        rest = code(path).replace(source(parameters), "")
+        assert not re.search(r"""["'](micro|smoke|paper|rehearsal)["']""", rest)
+
+    def test_has_one_parameters_cell_of_plain_forms(self, path):
+        (cell,) = [cell for cell in cells(path) if "parameters" in tags(cell)]
+        lines = source(cell).splitlines()
+        assert [line.split(" = ")[0] for line in lines] == ["STUDY", "RUNS", "DATA", "OVERRIDES"]
+        assert all("  # @param" in line and len(line) <= 100 for line in lines)
+
+    def test_holds_no_token_and_no_machine_s_path(self, path):
+        text = path.read_text("utf-8")
+        assert not re.search(r"hf_[A-Za-z0-9]{20}|/home/|/root/|/tmp/|/Users/", text)
+
+    def test_every_result_has_a_heading(self, path):
+        text = [source(cell) for cell in cells(path, "markdown")]
+        assert text[0].startswith("# ") and sum(t.startswith("# ") for t in text) == 1
+        assert "minutes on a T4" in text[0] and "minutes on a CPU" in text[0]
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def test_all_notebooks_have_the_same_head():
+    heads = [[source(cell) for cell in cells(path)[1:7]] for path in NOTEBOOKS]
+    assert all(head == heads[0] for head in heads)
+
+
+def test_the_study_form_offers_every_study():
+    from slimlib.presets import STUDIES
+
+    parameters = next(source(c) for c in cells(NOTEBOOKS[0]) if "parameters" in tags(c))
+    offered = json.loads(re.search(r"STUDY = .*@param (\[.*\])", parameters)[1])
+    assert offered == ["auto", *STUDIES]
+
+
+# --------------------------------------------------------------------------------------- smoke
+
+
+def table2_of(output: str) -> str:
+    """Table 2 as it was printed, up to the paths."""
+    start = output.index("Table 2.")
+    return "\n".join(line for line in output[start:].splitlines() if not line.startswith("/"))
+
+
+def test_table_2_is_printed_with_base_tuned_and_losses(smoke):
+    done, _ = smoke
+    table = table2_of(done.stdout)
+    assert "micro" in table.splitlines()[0]
+    for label in ("arithmetic (as GSM8K)", "stories (as HellaSwag)", "facts (as MMLU-CS)"):
+        assert label in table
+    for row in ("FR (%)", "dA (points)", "dK (points)"):
+        assert row in table
+    assert table.count("95 % interval") >= 3
+    assert table.count("p, exact McNemar") >= 3 and table.count("p, paired t") >= 3
+    for arm in ("micro base", "micro fine-tuned", "micro-tiny base", "micro-tiny fine-tuned"):
+        assert re.search(r"\s+".join(arm.split()), table)
+
+
+def test_the_files_are_named_and_there(smoke):
+    done, folder = smoke
+    for name in ("table1.csv", "table2.csv", "figures"):
+        assert str(folder / name) in done.stdout
+        assert (folder / name).exists()
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert {"scores", "waterfall", "losses"} <= figures
+    assert figures == {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert all(path.stat().st_size > 5000 for path in (folder / "figures").iterdir())
+
+
+def test_the_tables_are_of_the_eight_arms(smoke):
+    _, folder = smoke
+    labels = [arm.label for arm in get_study("smoke").arms]
+    with open(folder / "table2.csv", newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    assert header[3:] == labels
+    losses = {row[2]: row[3:] for row in rows if row[2] in ("FR (%)", "dA (points)", "dK (points)")}
+    tuned = labels.index("micro fine-tuned")
+    assert all(values[tuned] != "-" for values in losses.values()) and len(losses) == 3
+    with open(folder / "table1.csv", newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    samples = {row[1]: row[header.index("samples")] for row in rows}
+    assert samples["micro fine-tuned"] == "40" and samples["micro base"] == "-"
+
+
+def test_every_stage_of_every_arm_is_recorded(smoke):
+    _, folder = smoke
+    done = [
+        stage["status"]
+        for arm in get_study("smoke").arms
+        for stage in read_json(folder / arm.name / "record.json")["stages"].values()
+    ]
+    assert done == ["done"] * STAGES
+
+
+def test_the_executed_copies_are_kept_and_nothing_half_written(smoke):
+    _, folder = smoke
+    assert {p.name for p in NOTEBOOKS[:5]} <= {p.name for p in (folder / "notebooks").iterdir()}
+    assert not list(folder.rglob("*.tmp"))
+    assert not list(folder.rglob("checkpoint-*"))
+
+
+def test_run_again_it_skips_everything_and_prints_the_same(smoke, tmp_path):
+    first, folder = smoke
+    before = {path: path.read_bytes() for path in folder.glob("*/record.json")}
+    again = slimlib_run("--study", "smoke", "--runs", str(folder.parent), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert table2_of(again.stdout) == table2_of(first.stdout)
+    assert {path: path.read_bytes() for path in folder.glob("*/record.json")} == before
+    text = "".join(p.read_text("utf-8") for p in (folder / "notebooks").glob("*.ipynb"))
+    assert text.count("already done, skipped") == STAGES
+    assert ": started" not in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_checkout_stays_clean(smoke):
+    """No output of a run lies in the package or among the notebooks."""
+    for folder in (CHECKOUT / "notebooks", CHECKOUT / "slimlib"):
+        assert not list(folder.rglob("record.json")) and not list(folder.rglob("*.tmp"))
+
+
+# ---------------------------------------------------------------------------------------- slowly
+
+
+@pytest.mark.slow
+def test_two_runs_of_micro_with_one_seed_have_the_same_table_2(tmp_path):
+    tables = []
+    for name in ("first", "second"):
+        done = slimlib_run("--study", "micro", "--runs", str(tmp_path / name), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        tables.append((tmp_path / name / "micro" / "table2.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_the_rehearsal_runs_the_paper_s_tasks_on_real_rows(tmp_path, data_folder):
+    arguments = ("--study", "rehearsal", "--data", str(data_folder), "--runs", str(tmp_path))
+    done = slimlib_run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "its scores mean nothing" in " ".join(done.stdout.split())
+    study = get_study("rehearsal", str(data_folder))
+    for arm in study.arms:
+        folder = tmp_path / "rehearsal" / arm.name
+        stages = read_json(folder / "record.json")["stages"]
+        for name, task in stages["evaluate"]["tasks"].items():
+            samples = read_jsonl(folder / "eval" / name / "samples.jsonl")
+            assert len({sample["doc_id"] for sample in samples}) == task["n"] == 100
+            assert task["truncated"] == 0
+        roles = {task["role"] for task in stages["evaluate"]["tasks"].values()}
+        assert roles == {"gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college"}
+        mmlu = stages["evaluate"]["tasks"]["mmlu_high_school_computer_science"]
+        assert mmlu["metrics"]["acc,none"]["value"] > 0  # guessing A always is right in a quarter
+    rows = read_json(tmp_path / "rehearsal" / "llama-2k" / "record.json")["stages"]["finetune"]
+    assert rows["rows"] >= 200
+
+
+@pytest.mark.slow
+def test_each_notebook_runs_alone_by_nbconvert_after_the_ones_before(tmp_path):
+    environment = {**os.environ, "SLIMLIB_RUNS": str(tmp_path / "runs"), "CUDA_VISIBLE_DEVICES": ""}
+    for path in NOTEBOOKS[:5]:
+        copy = Path(shutil.copy(path, tmp_path))
+        text = copy.read_text("utf-8")
+        assert 'STUDY = \\"auto\\"' in text
+        copy.write_text(text.replace('STUDY = \\"auto\\"', 'STUDY = \\"smoke\\"'), "utf-8")
+        command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", str(copy)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "runs" / "smoke" / "table2.csv").exists()
