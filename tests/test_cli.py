@@ -41,7 +41,10 @@ def refused(capsys, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--study", "macro"], "unknown study 'macro'; known: auto, paper, micro, smoke, rehearsal"),
+        (
+            ["--study", "macro"],
+            "unknown study 'macro'; known: auto, paper, micro, smoke, rehearsal",
+        ),
         (["--study", "rehearsal"], "give --data DIR or set SLIMLIB_DATA"),
         (["--study", "rehearsal", "--data", "nowhere"], "data folder nowhere does not exist"),
         (["--study", "rehearsal", "--data", "empty"], "does not exist"),

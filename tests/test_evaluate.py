@@ -145,9 +145,7 @@ def test_two_models_in_one_folder_are_not_confused(tiny_run, checkpoint, world, 
     assert answers[0] != [s["filtered_resps"] for s in read_jsonl(tiny)]
 
 
-@pytest.mark.parametrize(
-    "change", [{"max_length": 512}, {"fewshot_seed": 1}, {"dtype": "float16"}]
-)
+@pytest.mark.parametrize("change", [{"max_length": 512}, {"fewshot_seed": 1}, {"dtype": "float16"}])
 def test_other_settings_are_another_key(change, world):
     config = config_of(FACTS)
     keys = {evaluate._key("w", FACTS, c, world) for c in (config, replace(config, **change))}

@@ -101,5 +101,7 @@ def test_sixteen_bit_is_the_checkpoint_itself(checkpoint):
 
 
 def test_a_local_folder_ignores_a_hub_revision(checkpoint):
-    config = replace(ModelConfig(str(checkpoint)), revision="9535bd9b1d1dea6acafbdc4813b728796aeb28")
+    config = replace(
+        ModelConfig(str(checkpoint)), revision="9535bd9b1d1dea6acafbdc4813b728796aeb28"
+    )
     assert load_model(config)[0].config.hidden_size == 32

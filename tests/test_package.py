@@ -36,7 +36,17 @@ def test_importing_slimlib_loads_nothing_heavy():
 
 
 def test_configs_runs_and_results_load_nothing_heavy():
-    names = ("config", "presets", "overrides", "runs", "paper", "metrics", "results", "tasks", "data")
+    names = (
+        "config",
+        "presets",
+        "overrides",
+        "runs",
+        "paper",
+        "metrics",
+        "results",
+        "tasks",
+        "data",
+    )
     statement = "; ".join(f"import slimlib.{name}" for name in names)
     assert not imported(statement) & set(HEAVY)
 
@@ -125,13 +135,17 @@ def test_no_function_is_longer_than_a_screen_and_each_module_says_what_it_is(pat
 def test_nothing_unsafe_is_called(path):
     """No code from a model's repository, no pickled weights, no swallowed errors."""
     tree = ast.parse(path.read_text("utf-8"))
-    keywords = {k.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords}
+    keywords = {
+        k.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords
+    }
     assert "trust_remote_code" not in keywords
     handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
     for node in handlers:
         caught = ast.unparse(node.type) if node.type else ""
         assert caught not in ("", "Exception", "BaseException")
-    assert not re.search(r"torch\.load\(|\beval\(|\bexec\(", path.read_text("utf-8").replace(".eval(", ""))
+    assert not re.search(
+        r"torch\.load\(|\beval\(|\bexec\(", path.read_text("utf-8").replace(".eval(", "")
+    )
 
 
 def test_only_hardware_asks_torch_for_a_gpu():
