@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from slimlib.config import get_study
 from slimlib.runs import atomic_path, read_json, read_jsonl
+from slimlib.summaries import ladder_sentences, seeds_markdown, verdict_sentences
 
 FIGURES = Path(__file__).resolve().parent.parent / "figures"
 
@@ -61,26 +63,71 @@ def collect(run_folder: Path) -> Path:
 
 
 def redraw() -> list[Path]:
-    """Redraw the pictures and tables of every committed study; returns the paths."""
+    """Redraw pictures and tables of every committed study, and the README's numbers.
+
+    Returns:
+        The paths written.
+    """
     from slimlib.plots import make_figures
-    from slimlib.presets import STUDIES
     from slimlib.report import render_table2, seeds_table, table2, write_tables
 
     written = []
     for folder in sorted((FIGURES / "records").iterdir()):
         by_seed = committed_records(folder.name)
-        records = [record for seed in by_seed.values() for record in seed]
-        study = STUDIES[folder.name]()
+        records = pool(by_seed)
+        study = get_study(folder.name)
         target = FIGURES / folder.name
-        logs = _logs(folder / f"seed-{min(by_seed)}")
-        written += make_figures(records, study, target, logs)
+        written += make_figures(records, study, target, _logs(folder / f"seed-{min(by_seed)}"))
         written += write_tables(records, study, target)
-        with atomic_path(target / "table2.txt") as temporary:
-            temporary.write_text(render_table2(table2(records, study)) + "\n", encoding="utf-8")
-        with atomic_path(target / "seeds.csv") as temporary:
-            seeds_table(by_seed).to_csv(temporary, index=False, lineterminator="\n")
+        _write(target / "table2.txt", render_table2(table2(records, study)) + "\n")
+        _write(target / "seeds.csv", seeds_table(by_seed).to_csv(index=False, lineterminator="\n"))
         written += [target / "table2.txt", target / "seeds.csv"]
-    return written
+    readme = FIGURES.parent / "README.md"
+    _write(readme, fill(readme.read_text(encoding="utf-8"), readme_blocks()))
+    return [*written, readme]
+
+
+def pool(by_seed: Mapping[int, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The records of all seeds; an untuned arm once, since the seed plays no part in it."""
+    first = min(by_seed)
+    return [
+        record
+        for seed, records in by_seed.items()
+        for record in records
+        if seed == first or record["config"]["adapter"]
+    ]
+
+
+def readme_blocks() -> dict[str, str]:
+    """name -> text between the README's markers of that name, all from committed records."""
+    study, by_seed = get_study("micro"), committed_records("micro")
+    default = by_seed[study.arms[0].seed]
+    pair = [record for record in default if record["arm"] in ("llama-base", "llama-2k")]
+    return {
+        "example": f"```\n{verdict_sentences(pair, study)}\n```",
+        "seeds": seeds_markdown(by_seed, study, "llama-2k"),
+        "ladder": f"```\n{ladder_sentences(pool(by_seed), study)}\n```",
+    }
+
+
+def fill(text: str, blocks: Mapping[str, str]) -> str:
+    """Put each block between `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Raises:
+        ValueError: the text lacks the markers of a block.
+    """
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"the README needs {begin} and {end}, once each")
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _logs(folder: Path) -> dict[str, list[dict[str, Any]]]:

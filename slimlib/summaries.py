@@ -225,3 +225,23 @@ def beside_seeds(
     table = pd.DataFrame(columns)
     table.index.names = ["benchmark", "arm"]
     return table
+
+
+def seeds_markdown(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: str) -> str:
+    """One arm's losses, seed by seed, as a Markdown table."""
+    lines = [
+        "| benchmark | seed | base % | tuned % | change, 95 % interval | p (McNemar) | loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    partner = study[arm].compared_with
+    for role, label in study.task_labels.items():
+        for seed, records in by_seed.items():
+            groups = by_arm(records, study)
+            c = compare_arms(groups[partner], groups[arm], role)
+            p = _p(c["p_mcnemar"]).removeprefix("p ").removeprefix("= ")
+            lines.append(
+                f"| {label} | {seed} | {c['base']:.1f} | {c['tuned']:.1f} | "
+                f"{c['difference']:+.1f} [{c['low']:+.1f}, {c['high']:+.1f}] | {p} | "
+                f"{c['loss']} {_number(c['loss_value'])} |"
+            )
+    return "\n".join(lines)

@@ -9,16 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from slimlib.config import Study, get_study
+from slimlib.runs import Run
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
 REAL_DATA = os.environ.pop("SLIMLIB_DATA", None)  # get_study and the command line read it too
 os.environ.pop("SLIMLIB_RUNS", None)
-
-import pytest
-
-from slimlib.config import Study, get_study
-from slimlib.runs import Run
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TINY_ARMS = "llama-base,llama-base-nf4,llama-2k,llama-2k-requantised"
@@ -35,9 +35,10 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama (19,000 weights, 2 layers) with the embedded tokenizer.
+    """A random Llama (81,000 weights, 2 layers) with the embedded tokenizer.
 
-    No two of its widths are equal: q 32 -> 32, k and v 32 -> 16, gate and up 32 -> 48, down 48 -> 32.
+    Its modules differ in shape: q and o 32 -> 32, k and v 32 -> 16, gate and up 32 -> 48, down
+    48 -> 32: a B A that is transposed or taken from another module does not fit.
     """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM

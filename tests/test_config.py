@@ -1,4 +1,4 @@
-"""Studies: what the presets hold, against the records they come from; overrides and their errors."""
+"""Studies: the presets against the records they come from; overrides and their errors."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The notebooks: what they may hold, and that they run: smoke always, micro and real rows slowly."""
+"""The notebooks: what they may hold, and that they run: smoke always, the rest slowly."""
 
 import ast
 import csv

@@ -12,12 +12,11 @@ from slimlib.runs import Run, read_jsonl
 from slimlib.train import finetune_arm, last_checkpoint, steps_of
 
 KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}
-DROPOUT = {"adapter.lora_dropout": 0.1, "train.save_steps": 2}
 
 
 @pytest.fixture(scope="module")
 def dropout_study(checkpoint):
-    """Six steps with dropout, whose random state a resumed run must take up; a checkpoint at 2, 4."""
+    """Six steps with dropout, whose random state a resumed run takes up; checkpoints at 2, 4."""
     return get_study(
         "smoke",
         model=str(checkpoint),
