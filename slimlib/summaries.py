@@ -136,6 +136,8 @@ def scores_table(records: Sequence[Record]) -> pd.DataFrame:
                 row = {"task": name, "metric": metric, "n": task["n"], "arm": record["arm"]}
                 rows.append(row | {"score": shown, "cut": task["truncated"]})
     table = pd.DataFrame(rows)
+    if table.empty:
+        return table
     wide = table.pivot(index=["task", "metric", "n"], columns="arm", values="score")
     wide["truncated prompts"] = table.groupby(["task", "metric", "n"])["cut"].sum()
     order = [record["arm"] for record in records if record["arm"] in wide]
