@@ -236,7 +236,9 @@ def _smoke() -> Study:
     )
 
 
-REHEARSAL_BATCH = {"hellaswag": 32, "gsm8k": 20, "mmlu_cs": 20, "mmlu_cs_college": 20}
+# GSM8K one by one: a batch runs until its longest answer ends, and most end early (4.6 times faster
+# than 20 at a time on two cores).
+REHEARSAL_BATCH = {"hellaswag": 32, "gsm8k": 1, "mmlu_cs": 20, "mmlu_cs_college": 20}
 
 
 def _rehearsal() -> Study:
