@@ -121,11 +121,11 @@ def print_tables(run: Run) -> None:
 
 def run_figures(arguments: argparse.Namespace) -> int:
     """Redraw the committed figures from the committed records."""
-    from slimlib.gallery import collect, redraw
+    from slimlib.gallery import collect, redraw, update_readme
 
     for folder in arguments.runs:
         collect(Path(folder))
-    for path in redraw():
+    for path in [*redraw(), update_readme()]:
         print(path)
     return 0
 

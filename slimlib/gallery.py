@@ -16,7 +16,9 @@ from slimlib.config import get_study
 from slimlib.runs import atomic_path, read_json, read_jsonl
 from slimlib.summaries import ladder_sentences, seeds_markdown, verdict_sentences
 
-FIGURES = Path(__file__).resolve().parent.parent / "figures"
+CHECKOUT = Path(__file__).resolve().parent.parent
+FIGURES = CHECKOUT / "figures"
+README = CHECKOUT / "README.md"
 
 
 def committed_records(study: str) -> dict[int, list[dict[str, Any]]]:
@@ -63,11 +65,7 @@ def collect(run_folder: Path) -> Path:
 
 
 def redraw() -> list[Path]:
-    """Redraw pictures and tables of every committed study, and the README's numbers.
-
-    Returns:
-        The paths written.
-    """
+    """Redraw pictures and tables of every committed study; returns the paths."""
     from slimlib.plots import make_figures
     from slimlib.report import render_table2, seeds_table, table2, write_tables
 
@@ -82,9 +80,13 @@ def redraw() -> list[Path]:
         _write(target / "table2.txt", render_table2(table2(records, study)) + "\n")
         _write(target / "seeds.csv", seeds_table(by_seed).to_csv(index=False, lineterminator="\n"))
         written += [target / "table2.txt", target / "seeds.csv"]
-    readme = FIGURES.parent / "README.md"
-    _write(readme, fill(readme.read_text(encoding="utf-8"), readme_blocks()))
-    return [*written, readme]
+    return written
+
+
+def update_readme() -> Path:
+    """Write the README's numbers anew from the committed micro records; returns its path."""
+    _write(README, fill(README.read_text(encoding="utf-8"), readme_blocks()))
+    return README
 
 
 def pool(by_seed: Mapping[int, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -1,0 +1,63 @@
+"""What is committed under figures/ and in the README is what the committed records say."""
+
+import pytest
+
+from slimlib import gallery
+from slimlib.config import get_study
+from slimlib.report import seeds_table, table2
+
+SEEDS = gallery.committed_records("micro")
+
+
+def test_three_seeds_of_every_micro_arm_are_committed_and_finished():
+    study = get_study("micro")
+    assert len(SEEDS) >= 3 and study.arms[0].seed in SEEDS
+    for records in SEEDS.values():
+        assert [record["arm"] for record in records] == [arm.name for arm in study.arms]
+        stages = [stage for record in records for stage in record["stages"].values()]
+        assert {stage["status"] for stage in stages} == {"done"}
+
+
+def test_the_committed_records_are_of_the_settings_in_the_presets():
+    """A changed preset makes the committed numbers another study's: run the seeds again."""
+    from slimlib.runs import Run
+
+    for seed, records in SEEDS.items():
+        run = Run(get_study("micro", seed=seed))
+        for record in records:
+            for name, stage in record["stages"].items():
+                assert stage["settings"] == run.settings(record["arm"], name)
+
+
+def test_the_readme_s_numbers_are_made_from_the_records():
+    text = gallery.README.read_text("utf-8")
+    assert gallery.fill(text, gallery.readme_blocks()) == text
+
+
+def test_the_committed_tables_are_made_from_the_records(tmp_path):
+    folder = gallery.FIGURES / "micro"
+    pooled = table2(gallery.pool(SEEDS), get_study("micro"))
+    assert pooled.to_csv(lineterminator="\n") == (folder / "table2.csv").read_text("utf-8")
+    seeds = seeds_table(SEEDS).to_csv(index=False, lineterminator="\n")
+    assert seeds == (folder / "seeds.csv").read_text("utf-8")
+
+
+def test_an_untuned_arm_is_pooled_once():
+    pooled = gallery.pool(SEEDS)
+    counts = {record["arm"]: 0 for record in pooled}
+    for record in pooled:
+        counts[record["arm"]] += 1
+    assert counts["llama-base"] == counts["llama-base-nf4"] == counts["tinyllama-base"] == 1
+    assert counts["llama-2k"] == counts["llama-2k-requantised"] == len(SEEDS)
+
+
+def test_a_readme_without_markers_is_refused():
+    with pytest.raises(ValueError, match="<!-- seeds -->"):
+        gallery.fill("no markers", {"seeds": "x"})
+
+
+def test_the_records_are_small_and_hold_no_machine_path():
+    files = [path for path in (gallery.FIGURES / "records").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+    assert {path.suffix for path in files} == {".json", ".jsonl"}
+    assert not [path for path in files if "/tmp/" in path.read_text("utf-8")]
