@@ -96,6 +96,8 @@ def check_input(run: Run) -> None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
+    if not any(arm.trains for arm in run.study.arms):
+        raise ValueError(f"no arm among {run.study.arm_names} is fine-tuned: keep one that is")
     run.check()
     for arm in run.study.arms:
         for task in arm.evaluate.tasks if run.local_data else ():

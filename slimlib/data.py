@@ -1,9 +1,7 @@
-"""Fine-tuning rows: where they come from, how they are mixed, how they become tokens.
+"""Fine-tuning rows: where they come from, how they are checked, chosen and mixed.
 
-A row is {"instruction", "input", "output"} or {"messages": [...]}. Rows are tokenised here, not in
-the trainer, so that every backend trains on the same ids: exactly one begin token, the end token
-appended and trained on (unless the author's run is reproduced, which had none), a pad token that is
-never the end token.
+A row is {"instruction", "input", "output"} or {"messages": [...]}; `prompts` makes text of it. Named
+data sets lie on the hub by pinned commit, or in a local folder that replaces it.
 """
 
 from __future__ import annotations
@@ -18,23 +16,6 @@ from typing import Any
 
 from slimlib.config import DataConfig
 from slimlib.runs import file_sha256
-
-# Stanford Alpaca's two prompts (tatsu-lab/stanford_alpaca, train.py).
-ALPACA_PROMPT = (
-    "Below is an instruction that describes a task, paired with an input that provides further "
-    "context. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-ALPACA_PROMPT_NO_INPUT = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
-# The author's prompt, as run: plain text, not special tokens, and an Input line even when empty.
-AS_RUN_PROMPT = (
-    "<|system|>\nYou are a helpful, accurate and truthful AI assistant.\n"
-    "<|user|>\nInstruction: {instruction}\nInput: {input}\nOutput:\n<|assistant|>\n"
-)
 
 
 @dataclass(frozen=True)
@@ -279,94 +260,3 @@ def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:
         return f"{path.name} sha256:{file_sha256(path)}"
     known = DATASETS.get(name)
     return f"{known.hub}@{known.revision}" if known else name
-
-
-# ------------------------------------------------------------------------------------------- text
-
-
-def format_prompt(row: Mapping[str, str], template: str) -> str:
-    """The prompt of a row, up to where the answer begins."""
-    if template == "as-run":
-        return AS_RUN_PROMPT.format(**row)
-    return (ALPACA_PROMPT if row["input"] else ALPACA_PROMPT_NO_INPUT).format(**row)
-
-
-def format_row(row: Mapping[str, Any], template: str, tokenizer: Any) -> str:
-    """The whole text of a row: prompt and answer, or the messages in the chat template.
-
-    Raises:
-        ValueError: messages of more than one turn for a tokenizer without a chat template.
-    """
-    if "messages" not in row:
-        return format_prompt(row, template) + row["output"]
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(row["messages"], tokenize=False)
-    roles, texts = zip(*((m["role"], m["content"]) for m in row["messages"]), strict=True)
-    if roles != ("user", "assistant"):
-        raise ValueError(
-            f"messages of {', '.join(roles)} need a tokenizer with a chat template; without one, "
-            "a row is one question of the user and one answer of the assistant"
-        )
-    simple = {"instruction": texts[0], "input": "", "output": texts[1]}
-    return format_row(simple, template, tokenizer)
-
-
-PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
-
-
-def set_pad_token(tokenizer: Any) -> None:
-    """Give the tokenizer a pad token that is not its end token.
-
-    With pad = end, masking the padding would also mask the end, and the model would never learn to
-    stop. Llama 3 has a reserved token for it, Llama 2's family uses <unk>; where there is none,
-    the begin token serves: the collator masks by position, and no text holds it twice.
-
-    Raises:
-        ValueError: the tokenizer has no token to spare.
-    """
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
-        return
-    vocabulary = tokenizer.get_vocab()
-    spare = [*PAD_TOKENS, tokenizer.unk_token, tokenizer.bos_token]
-    for token in spare:
-        if token in vocabulary and token != tokenizer.eos_token:
-            tokenizer.pad_token = token
-            return
-    raise ValueError(
-        f"{tokenizer.name_or_path} has no pad token besides its end token "
-        f"{tokenizer.eos_token!r}; add one with tokenizer.add_special_tokens"
-    )
-
-
-def encode(text: str, tokenizer: Any, append_eos: bool) -> list[int]:
-    """Token ids: one begin token where the tokenizer adds it, the end token on demand."""
-    ids = list(tokenizer(text)["input_ids"])
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    while bos is not None and ids[:2] == [bos, bos]:
-        ids = ids[1:]
-    while eos is not None and eos != bos and ids[-1:] == [eos]:
-        ids = ids[:-1]
-    return [*ids, eos] if append_eos else ids
-
-
-def tokenize_rows(
-    rows: list[dict[str, Any]], config: DataConfig, tokenizer: Any, max_seq_length: int
-) -> tuple[Any, dict[str, int]]:
-    """Rows as a `datasets.Dataset` with the column input_ids, and counts for the record.
-
-    A row longer than max_seq_length tokens loses its tail, and with it the end token: it is counted
-    as truncated. The loss covers the whole sequence, as run.
-    """
-    from datasets import Dataset
-
-    ids = [
-        encode(format_row(row, config.template, tokenizer), tokenizer, config.append_eos)
-        for row in rows
-    ]
-    kept = [sequence[:max_seq_length] for sequence in ids]
-    counts = {
-        "rows": len(ids),
-        "tokens": sum(map(len, kept)),
-        "truncated_rows": sum(len(sequence) > max_seq_length for sequence in ids),
-    }
-    return Dataset.from_dict({"input_ids": kept}), counts

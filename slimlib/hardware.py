@@ -79,7 +79,7 @@ def find_device() -> Device:
 
 
 def _host_memory() -> tuple[float, float]:
-    import psutil  # comes with accelerate
+    import psutil
 
     memory = psutil.virtual_memory()  # available: what the page cache would give back counts
     return memory.total / 2**30, memory.available / 2**30

@@ -56,7 +56,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
     """The tokenizer of a model, padded on the right and never with its end token."""
     from transformers import AutoTokenizer
 
-    from slimlib.data import set_pad_token
+    from slimlib.prompts import set_pad_token
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_name(config.name), revision=_revision(config))
     tokenizer.padding_side = "right"

@@ -14,9 +14,10 @@ from typing import Any
 
 from slimlib.adapters import attach, free_memory, trainables_to_float32
 from slimlib.config import RunConfig
-from slimlib.data import load_rows, tokenize_rows
+from slimlib.data import load_rows
 from slimlib.hardware import find_device, peak_memory_gb
 from slimlib.model import load_model
+from slimlib.prompts import tokenize_rows
 from slimlib.runs import Run, atomic_path, read_jsonl
 
 
@@ -34,6 +35,8 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
         source = f"takes the adapter of {config.adapter_from}" if config.adapter_from else "untuned"
         print(f"finetune {arm}: nothing to train ({source})")
         return None
+    if "finetune" not in run.record(arm)["stages"]:  # nobody knows whose checkpoints these are
+        shutil.rmtree(run.arm_folder(arm) / "checkpoints", ignore_errors=True)
     return run.stage(arm, "finetune", lambda: _finetune(config, run))
 
 
@@ -45,19 +48,22 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
     folder = run.arm_folder(config.name)
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
-    outcome = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    checkpoint = last_checkpoint(folder / "checkpoints")
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
     with atomic_path(folder / "adapter") as temporary:
         trainer.model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    seconds = outcome.metrics["train_runtime"]
+    seconds, steps = outcome.metrics["train_runtime"], trainer.state.global_step
+    before = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0  # steps of an earlier session
+    tokens = counts["tokens"] * trainer.state.epoch * (1 - before / steps)
     summary = {
         **counts,
-        "optimizer_steps": trainer.state.global_step,
+        "optimizer_steps": steps,
         "skipped_steps": trainer.skipped_steps.count,
         "train_loss": round(outcome.training_loss, 6),
         "train_seconds": round(seconds, 3),
-        "tokens_per_second": round(counts["tokens"] * trainer.state.epoch / seconds, 1),
+        "tokens_per_second": round(tokens / seconds, 1),
         "peak_memory_gb": round(peak_memory_gb(), 3),
         "parameters": base_parameters,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),

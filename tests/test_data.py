@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from slimlib import data
+from slimlib import data, prompts
 from slimlib.config import DataConfig
-from slimlib.data import choose, encode, format_prompt, format_row, mix_datasets, set_pad_token
+from slimlib.data import choose, mix_datasets
+from slimlib.prompts import encode, format_prompt, format_row, set_pad_token
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 NO_INPUT = {"instruction": "Name a colour.", "input": "", "output": "Red."}
@@ -133,7 +134,7 @@ def test_a_chat_template_that_writes_the_begin_token_gives_one():
 @pytest.mark.parametrize("row", [ROW, NO_INPUT])
 def test_one_begin_token_and_the_end_token_last(family, row):
     tokenizer = family()
-    dataset, counts = data.tokenize_rows([row], STANFORD, tokenizer, 4096)
+    dataset, counts = prompts.tokenize_rows([row], STANFORD, tokenizer, 4096)
     (ids,) = dataset["input_ids"]
     assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
     assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 1
@@ -144,7 +145,7 @@ def test_one_begin_token_and_the_end_token_last(family, row):
 @pytest.mark.parametrize("family", [llama3, llama2])
 def test_the_author_s_run_has_no_end_token(family):
     tokenizer = family()
-    dataset, _ = data.tokenize_rows([ROW], AUTHOR, tokenizer, 4096)
+    dataset, _ = prompts.tokenize_rows([ROW], AUTHOR, tokenizer, 4096)
     (ids,) = dataset["input_ids"]
     assert tokenizer.eos_token_id not in ids
     assert ids.count(tokenizer.bos_token_id) == 1
@@ -168,7 +169,7 @@ def test_truncated_rows_are_counted_and_lose_their_tail():
     config = replace(STANFORD, template="as-run")
     whole = encode(format_row(ROW, "as-run", tokenizer), tokenizer, True)
     for limit, cut in ((len(whole), 0), (len(whole) - 1, 1)):
-        dataset, counts = data.tokenize_rows([ROW], config, tokenizer, limit)
+        dataset, counts = prompts.tokenize_rows([ROW], config, tokenizer, limit)
         assert dataset["input_ids"][0] == whole[:limit]
         assert counts == {"rows": 1, "tokens": limit, "truncated_rows": cut}
 
@@ -179,7 +180,7 @@ def test_every_real_token_is_trained_on_and_no_padding():
 
     tokenizer = llama2()
     set_pad_token(tokenizer)
-    dataset, _ = data.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
+    dataset, _ = prompts.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
     collate = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
     batch = collate(list(dataset))
     for ids, labels, row in zip(
@@ -444,7 +445,7 @@ def test_real_rows_survive_the_embedded_tokenizer(data_folder):
 
     tokenizer = load_tokenizer(ModelConfig("micro:base"))
     rows = data.load_rows(DataConfig(n=50), 0, data_folder)
-    dataset, counts = data.tokenize_rows(rows, replace(STANFORD, n=50), tokenizer, 4096)
+    dataset, counts = prompts.tokenize_rows(rows, replace(STANFORD, n=50), tokenizer, 4096)
     assert counts["truncated_rows"] == 0
     for row, ids in zip(rows, dataset["input_ids"], strict=True):
         assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
