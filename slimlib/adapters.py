@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.config import AdapterConfig, ModelConfig, RunConfig
+from slimlib.files import atomic_path
 from slimlib.hardware import find_device, peak_memory_gb, resolve_dtype
 from slimlib.model import load_transformers, resolve_name, unsloth_loaded
-from slimlib.runs import Run, atomic_path, in_clean_process
+from slimlib.runs import Run, in_clean_process
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}

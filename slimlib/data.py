@@ -1,7 +1,7 @@
 """Fine-tuning rows: where they come from, how they are checked, chosen and mixed.
 
-A row is {"instruction", "input", "output"} or {"messages": [...]}; `prompts` makes text of it. Named
-data sets lie on the hub by pinned commit, or in a local folder that replaces it.
+A row is {"instruction", "input", "output"} or {"messages": [...]}; `prompts` makes text of it.
+Named data sets lie on the hub by pinned commit, or in a local folder that replaces it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.config import DataConfig
-from slimlib.runs import file_sha256
+from slimlib.files import file_sha256
 
 
 @dataclass(frozen=True)

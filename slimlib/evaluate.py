@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.config import EvalConfig, RunConfig, Task
+from slimlib.files import atomic_path, file_sha256, read_json, sha256
 from slimlib.hardware import find_device, resolve_dtype
 from slimlib.model import unsloth_loaded
 from slimlib.results import task_entry
-from slimlib.runs import Run, atomic_path, file_sha256, in_clean_process, read_json, sha256
+from slimlib.runs import Run, in_clean_process
 from slimlib.tasks import check_files, task_yaml
 
 

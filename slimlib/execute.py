@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
 
-from slimlib.runs import atomic_path
+from slimlib.files import atomic_path
 
 PACKAGE = Path(__file__).resolve().parent
 

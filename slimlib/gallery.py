@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.config import get_study
-from slimlib.runs import atomic_path, read_json, read_jsonl
+from slimlib.files import atomic_path, read_json, read_jsonl
 from slimlib.summaries import ladder_sentences, seeds_markdown, verdict_sentences
 
 CHECKOUT = Path(__file__).resolve().parent.parent

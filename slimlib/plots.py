@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slimlib import metrics
+from slimlib.files import atomic_path
 from slimlib.losses import BENCHMARKS, Record, by_arm, paired_scores, results_of
 from slimlib.metrics import Estimate
 from slimlib.report import format_number
-from slimlib.runs import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

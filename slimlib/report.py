@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from slimlib import metrics, paper
+from slimlib.files import atomic_path
 from slimlib.losses import BENCHMARKS, Record, by_arm, compare_arms, results_of, task_of
-from slimlib.runs import atomic_path
 
 if TYPE_CHECKING:
     from slimlib.config import Study

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from slimlib.config import Task
-from slimlib.runs import sha256
+from slimlib.files import sha256
 
 
 def task_entry(

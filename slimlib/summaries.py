@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from slimlib.config import Study
+from slimlib.files import read_jsonl
 from slimlib.hardware import Check
 from slimlib.losses import BENCHMARKS, Record, by_arm, compare_arms, results_of
 from slimlib.plots import ladder_steps
-from slimlib.runs import read_jsonl
 
 LOSS_NAMES = {"FR": "forgetting rate", "dA": "ability augmentation", "dK": "knowledge loss"}
 GREEN, RED = "background-color: #d6f0d9; color: black", "background-color: #f8d3d0; color: black"

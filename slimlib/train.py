@@ -15,10 +15,11 @@ from typing import Any
 from slimlib.adapters import attach, free_memory, trainables_to_float32
 from slimlib.config import RunConfig
 from slimlib.data import load_rows
+from slimlib.files import atomic_path, read_jsonl
 from slimlib.hardware import find_device, peak_memory_gb
 from slimlib.model import load_model
 from slimlib.prompts import tokenize_rows
-from slimlib.runs import Run, atomic_path, read_jsonl
+from slimlib.runs import Run
 
 
 def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:

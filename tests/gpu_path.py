@@ -12,7 +12,8 @@ from typing import Any
 
 from slimlib import adapters, evaluate, train
 from slimlib.config import Study, get_study
-from slimlib.runs import Run, atomic_path
+from slimlib.files import atomic_path
+from slimlib.runs import Run
 
 T4_GIB = 14.7  # usable, as Unsloth prints it
 CONTEXT_GIB = 0.7  # of it for the CUDA context, which torch's allocator does not count

@@ -13,8 +13,9 @@ import pytest
 from slimlib import evaluate
 from slimlib.config import EvalConfig, Task, get_study
 from slimlib.evaluate import count_truncated, evaluate_arm, evaluate_model
+from slimlib.files import read_json, read_jsonl
 from slimlib.results import task_entry
-from slimlib.runs import Run, read_json, read_jsonl
+from slimlib.runs import Run
 
 ARITHMETIC = Task("micro_arithmetic", "gsm8k", 2, 4, limit=4, source="arithmetic")
 FACTS = Task("micro_facts", "mmlu_cs", 0, 4, limit=4, source="facts")

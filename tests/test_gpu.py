@@ -15,7 +15,8 @@ from typing import Any
 import gpu_path
 import pytest
 
-from slimlib.runs import Run, read_jsonl
+from slimlib.files import read_jsonl
+from slimlib.runs import Run
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ARMS = {

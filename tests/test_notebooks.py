@@ -14,7 +14,7 @@ import pytest
 from conftest import CHECKOUT, slimlib_run
 
 from slimlib.config import get_study
-from slimlib.runs import read_json, read_jsonl
+from slimlib.files import read_json, read_jsonl
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 STAGES = 3 + 5 + 8  # finetune, merge and evaluate over the eight arms

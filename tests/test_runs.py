@@ -8,7 +8,15 @@ import pytest
 
 from slimlib import runs
 from slimlib.config import get_study
-from slimlib.runs import Run, SettingsError, atomic_path, read_json, read_jsonl, write_json
+from slimlib.files import (
+    atomic_path,
+    file_sha256,
+    read_json,
+    read_jsonl,
+    sha256,
+    write_json,
+)
+from slimlib.runs import Run, SettingsError
 
 
 def work(**outcome):
@@ -137,13 +145,13 @@ def test_a_log_that_is_broken_in_the_middle_is_refused(tmp_path):
 
 
 def test_sha256_does_not_depend_on_the_order_of_keys():
-    assert runs.sha256({"a": 1, "b": [2]}) == runs.sha256({"b": [2], "a": 1})
-    assert runs.sha256({"a": 1}) != runs.sha256({"a": 2})
+    assert sha256({"a": 1, "b": [2]}) == sha256({"b": [2], "a": 1})
+    assert sha256({"a": 1}) != sha256({"a": 2})
 
 
 def test_file_sha256_is_the_one_of_sha256sum(tmp_path):
     (tmp_path / "abc").write_text("abc")
-    assert runs.file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea"  # FIPS 180-2, appendix B.1
+    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea"  # FIPS 180-2, appendix B.1
 
 
 # ---------------------------------------------------------------------------------------- the run

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from slimlib import train
 from slimlib.config import get_study
-from slimlib.runs import Run, read_jsonl
+from slimlib.files import read_jsonl
+from slimlib.runs import Run
 from slimlib.train import finetune_arm, last_checkpoint, steps_of
 
 KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import unsloth_path
 
+from slimlib.files import atomic_path, read_json, read_jsonl
 from slimlib.model import load_transformers
-from slimlib.runs import Run, atomic_path, read_json, read_jsonl
+from slimlib.runs import Run
 
 pytestmark = pytest.mark.slow
 

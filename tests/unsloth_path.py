@@ -10,7 +10,8 @@ from typing import Any
 
 from slimlib import adapters, evaluate, train
 from slimlib.config import Study, get_study
-from slimlib.runs import Run, write_json
+from slimlib.files import write_json
+from slimlib.runs import Run
 
 ARM = "llama-2k"
 
