@@ -126,6 +126,7 @@ def _truncations(records: Sequence[Record], study: Study) -> list[str]:
 
 
 def row_titles(role: str) -> list[str]:
+    """The rows of one benchmark in Table 2: its metrics, its loss, the loss's statistics."""
     benchmark = BENCHMARKS[role]
     loss = f"{benchmark.loss} ({benchmark.unit})"
     interval = f"{benchmark.loss} 95 % interval"
