@@ -88,7 +88,7 @@ def check_input(run: Run) -> None:
     Raises:
         ValueError: naming the value and the way out.
     """
-    from slimlib.data import check_local_rows
+    from slimlib.data import check_in_world, check_local_rows
     from slimlib.model import choose_backend, resolve_name
     from slimlib.tasks import check_files
 
@@ -105,6 +105,8 @@ def check_input(run: Run) -> None:
         resolve_name(arm.model.name)
         choose_backend(arm.model.backend)
         if arm.trains:
+            if run.study.data == "world" and not arm.data.path:
+                check_in_world(arm.data)
             check_local_rows(arm.data, run.local_data)
 
 

@@ -230,6 +230,21 @@ def mix_datasets(
     return mixed
 
 
+def check_in_world(config: DataConfig) -> None:
+    """Refuse a named data set that a made-up world does not hold.
+
+    Raises:
+        ValueError: naming it and the way out.
+    """
+    made = [name for name, source in DATASETS.items() if source.hub is None]
+    for name in config.mixture or [config.dataset]:
+        if name in DATASETS and name not in made:
+            raise ValueError(
+                f"data set {name!r} is not part of this study's made-up world "
+                f"({', '.join(made)}); say where it lies with --set data.path=FOLDER"
+            )
+
+
 def check_local_rows(config: DataConfig, folder: Path | None = None) -> None:
     """Read the rows that lie on this machine, for their errors; the hub is not asked.
 

@@ -51,6 +51,10 @@ def refused(capsys, *arguments: str) -> str:
         (["--study", "micro", "--data", "empty"], "makes its own data"),
         (["--set", "adapter.r=0"], "adapter.r=0 (arm llama-2k): must be 1 or more"),
         (["--set", "arms=llama-base"], "no arm among llama-base is fine-tuned: keep one that is"),
+        (
+            ["--study", "micro", "--set", "dataset=alpaca"],
+            "is not part of this study's made-up world",
+        ),
         (["--set", "adapter.rank=8"], "unknown key 'adapter.rank'; known: "),
         (["--set", "r=eight"], "r='eight' is not a value of type int"),
         (["--set", "adapter.r"], "--set 'adapter.r' is not KEY=VALUE"),

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from slimlib import train
@@ -45,6 +46,14 @@ def adapter_bytes(run):
 def test_the_loss_falls(tiny_run):
     losses = [row["loss"] for row in tiny_run.logs()["llama-2k"]]
     assert sum(losses[-2:]) / 2 < sum(losses[:2]) / 2 - 0.3
+
+
+def test_the_adapter_is_trained_in_float32(tiny_run):
+    """TRL casts the adapter of a 4-bit model to bfloat16; rounded weights would show it."""
+    tensors = load_file(tiny_run.adapter_folder("llama-2k") / "adapter_model.safetensors")
+    assert {str(tensor.dtype) for tensor in tensors.values()} == {"torch.float32"}
+    rounded = [tensor.bfloat16().float() for tensor in tensors.values()]
+    assert not any(map(torch.equal, tensors.values(), rounded))
 
 
 def test_the_log_has_a_row_a_step(tiny_run):
