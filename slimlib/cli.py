@@ -68,7 +68,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     parameters = {
         "STUDY": study.name,
         "RUNS": str(run.root.resolve()),
-        "DATA": study.data if study.data not in ("hub", "world") else "",
+        "DATA": str(run.local_data or ""),
         "OVERRIDES": overrides,
     }
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernels fork

@@ -60,6 +60,11 @@ class DataConfig:
     template: str = "as-run"  # or "alpaca": Stanford's two prompts
     append_eos: bool = False  # as run: no end-of-text, so the model never learns to stop
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data sets that are read: the parts of the mixture, or the one."""
+        return tuple(self.mixture) or (self.dataset,)
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -46,6 +46,7 @@ DATASETS = {
     "world": Source(None, None, ("instructions.jsonl",)),
     "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
 }
+WORLD = tuple(name for name, source in DATASETS.items() if not source.hub)  # made by a study
 ROW_FILES = (".jsonl", ".jsonl.gz", ".json")
 
 
@@ -236,12 +237,11 @@ def check_in_world(config: DataConfig) -> None:
     Raises:
         ValueError: naming it and the way out.
     """
-    made = [name for name, source in DATASETS.items() if source.hub is None]
-    for name in config.mixture or [config.dataset]:
-        if name in DATASETS and name not in made:
+    for name in config.names:
+        if name in DATASETS and name not in WORLD:
             raise ValueError(
                 f"data set {name!r} is not part of this study's made-up world "
-                f"({', '.join(made)}); say where it lies with --set data.path=FOLDER"
+                f"({', '.join(WORLD)}); say where it lies with --set data.path=FOLDER"
             )
 
 
@@ -251,18 +251,16 @@ def check_local_rows(config: DataConfig, folder: Path | None = None) -> None:
     Raises:
         ValueError: as `load_rows`.
     """
-    names = list(config.mixture) or [config.dataset]
-    for name in names:
+    for name in config.names:
         check_name(name)
-    if config.path or folder or all(name.endswith(ROW_FILES) for name in names):
+    if config.path or folder or all(name.endswith(ROW_FILES) for name in config.names):
         load_rows(config, 0, folder)
 
 
 def fingerprint(config: DataConfig, folder: Path | None = None) -> str:
     """What the rows were read from: hashes of local files, or pinned hub commits."""
     folder = Path(config.path) if config.path else folder
-    names = list(config.mixture) or [config.dataset]
-    return ", ".join(_fingerprint(name, config, folder) for name in names)
+    return ", ".join(_fingerprint(name, config, folder) for name in config.names)
 
 
 def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:

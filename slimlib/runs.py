@@ -1,4 +1,4 @@
-"""A run is a folder: records, atomic writes, and what is already done.
+"""A run is a folder: records, and what is already done.
 
     runs/<study>/<arm>/  record.json  adapter/  merged/  eval/<task>/  log.jsonl
 
@@ -22,7 +22,6 @@ from slimlib.config import RunConfig, Study, get_study, to_dict
 from slimlib.files import atomic_path, file_sha256, read_json, read_jsonl, sha256, write_json
 
 SCHEMA = 1
-WORLD = ("world", "world-maths")  # the data sets that a study makes for itself
 
 
 class SettingsError(ValueError):
@@ -138,11 +137,11 @@ class Run:
         return Path(self.study.data) if self.study.data not in ("hub", "world") else None
 
     def _rows_read(self, config: RunConfig) -> str:
-        names = config.data.mixture or [config.data.dataset]
-        if self.study.data == "world" and not config.data.path and {*names} <= {*WORLD}:
-            return "world"
-        from slimlib.data import fingerprint
+        from slimlib.data import WORLD, fingerprint
 
+        in_world = self.study.data == "world" and not config.data.path
+        if in_world and {*config.data.names} <= {*WORLD}:
+            return "world"
         return fingerprint(config.data, self.local_data)
 
     def _documents_read(self, config: RunConfig) -> str:

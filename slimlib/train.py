@@ -45,7 +45,7 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     rows = load_rows(config.data, config.seed, run.data_folder())
     model, tokenizer = load_model(config.model)
     dataset, counts = tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
-    base_parameters = sum(_numel(p) for p in model.parameters())
+    base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
     folder = run.arm_folder(config.name)
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
@@ -72,12 +72,6 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     del trainer, model
     free_memory()  # the next arm trains in the same kernel
     return summary
-
-
-def _numel(parameter: Any) -> int:
-    """Number of weights; bitsandbytes packs two 4-bit ones into a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return state.shape.numel() if state is not None else parameter.numel()
 
 
 def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, folder: Path) -> Any:
