@@ -1,0 +1,501 @@
+"""Tests and intervals on per-document scores, against published numbers, scipy and statsmodels."""
+
+import itertools
+import math
+import time
+import warnings
+
+import numpy as np
+import pytest
+from scipy import integrate, optimize, stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
+
+from slimlib import metrics
+
+NAN = math.nan
+
+
+def scores(n: int, p: float, seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).random(n) < p).astype(float)
+
+
+def answers(kept: int, lost: int, gained: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Base and tuned scores with these counts."""
+    cells = (kept, lost, gained, neither)
+    return np.repeat([1.0, 1, 0, 0], cells), np.repeat([1.0, 0, 1, 0], cells)
+
+
+def mean_of_seeds(n: int, p: float, seed: int) -> np.ndarray:
+    return np.mean([scores(n, p, seed + i) for i in range(3)], axis=0)
+
+
+def flipped(estimate: metrics.Estimate) -> tuple[float, float, float]:
+    return -estimate.value, -estimate.high, -estimate.low
+
+
+TABLES = [
+    (27, 20, 7, 46),
+    (14, 5, 0, 22),
+    (0, 13, 4, 3),
+    (2, 1, 1, 96),
+    (398, 44, 5, 872),
+    (10, 0, 0, 10),
+    (20, 0, 0, 0),
+    (0, 20, 0, 0),
+    (0, 0, 0, 20),
+    (0, 10, 10, 0),
+    (1, 0, 0, 0),
+    (0, 1, 0, 0),
+]
+
+
+# ---- degenerate input ----
+
+
+def equivalence(base, tuned):
+    return metrics.equivalence_test(base, tuned, 5.0)
+
+
+def bootstrap_forgetting(base, tuned):
+    return metrics.paired_bootstrap(base, tuned, "forgetting_rate", n_resamples=200)
+
+
+INTERVALS = [
+    metrics.newcombe_interval,
+    metrics.t_interval,
+    metrics.paired_difference,
+    metrics.forgetting_interval,
+    metrics.paired_bootstrap,
+    bootstrap_forgetting,
+]
+PAIRED = [
+    *INTERVALS,
+    metrics.paired_t_test,
+    metrics.mcnemar_test,
+    equivalence,
+    metrics.minimum_detectable_difference,
+]
+
+
+@pytest.mark.parametrize("function", PAIRED)
+@pytest.mark.parametrize("bad", [NAN, math.inf, None])
+def test_a_score_that_is_no_number_is_an_error(function, bad):
+    wrong = "score inf" if bad == math.inf else "score nan"
+    for pair in (([1, 0, 1], [1, bad, 0]), ([1, bad, 1], [1, 0, 0])):
+        with pytest.raises(ValueError, match=wrong):
+            function(*pair)
+
+
+def test_scores_that_are_no_numbers_are_an_error():
+    with pytest.raises(ValueError, match="must be numbers"):
+        metrics.paired_t_test([{"acc": 1}], [1])
+
+
+@pytest.mark.parametrize("function", PAIRED)
+@pytest.mark.parametrize("tuned", [[1], [[1, 0]], []])
+def test_scores_must_be_of_the_same_documents(function, tuned):
+    with pytest.raises(ValueError, match="same documents"):
+        function([1, 0], tuned)
+
+
+@pytest.mark.parametrize("function", [metrics.mcnemar_test, metrics.newcombe_interval])
+def test_only_right_and_wrong(function):
+    with pytest.raises(ValueError, match="score 0.5"):
+        function([1, 0.5], [1, 0])
+
+
+@pytest.mark.parametrize("function", [metrics.forgetting_interval, bootstrap_forgetting])
+def test_forgetting_needs_shares(function):
+    with pytest.raises(ValueError, match="score 2.0"):
+        function([1, 1], [0, 2])
+
+
+@pytest.mark.parametrize("function", [f for f in INTERVALS if f is not bootstrap_forgetting])
+@pytest.mark.parametrize("confidence", [0, 1, 95, NAN])
+def test_a_confidence_is_a_share(function, confidence):
+    for pair in (([1, 1, 0], [1, 0, 0]), ([1, 0], [1, 0])):
+        with pytest.raises(ValueError, match="confidence="):
+            function(*pair, confidence=confidence)
+
+
+@pytest.mark.parametrize("margin", [0, -1.0, NAN])
+def test_a_margin_must_be_above_zero(margin):
+    for pair in (([1, 1, 0], [1, 0, 0]), ([1], [1])):
+        with pytest.raises(ValueError, match=f"margin={margin}"):
+            metrics.equivalence_test(*pair, margin)
+
+
+def test_the_bootstrap_names_what_it_does_not_know():
+    with pytest.raises(ValueError, match="'median'.*'difference' or 'forgetting_rate'"):
+        metrics.paired_bootstrap([1, 0], [0, 0], "median")
+    with pytest.raises(ValueError, match="n_resamples=0"):
+        metrics.paired_bootstrap([1, 0], [0, 0], n_resamples=0)
+
+
+def test_forgetting_of_nothing_is_nan():
+    for function in (metrics.forgetting_interval, bootstrap_forgetting):
+        assert all(math.isnan(x) for x in function([0, 0, 0], [1, 0, 1]))
+
+
+def test_one_document_has_a_value_but_no_spread():
+    assert math.isnan(metrics.paired_t_test([1], [0]).p_value)
+    for function in (metrics.forgetting_interval, bootstrap_forgetting):
+        assert function([1], [0]).value == 100
+        assert math.isnan(function([1], [0]).low)
+    assert metrics.equivalence_test([1], [1], 5.0) == 1
+    assert metrics.minimum_detectable_difference([1], [1]) == 100
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("function", INTERVALS)
+def test_an_interval_holds_its_value_and_warns_of_nothing(function, table):
+    pair = answers(*table)
+    forgetting = function in (metrics.forgetting_interval, bootstrap_forgetting)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, low, high = function(*pair)
+    if forgetting and (not pair[0].any() or len(pair[0]) == 1):
+        assert math.isnan(low) and math.isnan(high)
+        return
+    assert low <= value + 1e-9 and value <= high + 1e-9
+    if not forgetting and function is not metrics.t_interval:
+        assert -100 - 1e-9 <= low and high <= 100 + 1e-9
+
+
+@pytest.mark.parametrize("same", [scores(100, 0.5, seed=0), mean_of_seeds(100, 0.5, seed=0)])
+def test_a_model_against_itself_has_no_claim_no_nan_and_no_false_certainty(same):
+    assert metrics.paired_t_test(same, same) == (0.0, 1.0)
+    for interval in (metrics.t_interval, metrics.paired_difference, metrics.paired_bootstrap):
+        value, low, high = interval(same, same)
+        assert (value, low) == (0, -high) and 1.8 < high < 4  # Wilson's 0 of 100: 3.70 %
+    for interval in (metrics.forgetting_interval, bootstrap_forgetting):
+        value, low, high = interval(same, same)
+        assert value == 0 and low < 0 < high
+    assert 0 < metrics.equivalence_test(same, same, 2.0) < 1
+    assert metrics.minimum_detectable_difference(same, same) > 5
+
+
+def test_the_same_answers_have_no_flips():
+    same = scores(100, 0.5, seed=0)
+    assert metrics.mcnemar_test(same, same) == (0, 0, 1.0)
+    value, low, high = metrics.newcombe_interval(same, same)
+    assert value == 0 and low < 0 < high
+
+
+def test_everything_lost():
+    base, tuned = np.ones(50), np.zeros(50)
+    assert metrics.paired_t_test(base, tuned) == (-math.inf, 0.0)
+    assert metrics.paired_t_test(tuned, base) == (math.inf, 0.0)
+    assert metrics.paired_difference(base, tuned)[:2] == (-100, -100)
+    assert metrics.paired_difference(base, tuned).high > -95  # 50 documents cannot show 100 %
+    assert metrics.forgetting_interval(base, tuned).value == 100
+    assert metrics.forgetting_interval(base, tuned).low < 95
+    assert metrics.equivalence_test(base, tuned, 5.0) > 0.9999
+
+
+# ---- worked numbers of the docstrings ----
+
+
+def test_paired_t_test_and_its_interval():
+    base, tuned = [1, 1, 1, 0], [0, 0, 1, 0]
+    assert metrics.paired_t_test(base, tuned) == pytest.approx((-1.732, 0.182), abs=0.0005)
+    expected = (-50, -141.87, 41.87)
+    assert metrics.t_interval(base, tuned) == pytest.approx(expected, abs=0.005)
+
+
+def test_paired_difference_is_newcombe_s_for_answers_and_the_t_interval_for_means():
+    pair = answers(27, 20, 7, 46)
+    assert metrics.paired_difference(*pair) == pytest.approx((-13, -22.67, -2.88), abs=0.005)
+    assert metrics.paired_difference(*pair) == metrics.newcombe_interval(*pair)
+    base, tuned = pair[0], pair[1] / 2
+    assert metrics.paired_difference(base, tuned) == metrics.t_interval(base, tuned)
+
+
+def test_newcombe_as_published():
+    """-0.0621 (-0.1186 to -0.0046): the R package contingencytables, tests of chapter 8."""
+    found = metrics.newcombe_interval(*answers(59, 16, 6, 80))
+    assert found == pytest.approx((-6.21, -11.86, -0.46), abs=0.0051)
+
+
+def test_newcombe_interval():
+    """The answers of Altman et al. (2000), Statistics with Confidence, table 6.2."""
+    expected = (-12.20, -22.65, -1.15)
+    assert metrics.newcombe_interval(*answers(14, 5, 0, 22)) == pytest.approx(expected, abs=0.005)
+
+
+def test_forgetting_interval():
+    base, tuned = [1] * 8 + [0] * 2, [1] * 2 + [0] * 8
+    assert metrics.forgetting_interval(base, tuned) == pytest.approx((75, 35.59, 100), abs=0.005)
+
+
+@pytest.mark.parametrize(("lost", "gained", "p"), [(25, 12, 0.047), (26, 13, 0.053)])
+def test_mcnemar(lost, gained, p):
+    """dK = 13 of 100 is significant if 37 answers differ, and not if 39 do."""
+    result = metrics.mcnemar_test(*answers(100 - lost - gained, lost, gained, 0))
+    assert result[:2] == (lost, gained)
+    assert result.p_value == pytest.approx(p, abs=0.0005)
+
+
+def test_bootstrap_moves_by_whole_documents():
+    assert metrics.paired_bootstrap(*answers(27, 20, 7, 46)) == pytest.approx((-13, -23, -4))
+
+
+def test_equivalence_test():
+    """No answer of 100 changed: z = -sqrt(n margin / (1 - margin)) = -sqrt(100 * 0.05 / 0.95)."""
+    found = metrics.equivalence_test(*answers(50, 0, 0, 50), 5.0)
+    assert found == pytest.approx(stats.norm.cdf(-math.sqrt(5 / 0.95)), rel=1e-12)
+    assert found == pytest.approx(0.0109, abs=0.00005)
+    found = metrics.equivalence_test(*answers(50, 1, 1, 48), 5.0)
+    assert found == pytest.approx(0.0189, abs=0.00005)
+
+
+@pytest.mark.parametrize("cells", [(40, 7, 3, 50), (60, 20, 1, 19), (10, 0, 6, 84), (5, 3, 0, 2)])
+def test_equivalence_of_answers_is_the_score_test_worked_out_numerically(cells):
+    """Tango's statistic with its restricted estimate found by maximising the likelihood."""
+    kept, lost, gained, neither = cells
+    n, delta = sum(cells), 0.08
+
+    def side(lost, gained):
+        def unlikely(share):
+            changed = [(lost, share + delta), (gained, share), (n - lost - gained, None)]
+            rest = 1 - 2 * share - delta
+            terms = [k * math.log(p if p is not None else rest) for k, p in changed if k]
+            return -sum(terms)
+
+        best = optimize.minimize_scalar(
+            unlikely,
+            bounds=(1e-12, (1 - delta) / 2 - 1e-12),
+            method="bounded",
+            options={"xatol": 1e-12},
+        ).x
+        variance = n * (2 * best + delta - delta**2)
+        return stats.norm.cdf((lost - gained - n * delta) / math.sqrt(variance))
+
+    expected = max(side(lost, gained), side(gained, lost))
+    found = metrics.equivalence_test(*answers(*cells), 100 * delta)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_equivalence_where_every_document_changed_alike():
+    base = np.full(10, 0.5)
+    assert metrics.equivalence_test(base, base - 0.25, 50.0) == pytest.approx(0.75**10)
+    assert metrics.equivalence_test(base, base - 0.25, 25.0) == 1
+    assert metrics.equivalence_test(base, base, 200.0) == 0
+
+
+def test_minimum_detectable_difference():
+    found = metrics.minimum_detectable_difference(*answers(27, 20, 7, 46))
+    assert found == pytest.approx(14.30, abs=0.005)
+
+
+# ---- second oracles ----
+
+SAMPLES = [(100, 0.5, 0.4), (1319, 0.34, 0.04), (100, 0.03, 0.03), (40, 0.9, 0.95)]
+MAKERS = [scores, mean_of_seeds]
+
+
+@pytest.mark.parametrize(("n", "p", "q"), SAMPLES)
+def test_mcnemar_equals_statsmodels(n, p, q):
+    base, tuned = scores(n, p, seed=2), scores(n, q, seed=3)
+    table = np.histogram2d(base, tuned, bins=2)[0]
+    expected = mcnemar(table, exact=True).pvalue
+    assert metrics.mcnemar_test(base, tuned).p_value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(("n", "p", "q"), SAMPLES)
+def test_paired_t_test_is_a_one_sample_test_of_the_changes(n, p, q, make):
+    base, tuned = make(n, p, seed=2), make(n, q, seed=30)
+    oracle = DescrStatsW(tuned - base)
+    assert metrics.paired_t_test(base, tuned) == pytest.approx(oracle.ttest_mean()[:2], abs=1e-9)
+    limits = 100 * np.array([oracle.mean, *oracle.tconfint_mean()])
+    assert metrics.t_interval(base, tuned) == pytest.approx(limits, abs=1e-9)
+
+
+def newcombe_by_shares(base, tuned):
+    """Method 10 in shares of documents, with numpy's correlation and statsmodels' Wilson."""
+    n, x, y = len(base), tuned.mean(), base.mean()
+    (low_x, high_x), (low_y, high_y) = (
+        proportion_confint(int(s.sum()), n, method="wilson") for s in (tuned, base)
+    )
+    phi = np.corrcoef(base, tuned)[0, 1]
+    spread = base.std() * tuned.std()
+    phi = max(phi - 1 / (2 * n * spread), 0.0) if phi > 0 else phi
+    limits = []
+    for side, a, b in ((-1, x - low_x, high_y - y), (1, high_x - x, y - low_y)):
+        limits.append(
+            100 * (x - y + side * np.sqrt([a, b] @ np.array([[1, -phi], [-phi, 1]]) @ [a, b]))
+        )
+    return 100 * (x - y), *limits
+
+
+@pytest.mark.parametrize("table", TABLES[:6])
+def test_newcombe_equals_a_second_derivation(table):
+    pair = answers(*table)
+    assert metrics.newcombe_interval(*pair) == pytest.approx(newcombe_by_shares(*pair), abs=1e-9)
+
+
+def test_newcombe_with_a_margin_of_zero_is_the_unpaired_one():
+    """Nothing right before: phi is 0, base's side is Wilson's limit for 0 of 20."""
+    unseen, second = metrics.wilson_interval(0, 20).high, metrics.wilson_interval(5, 20)
+    _, low, high = metrics.newcombe_interval(*answers(0, 0, 5, 15))
+    assert low == pytest.approx(25 - math.hypot(25 - second.low, unseen), abs=1e-9)
+    assert high == pytest.approx(second.high, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fieller_limits_are_where_the_t_test_turns(seed):
+    """By definition r is a limit if tuned - r base has |t| equal to its 97.5 % quantile."""
+    base, tuned = scores(200, 0.6, seed=seed), scores(200, 0.3, seed=seed + 10)
+    value, low, high = metrics.forgetting_interval(base, tuned)
+    assert low < value < high < 100
+    for limit in (low, high):
+        rest = tuned - (1 - limit / 100) * base
+        t = stats.ttest_1samp(rest, 0).statistic
+        assert abs(t) == pytest.approx(stats.t.ppf(0.975, 199), rel=1e-9)
+
+
+def test_fieller_knows_nothing_where_base_is_not_above_zero():
+    base, tuned = [1] + [0] * 19, [0, 1] + [0] * 18
+    assert metrics.forgetting_interval(base, tuned)[1:] == (-math.inf, 100)
+    assert bootstrap_forgetting(base, tuned)[1:] == (-math.inf, 100)
+
+
+def test_the_bootstrap_agrees_with_fieller_and_with_the_t_interval():
+    base, tuned = scores(1319, 0.6, seed=4), scores(1319, 0.3, seed=5)
+    found = metrics.paired_bootstrap(base, tuned, "forgetting_rate", n_resamples=2000)
+    assert found == pytest.approx(metrics.forgetting_interval(base, tuned), abs=0.5)
+    found = metrics.paired_bootstrap(base, tuned, n_resamples=2000)
+    assert found == pytest.approx(metrics.t_interval(base, tuned), abs=0.4)
+
+
+def bca_by_hand(base, tuned, measure, draws):
+    """BCa as Efron and Tibshirani (1993), equations 14.9 to 14.15, write it."""
+    n = len(base)
+    picks = np.random.default_rng(8).integers(0, n, (draws, n))
+    found = measure(base[picks], tuned[picks], axis=1)
+    value = measure(base, tuned, axis=0)
+    bias = stats.norm.ppf((np.mean(found < value) + np.mean(found <= value)) / 2)
+    without = ~np.eye(n, dtype=bool)
+    left = np.array([measure(base[rest], tuned[rest], axis=0) for rest in without])
+    pull = left.mean() - left
+    acceleration = np.sum(pull**3) / (6 * np.sum(pull**2) ** 1.5)
+    shifted = bias + stats.norm.ppf([0.025, 0.975])
+    return np.quantile(found, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+
+
+def test_the_bootstrap_is_bca():
+    """On a skewed sample, where BCa and the plain percentiles are clearly apart."""
+    base, tuned = answers(12, 18, 4, 66)
+
+    def rate(base, tuned, axis):
+        return 100 * (1 - tuned.mean(axis=axis) / base.mean(axis=axis))
+
+    expected = bca_by_hand(base, tuned, rate, draws=20_000)
+    found = metrics.paired_bootstrap(base, tuned, "forgetting_rate")
+    assert found[1:] == pytest.approx(expected, abs=1.0)
+
+
+def test_the_bootstrap_is_seeded():
+    pair = answers(27, 20, 7, 46)
+    first, again, other = (
+        metrics.paired_bootstrap(*pair, "forgetting_rate", n_resamples=300, seed=s)
+        for s in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize(("n", "p", "q"), SAMPLES)
+def test_equivalence_of_other_scores_equals_two_one_sided_t_tests(n, p, q):
+    base, tuned = mean_of_seeds(n, p, seed=2), mean_of_seeds(n, q, seed=30)
+    one_sided = [
+        stats.ttest_rel(tuned, base - 0.05, alternative="greater").pvalue,
+        stats.ttest_rel(tuned, base + 0.05, alternative="less").pvalue,
+    ]
+    found = metrics.equivalence_test(base, tuned, 5.0)
+    assert found == pytest.approx(max(one_sided), abs=1e-9)
+    assert found == pytest.approx(ttost_paired(tuned, base, -0.05, 0.05)[0], abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 4, 100, 1319, 14_042])
+@pytest.mark.parametrize(("power", "alpha"), [(0.8, 0.05), (0.9, 0.01), (0.1, 0.05)])
+def test_the_detectable_difference_has_its_power(n, power, alpha):
+    """P(|Z + shift| > t s) with s from its chi distribution, integrated by hand."""
+    rng = np.random.default_rng(n)
+    base, tuned = rng.random(n) / 1e4, rng.random(n) / 1e4
+    points = metrics.minimum_detectable_difference(base, tuned, power, alpha)
+    shift = points / 100 / stats.sem(tuned - base)
+    limit, spread = stats.t.isf(alpha / 2, n - 1), stats.chi(n - 1, scale=1 / math.sqrt(n - 1))
+
+    def found(s):
+        return stats.norm.sf(limit * s - shift) + stats.norm.cdf(-limit * s - shift)
+
+    edges = spread.ppf([1e-9, 0.01, 0.1, 0.5, 0.9, 1 - 1e-9])
+    total = sum(
+        integrate.quad(lambda s: found(s) * spread.pdf(s), *ends, limit=200)[0]
+        for ends in itertools.pairwise(edges)
+    )
+    assert total == pytest.approx(power, abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [3, 10, 100, 1319, 14_042])
+def test_the_detectable_difference_equals_statsmodels(n):
+    base, tuned = scores(n, 0.5, seed=1) / 3, scores(n, 0.5, seed=2)
+    effect = float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)))
+    expected = min(100 * effect * np.std(tuned - base, ddof=1), 100)
+    found = metrics.minimum_detectable_difference(base, tuned)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_detectable_difference_of_few_changes():
+    """Wilson's limit for 0 of 100 changed, 3.70 %, is the least share of changes to reckon with."""
+    effect = TTestPower().solve_power(nobs=100, alpha=0.05, power=0.8)
+    expected = 100 * math.sqrt(0.036995) * effect
+    for table in ((50, 0, 0, 50), (50, 1, 0, 49), (50, 1, 1, 48)):
+        found = metrics.minimum_detectable_difference(*answers(*table))
+        assert found == pytest.approx(expected, rel=1e-4)
+    assert metrics.minimum_detectable_difference(*answers(50, 2, 2, 46)) > expected
+
+
+def test_the_detectable_difference_is_never_above_100_points():
+    assert metrics.minimum_detectable_difference([1, 0], [0, 1]) == 100
+    assert metrics.minimum_detectable_difference([1, 0], [1, 0]) == 100
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(("n", "p", "q"), SAMPLES)
+def test_swapping_the_models_flips_the_signs_and_nothing_else(n, p, q, make):
+    base, tuned = make(n, p, seed=7), make(n, q, seed=80)
+    for interval in (metrics.paired_difference, metrics.t_interval):
+        assert interval(base, tuned) == flipped(interval(tuned, base))
+    t, back = metrics.paired_t_test(base, tuned), metrics.paired_t_test(tuned, base)
+    assert t == (-back.statistic, back.p_value)
+    for function in (equivalence, metrics.minimum_detectable_difference):
+        assert function(base, tuned) == function(tuned, base)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_swapping_flips_newcombe_and_mcnemar_bit_for_bit(table):
+    base, tuned = answers(*table)
+    there, back = (metrics.newcombe_interval(*p) for p in ((base, tuned), (tuned, base)))
+    assert there == flipped(back)
+    there, back = metrics.mcnemar_test(base, tuned), metrics.mcnemar_test(tuned, base)
+    assert there == (back.gained, back.lost, back.p_value)
+
+
+@pytest.mark.parametrize(("n", "p", "q"), SAMPLES)
+def test_the_t_interval_agrees_with_its_test(n, p, q):
+    base, tuned = scores(n, p, seed=11), scores(n, q, seed=12)
+    significant = metrics.paired_t_test(base, tuned).p_value < 0.05
+    _, low, high = metrics.t_interval(base, tuned)
+    assert significant == (not low <= 0 <= high)
+
+
+def test_the_bootstrap_of_hellaswag_takes_seconds():
+    base, tuned = scores(10_042, 0.6, seed=1), scores(10_042, 0.6, seed=2)
+    begin = time.process_time()
+    metrics.paired_bootstrap(base, tuned, "forgetting_rate")
+    assert time.process_time() - begin < 10  # about 1.5 s on one core; a full matrix takes minutes
