@@ -7,6 +7,9 @@
     slimlib.merge_arm(run, "llama-2k")
     slimlib.evaluate_arm(run, "llama-2k")
 
+    slimlib.compare("results-before/", "results-after/")  # of lm-eval, whoever made them
+    slimlib.attribute(run)  # which step lost it
+
 Importing slimlib loads no torch: names are looked up when they are first used.
 """
 
@@ -31,6 +34,12 @@ _HOME = {
     "finetune_arm": "train",
     "evaluate_arm": "evaluate",
     "evaluate_model": "evaluate",
+    "read_results": "results",
+    "align_samples": "results",
+    "compare": "comparison",
+    "flips": "answers",
+    "format_or_ability": "answers",
+    "attribute": "attribution",
 }
 __all__ = list(_HOME)
 

@@ -1,4 +1,4 @@
-"""The command line: `slimlib run` executes the notebooks, `slimlib figures` redraws the pictures.
+"""The command line: run a study, compare two evaluated models, audit the paper's numbers.
 
 Exit codes: 0 done, 1 a notebook stopped, 2 bad input (one line says what, and nothing is written).
 """
@@ -6,10 +6,12 @@ Exit codes: 0 done, 1 a notebook stopped, 2 bad input (one line says what, and n
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from slimlib.config import get_study
 from slimlib.runs import Run
@@ -37,10 +39,44 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as adapter.r=16"
     )
     run.set_defaults(command=run_study)
+    _add_compare(commands)
+    audit = commands.add_parser("audit", help="recompute the numbers that the two papers print")
+    audit.add_argument("files", nargs="*", help="the author's result files, or their folder")
+    _add_formats(audit)
+    audit.set_defaults(command=run_audit)
     figures = commands.add_parser("figures", help="for maintainers: redraw figures/ from records")
     figures.add_argument("runs", nargs="*", help="run folders whose records are taken over first")
     figures.set_defaults(command=run_figures)
     return parser
+
+
+def _add_compare(commands: Any) -> None:
+    from slimlib.benchmarks import ALPHA, MARGIN
+
+    compare = commands.add_parser(
+        "compare",
+        help="say what a model lost against another: any lm-eval output or slimlib arm",
+    )
+    compare.add_argument("base", help="results of the model before: a JSON file or a folder")
+    compare.add_argument("tuned", help="results of the model after")
+    compare.add_argument(
+        "--margin", type=float, default=MARGIN, help="points within which a change counts as kept"
+    )
+    compare.add_argument("--alpha", type=float, default=ALPHA, help="level of every claim")
+    compare.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="refuse results whose n-shot, task version or limit differ",
+    )
+    _add_formats(compare)
+    compare.set_defaults(command=run_compare)
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print JSON")
+    formats.add_argument("--markdown", action="store_true", help="print Markdown")
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
@@ -96,8 +132,7 @@ def check_input(run: Run) -> None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
-    if not any(arm.trains for arm in run.study.arms):
-        raise ValueError(f"no arm among {run.study.arm_names} is fine-tuned: keep one that is")
+    run.study.tuned  # noqa: B018  refuses a study without one
     run.check()
     for arm in run.study.arms:
         for task in arm.evaluate.tasks if run.local_data else ():
@@ -121,6 +156,29 @@ def print_tables(run: Run) -> None:
     for path in (run.folder / "table1.csv", run.folder / "table2.csv", run.figures):
         if path.exists():
             print(path)
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """Print the verdict on two evaluated models."""
+    from slimlib.comparison import compare
+
+    settings = {name: getattr(arguments, name) for name in ("strict", "margin", "alpha")}
+    return _print(compare(arguments.base, arguments.tuned, **settings), arguments)
+
+
+def run_audit(arguments: argparse.Namespace) -> int:
+    """Print claim, recomputed number and verdict for each number of the two papers."""
+    from slimlib.audit import audit
+
+    return _print(audit(arguments.files), arguments)
+
+
+def _print(report: Any, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=1, allow_nan=False))
+    else:
+        print(report.to_markdown() if arguments.markdown else report.to_text())
+    return 0
 
 
 def run_figures(arguments: argparse.Namespace) -> int:

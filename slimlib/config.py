@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
 MERGE_BASES = ("dequant_nf4", "16bit", "requantised")
@@ -142,6 +142,14 @@ class RunConfig:
         return self.quantise or self.adapter is not None
 
 
+class Question(NamedTuple):
+    """A comparison that a study makes beside each arm's `compared_with`."""
+
+    base: str  # arm
+    tuned: str  # arm
+    text: str
+
+
 @dataclass(frozen=True)
 class Study:
     """Arms, what is compared with what, and how the tables call them."""
@@ -150,7 +158,8 @@ class Study:
     title: str
     arms: tuple[RunConfig, ...]
     ladder: tuple[str, ...]  # attribution: each step's change is one cause
-    comparisons: tuple[tuple[str, str], ...] = ()  # (base, tuned) beside each arm's compared_with
+    causes: Mapping[str, str] = field(default_factory=dict)  # arm of the ladder -> what it changes
+    comparisons: tuple[Question, ...] = ()
     task_labels: Mapping[str, str] = field(default_factory=dict)  # role -> row title
     paper_columns: Mapping[str, str] = field(default_factory=dict)  # arm -> published column
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
@@ -162,6 +171,18 @@ class Study:
             if arm.name == name:
                 return arm
         raise ValueError(f"study {self.name!r} has no arm {name!r}; it has: {self.arm_names}")
+
+    @property
+    def tuned(self) -> RunConfig:
+        """The arm that the study is about: the first that is fine-tuned.
+
+        Raises:
+            ValueError: none is.
+        """
+        for arm in self.arms:
+            if arm.trains:
+                return arm
+        raise ValueError(f"no arm among {self.arm_names} is fine-tuned: keep one that is")
 
     @property
     def arm_names(self) -> str:

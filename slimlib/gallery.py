@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slimlib.attribution import attribute
+from slimlib.comparison import compare
 from slimlib.config import get_study
 from slimlib.files import atomic_path, read_json, read_jsonl
-from slimlib.summaries import ladder_sentences, seeds_markdown, verdict_sentences
+from slimlib.summaries import seeds_markdown
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FIGURES = CHECKOUT / "figures"
@@ -104,11 +106,12 @@ def readme_blocks() -> dict[str, str]:
     """name -> text between the README's markers of that name, all from committed records."""
     study, by_seed = get_study("micro"), committed_records("micro")
     default = by_seed[study.arms[0].seed]
-    pair = [record for record in default if record["arm"] in ("llama-base", "llama-2k")]
+    arms = {record["arm"]: record for record in default}
+    verdict = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).sentences()
     return {
-        "example": f"```\n{verdict_sentences(pair, study)}\n```",
-        "seeds": seeds_markdown(by_seed, study, "llama-2k"),
-        "ladder": f"```\n{ladder_sentences(pool(by_seed), study)}\n```",
+        "example": f"```\n{verdict}\n```",
+        "seeds": seeds_markdown(by_seed, study, study.tuned.name),
+        "ladder": f"```\n{attribute(study, pool(by_seed)).sentences()}\n```",
     }
 
 

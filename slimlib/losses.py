@@ -1,4 +1,4 @@
-"""What each arm lost on each benchmark, read from records and tested document by document.
+"""From a study's records to comparisons: records by arm, results by benchmark, losses by arm.
 
 A record is what a run folder's record.json holds. Arms are compared on the same documents with the
 arm that their record names in `compared_with`; several seeds of an arm count as the mean of their
@@ -7,58 +7,18 @@ scores. A result that a record lacks is None, never a number.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slimlib import metrics, paper
-from slimlib.metrics import Estimate
+from slimlib.benchmarks import BENCHMARKS
+from slimlib.comparison import Comparison, compare
 
 if TYPE_CHECKING:
     from slimlib.config import Study
 
 Record = dict[str, Any]
-
-
-class Benchmark(NamedTuple):
-    """How the paper reads one benchmark."""
-
-    metrics: dict[str, str]  # lm-eval's metric -> row title
-    headline: str  # the metric that the loss is computed from
-    loss: str  # the paper's name of the loss
-    unit: str
-    estimate: Callable[..., Estimate]  # (base scores, tuned scores) -> loss with paired interval
-    chance: float | None  # per cent right by guessing
-
-
-def _drop(base: np.ndarray, tuned: np.ndarray) -> Estimate:
-    """Base minus tuned, with the paired interval."""
-    return metrics.paired_difference(tuned, base)
-
-
-_MMLU = Benchmark({paper.ACC: "acc"}, paper.ACC, "dK", "points", _drop, 25.0)
-BENCHMARKS: dict[str, Benchmark] = {
-    "gsm8k": Benchmark(
-        {paper.FLEXIBLE: "flexible", paper.STRICT: "strict"},
-        paper.FLEXIBLE,
-        "FR",
-        "%",
-        metrics.forgetting_interval,
-        None,
-    ),
-    "hellaswag": Benchmark(
-        {paper.ACC: "acc", paper.ACC_NORM: "acc_norm"},
-        paper.ACC_NORM,
-        "dA",
-        "points",
-        metrics.paired_difference,
-        25.0,
-    ),
-    "mmlu_cs": _MMLU,
-    "mmlu_cs_college": _MMLU,
-}
 
 
 def by_arm(records: Sequence[Record], study: Study | None = None) -> dict[str, list[Record]]:
@@ -85,10 +45,14 @@ def by_arm(records: Sequence[Record], study: Study | None = None) -> dict[str, l
     return groups
 
 
+def tasks_of(record: Record) -> dict[str, dict[str, Any]]:
+    """Task name -> result of everything that a record's arm was evaluated on."""
+    return record["stages"].get("evaluate", {}).get("tasks", {})
+
+
 def task_of(record: Record, role: str) -> dict[str, Any] | None:
     """The result of the benchmark that plays `role`; None where it was not evaluated."""
-    tasks = record["stages"].get("evaluate", {}).get("tasks", {}).values()
-    return next((task for task in tasks if task["role"] == role), None)
+    return next((task for task in tasks_of(record).values() if task["role"] == role), None)
 
 
 def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str, Any]]:
@@ -101,65 +65,39 @@ def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str
     ]
 
 
-def paired_scores(
-    base: Sequence[Record], tuned: Sequence[Record], role: str, metric: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scores of two arms on the same documents, each of shape (seeds, documents).
+def compare_arms(base: Sequence[Record], tuned: Sequence[Record]) -> Comparison | None:
+    """One arm against another, over all benchmarks that both have.
+
+    Args:
+        base: records of one arm, one per seed.
+        tuned: records of the other.
 
     Returns:
-        None where either arm has no result.
+        None where the two have no benchmark in common.
 
     Raises:
-        ValueError: the arms answered different documents.
+        ResultsError: the arms answered different documents.
     """
-    both = [results_of(group, role, metric) for group in (base, tuned)]
-    if not all(both):
+    both = [[record for record in group if tasks_of(record)] for group in (base, tuned)]
+    names = [{name for record in group for name in tasks_of(record)} for group in both]
+    return compare(*both) if names[0] & names[1] else None
+
+
+def compare_all(groups: Mapping[str, Sequence[Record]]) -> dict[str, Comparison]:
+    """Arm -> comparison with the arm that its record names; only those that can be made."""
+    found = {}
+    for arm, group in groups.items():
+        comparison = compare_arms(groups.get(group[0]["compared_with"], []), group)
+        if comparison is not None:
+            found[arm] = comparison
+    return found
+
+
+def seed_spread(base: Sequence[Record], tuned: Sequence[Record], role: str) -> float | None:
+    """SD over tuned's seeds of its loss against base; None for a single seed."""
+    if len(tuned) < 2 or role not in BENCHMARKS:
         return None
-    if len({result["documents"] for results in both for result in results}) > 1:
-        arms = f"{base[0]['arm']} and {tuned[0]['arm']}"
-        raise ValueError(
-            f"{arms} answered different documents of {role}: evaluate both with the same limit"
-        )
-    first, second = (np.array([result["scores"] for result in results]) for results in both)
-    return first, second
-
-
-def compare_arms(
-    base: Sequence[Record], tuned: Sequence[Record], role: str
-) -> dict[str, Any] | None:
-    """FR, dA or dK of one arm against another, with the paired statistics.
-
-    Returns:
-        Accuracies, the difference tuned - base and its limits, the loss and its limits, in per cent
-        or points; p-values; `loss_sd`: SD of the loss over tuned's seeds (NaN for one). None where
-        either arm has no result.
-
-    Raises:
-        ValueError: the arms answered different documents.
-    """
-    benchmark = BENCHMARKS[role]
-    pair = paired_scores(base, tuned, role, benchmark.headline)
-    if pair is None:
-        return None
-    before, after = (scores.mean(axis=0) for scores in pair)  # over seeds: (documents,)
-    single = len(pair[0]) == len(pair[1]) == 1
-    difference, loss = metrics.paired_difference(before, after), benchmark.estimate(before, after)
-    per_seed = [benchmark.estimate(before, scores).value for scores in pair[1]]
-    return {
-        "role": role,
-        "metric": benchmark.headline,
-        "n": len(before),
-        "base": 100 * float(before.mean()),
-        "tuned": 100 * float(after.mean()),
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        # McNemar's test is about single answers: the mean over seeds has none
-        "p_mcnemar": metrics.mcnemar_test(before, after).p_value if single else math.nan,
-        "p_t": metrics.paired_t_test(before, after).p_value,
-        "loss": benchmark.loss,
-        "loss_value": loss.value,
-        "loss_low": loss.low,
-        "loss_high": loss.high,
-        "loss_sd": float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else math.nan,
-    }
+    each = [compare_arms(base, [record]) for record in tuned]
+    changes = [c.of(role, BENCHMARKS[role].headline) for c in each if c is not None]
+    losses = [change.loss_estimate.value for change in changes if change is not None]
+    return float(np.std(losses, ddof=1)) if len(losses) > 1 else None

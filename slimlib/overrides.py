@@ -136,7 +136,7 @@ def _keep_arms(study: Study, names: list[str]) -> Study:
         study,
         arms=kept,
         ladder=tuple(name for name in study.ladder if name in names),
-        comparisons=tuple(c for c in study.comparisons if set(c) <= set(names)),
+        comparisons=tuple(c for c in study.comparisons if {c.base, c.tuned} <= set(names)),
     )
 
 

@@ -1,9 +1,10 @@
-"""The published Tables 1 and 2 as data.
+"""The published numbers as data: paper A's Tables 1 and 2 and its claims, paper B's savings.
 
-Source: Q. Mai, "Slimming Down LLMs Without Losing Their Minds", arXiv 2506.10885 (2025). The
-numbers stand as printed; what the author's public records (commit be8389d of
-github.com/michaelearncoding/MSE718FinalProject-FinetuneAnalysisForLLMTechnique) show about them is
-in the comments. A study names the column that belongs to an arm in `paper_columns`.
+Paper A: Q. Mai, "Slimming Down LLMs Without Losing Their Minds", arXiv 2506.10885 (2025). Paper B:
+A. Shen et al., Computers, Materials & Continua 82(1), 2025, doi 10.32604/cmc.2024.057491. Numbers
+stand as printed; what the author's public records (`RECORDS`, commit be8389d) show about paper A's
+is in the comments. A study names the column that belongs to an arm in `paper_columns`;
+`slimlib.audit` recomputes everything here that can be recomputed.
 """
 
 from __future__ import annotations
@@ -90,4 +91,50 @@ LOSSES: dict[str, dict[str, Loss]] = {
         "hellaswag": Loss(0.43, None, starred=False),  # dA
         "mmlu_cs": Loss(13.00, 6.93, starred=True),  # dK; as defined it would be +- 13.55
     },
+}
+
+STATED_DOCUMENTS: dict[str, int] = {"hellaswag": 10_000}  # where the paper's text says n
+ALPHA = 0.05  # level of the stars
+CATASTROPHIC = 50.0  # per cent: "catastrophic" is an FR above it
+RELATIVE_LOSSES: dict[str, int] = {"gsm8k": 89, "mmlu_cs": 28}  # per cent of the base, in the text
+
+
+class LoraExample(NamedTuple):
+    """The worked example under formula (1.2)."""
+
+    d_in: int
+    d_out: int
+    r: int
+    trainable: int
+    frozen: int
+
+
+LORA_EXAMPLE = LoraExample(1_000, 1_000, 10, 20_000, 1_000_000)
+
+RECORDS = (
+    "github.com/michaelearncoding/MSE718FinalProject-FinetuneAnalysisForLLMTechnique, "
+    "llm-peft-compare/eval_results"
+)
+
+
+class EndToken(NamedTuple):
+    """The token that ends a text, and the checkpoint whose tokenizer has it so."""
+
+    token: str
+    checkpoint: str
+
+
+END_TOKENS: dict[int, EndToken] = {
+    128_001: EndToken("<|end_of_text|>", "Llama-3.2-1B"),
+    128_009: EndToken("<|eot_id|>", "Llama-3.2-1B-Instruct"),
+}
+# The column's checkpoint, or what it was fine-tuned from, as the paper has it.
+CHECKPOINTS: dict[str, str] = {"base": "Llama-3.2-1B", "llama-2k": "Llama-3.2-1B"}
+
+# Paper B: (model, rank of the MLP layers divided by) -> per cent of trainable parameters saved.
+MLP_RANK_SAVINGS: dict[tuple[str, int], float] = {
+    ("LLaMA-7B", 2): 33.42,
+    ("LLaMA-7B", 4): 50.13,
+    ("LLaMA-13B", 2): 33.47,
+    ("LLaMA-13B", 4): 50.20,
 }

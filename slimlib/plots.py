@@ -9,28 +9,34 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle, pairwise
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slimlib import metrics
+from slimlib.attribution import attribution_of
+from slimlib.benchmarks import BENCHMARKS
+from slimlib.changes import FORGOT, IMPROVED, KEPT, UNKNOWN, Change
+from slimlib.comparison import Comparison
 from slimlib.files import atomic_path
-from slimlib.losses import BENCHMARKS, Record, by_arm, paired_scores, results_of
-from slimlib.metrics import Estimate
-from slimlib.report import format_number
+from slimlib.losses import Record, by_arm, results_of
+from slimlib.verdicts import number, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from slimlib.attribution import Attribution
     from slimlib.config import Study
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, in the order of the arms;
 # their yellow, too pale for lines on white, is replaced by grey.
 PALETTE = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#CC79A7", "#009E73", "#999999")
 LOST, GAINED, NOISE, TOTAL = "#D55E00", "#0072B2", "#BBBBBB", "#444444"
+VERDICT_COLOURS = {FORGOT: LOST, IMPROVED: GAINED, KEPT: "#009E73", UNKNOWN: NOISE}
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -80,53 +86,34 @@ def _draw_score(ax: Axes, row: int, results: Sequence[Mapping[str, Any]], colour
     ax.text(max(high + 1.5, mean + 4), row, f"{mean:.1f}", va="center", fontsize=8)
 
 
-def ladder_steps(
-    records: Sequence[Record], study: Study, role: str
-) -> list[tuple[str, str, Estimate]]:
-    """The change at each step of the study's ladder, in points with its paired 95 % interval.
-
-    Returns:
-        (from arm, to arm, change) between neighbours among the arms that have a result: where one
-        is missing, the next step starts at the last one that is there.
-    """
-    groups, metric = by_arm(records, study), BENCHMARKS[role].headline
-    present = [arm for arm in study.ladder if results_of(groups.get(arm, []), role, metric)]
-    steps = []
-    for before, after in pairwise(present):
-        pair = paired_scores(groups[before], groups[after], role, metric)
-        means = [scores.mean(axis=0) for scores in pair or ()]
-        steps.append((before, after, metrics.paired_difference(*means)))
-    return steps
-
-
-def plot_waterfall(
-    records: Sequence[Record], study: Study, role: str, ax: Axes | None = None
-) -> Axes:
+def plot_waterfall(attribution: Attribution, role: str, ax: Axes | None = None) -> Axes:
     """Draw how one benchmark's accuracy changes along the attribution ladder, top to bottom.
 
     First and last bar are accuracies; each bar between is one step's change with its paired 95 %
-    interval, grey where that holds 0. A missing arm is a "-", and its share of the change falls to
-    the step after it.
+    interval, coloured where it is established (after Holm's correction over all steps), grey where
+    it may be chance. A missing arm is a "-"; its part of the change falls to the step after it.
     """
+    study = attribution.study
     ax = ax or _new_axes(study)
-    groups, styles = by_arm(records, study), arm_styles(study)
-    steps = {after: change for _, after, change in ladder_steps(records, study, role)}
+    steps = {step.after: step.change for step in attribution.steps.get(role, ())}
+    first = attribution.steps[role][0].before if steps else None
     level = None
     for row, arm in enumerate(study.ladder):
-        results = results_of(groups.get(arm, []), role, BENCHMARKS[role].headline)
-        if not results:
+        if arm == first:
+            level = attribution.steps[role][0].change.base
+            _draw_total(ax, row, level)
+        elif arm in steps:
+            _draw_step(ax, row, level, steps[arm])
+            level += steps[arm].difference.value
+        else:
             counted_below = level is not None and any(a in steps for a in study.ladder[row:])
             _draw_missing(ax, row, " (in the next step)" if counted_below else "")
-        elif level is None:
-            level = 100 * float(np.mean([result["value"] for result in results]))
-            _draw_total(ax, row, level)
-        else:
-            _draw_step(ax, row, level, steps[arm])
-            level += steps[arm].value
-    if level is not None and results:  # of the last arm
+    if steps and study.ladder[-1] in steps:
         _draw_total(ax, len(study.ladder), level)
-    first, *others = (styles[arm][0] for arm in study.ladder)
-    return _finish(ax, study, role, [first, *(f"\u2192 {arm}" for arm in others), "= result"])
+    styles = arm_styles(study)
+    start, *others = study.ladder
+    causes = [_wrap(f"\u2192 {study.causes.get(arm, arm)}") for arm in others]
+    return _finish(ax, study, role, [styles[start][0], *causes, "= result"])
 
 
 def _draw_total(ax: Axes, row: int, value: float) -> None:
@@ -134,17 +121,49 @@ def _draw_total(ax: Axes, row: int, value: float) -> None:
     ax.text(value + 1.5, row, f"{value:.1f}", va="center", fontsize=8)
 
 
-def _draw_step(ax: Axes, row: int, level: float, change: Estimate) -> None:
+def _draw_step(ax: Axes, row: int, level: float, change: Change) -> None:
     """A bar from the old level to the new, the interval on its moving end, the numbers above."""
-    colour = NOISE if change.low <= 0 <= change.high else LOST if change.value < 0 else GAINED
-    ax.barh(row, change.value, left=level, height=0.45, color=colour)
+    value, low, high = change.difference
+    colour = VERDICT_COLOURS[change.verdict]
+    ax.barh(row, value, left=level, height=0.45, color=colour)
     ax.plot([level, level], [row - 0.77, row - 0.22], color=TOTAL, linewidth=0.8, zorder=0)
-    ax.plot([level + change.low, level + change.high], [row, row], color="black", linewidth=1.2)
-    value, low, high = (format_number(number, 1, "+") for number in change)
-    middle = min(max(level + change.value / 2, 26), 80)  # keeps the text inside the axes
+    ax.plot([level + low, level + high], [row, row], color="black", linewidth=1.2)
+    middle = min(max(level + value / 2, 26), 80)  # keeps the text inside the axes
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    numbers = f"{value} [{low}, {high}]"
+    texts = [number(limit, 1, "+") for limit in (value, low, high)]
+    numbers = f"{texts[0]} [{texts[1]}, {texts[2]}]"
     ax.text(middle, row - 0.28, numbers, ha="center", va="bottom", fontsize=7.5, bbox=box)
+
+
+def plot_changes(comparison: Comparison, ax: Axes | None = None) -> Axes:
+    """Draw each task's change in points with its 95 % interval, coloured by its verdict.
+
+    The grey band is the margin within which a change counts as kept once it is shown to be smaller.
+    """
+    from matplotlib import pyplot as plt
+
+    changes = comparison.headlines or comparison.changes
+    if ax is None:
+        with plt.rc_context(STYLE):
+            _, ax = plt.subplots(figsize=(6.8, 1.5 + 0.55 * len(changes)), layout="constrained")
+    ax.axvspan(-comparison.margin, comparison.margin, color="#EEEEEE", zorder=0)
+    ax.axvline(0, color=TOTAL, linewidth=0.8, zorder=1)
+    for row, change in enumerate(changes):
+        value, low, high = change.difference
+        colour = VERDICT_COLOURS[change.verdict]
+        ax.plot([low, high], [row, row], color=colour, linewidth=2.2)
+        ax.plot(value, row, "o", color=colour, markersize=6)
+        said = change.verdict if change.verdict != UNKNOWN else "may be chance"
+        ax.text(value, row - 0.2, f"{value:+.1f}, {said}", ha="center", va="bottom", fontsize=8)
+    ax.set_yticks(range(len(changes)), [_wrap(change.title) for change in changes])
+    ax.set(ylim=(len(changes) - 0.5, -0.8), xlabel="tuned - base, points, with 95 % intervals")
+    ax.margins(x=0.18)
+    ax.set_title(_wrap_title(title(comparison)), loc="left", fontweight="bold", fontsize=9)
+    return ax
+
+
+def _wrap_title(text: str) -> str:
+    return textwrap.fill(text, 80)
 
 
 def plot_losses(
@@ -224,15 +243,17 @@ def make_figures(
     """
     from matplotlib import rc_context
 
+    ladder = attribution_of(records, study)
     with rc_context(STYLE):
         figures = {
-            "scores": _by_task(plot_scores, records, study, "Scores with 95 % intervals"),
+            "scores": _by_task(
+                partial(plot_scores, records, study), study, "Scores with 95 % intervals"
+            ),
             "waterfall": _by_task(
-                plot_waterfall,
-                records,
+                partial(plot_waterfall, ladder),
                 study,
                 "What each step changed, with paired 95 % intervals "
-                "(orange: lost, blue: gained, grey: may be chance)",
+                "(orange: lost, blue: gained, green: kept, grey: may be chance)",
             ),
             "losses": _losses_figure(logs, study),
         }
@@ -240,15 +261,13 @@ def make_figures(
     return [path for paths in saved for path in paths]
 
 
-def _by_task(
-    plot: Callable[..., Axes], records: Sequence[Record], study: Study, heading: str
-) -> Figure:
+def _by_task(plot: Callable[..., Axes], study: Study, heading: str) -> Figure:
     """One panel per benchmark, side by side, with the rows' labels at the left."""
     roles = list(study.task_labels)
     figure = _figure(study, heading, width=2.0 + 2.9 * len(roles), height=4.6)
     axes = figure.subplots(1, len(roles), sharey=True, squeeze=False)[0]
     for role, ax in zip(roles, axes, strict=True):
-        plot(records, study, role, ax)
+        plot(role, ax)
     return figure
 
 

@@ -16,6 +16,7 @@ from slimlib.config import (
     EvalConfig,
     MergeConfig,
     ModelConfig,
+    Question,
     RunConfig,
     Study,
     Task,
@@ -60,10 +61,22 @@ AS_WRITTEN = {
 HYPERPARAMETERS = {"as-run": AS_RUN, "as-written": AS_WRITTEN}
 
 LADDER = ("llama-instruct", "llama-base", "llama-base-nf4", "llama-2k", "llama-2k-requantised")
+CAUSES = {
+    "llama-base": "another checkpoint",
+    "llama-base-nf4": "quantisation to NF4",
+    "llama-2k": "fine-tuning",
+    "llama-2k-requantised": "merging into 4 bit",
+}
 COMPARISONS = (
-    ("llama-2k", "tinyllama-50k"),  # the paper's two questions: bigger data on a weaker model?
-    ("llama-base", "tinyllama-50k"),  # the paper's interpretation 4
-    ("llama-instruct", "llama-2k"),  # the comparison that the paper's Table 2 prints
+    # the paper's two questions: more data or the better base?
+    Question(
+        "llama-2k", "tinyllama-50k", "Does more data on a weaker base beat less on a stronger one?"
+    ),
+    # the paper's interpretation 4
+    Question(
+        "llama-base", "tinyllama-50k", "Does a weaker base, tuned, reach the stronger one untuned?"
+    ),
+    Question("llama-instruct", "llama-2k", "What the paper's Table 2 compares: is it a loss?"),
 )
 
 
@@ -140,6 +153,7 @@ def _paper() -> Study:
             evaluate=EvalConfig(tasks=PAPER_TASKS),
         ),
         ladder=LADDER,
+        causes=CAUSES,
         comparisons=COMPARISONS,
         task_labels=PAPER_LABELS,
         paper_columns={  # the published "base" row is the Instruct checkpoint
@@ -203,6 +217,7 @@ def _small(train: TrainConfig, sample: DataConfig, rows: tuple[int, int], **stud
             evaluate=evaluate,
         ),
         ladder=LADDER,
+        causes=CAUSES,
         comparisons=COMPARISONS,
         **study,
     )

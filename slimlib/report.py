@@ -9,7 +9,6 @@ several seeds is shown as their mean and SD; see `seeds_table` for each one.
 from __future__ import annotations
 
 import html
-import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from slimlib import metrics, paper
+from slimlib import paper
+from slimlib.benchmarks import BENCHMARKS
+from slimlib.changes import Change
 from slimlib.files import atomic_path
-from slimlib.losses import BENCHMARKS, Record, by_arm, compare_arms, results_of, task_of
+from slimlib.losses import (
+    Record,
+    by_arm,
+    compare_all,
+    compare_arms,
+    results_of,
+    seed_spread,
+    task_of,
+)
+from slimlib.verdicts import number
 
 if TYPE_CHECKING:
     from slimlib.config import Study
@@ -29,8 +39,8 @@ METHOD_LABELS = {"qlora": "QLoRA"}
 LEGEND = (
     "Scores in per cent. ± is one standard error; in dK 1.96 of the difference's, unpaired, as the "
     "paper defines it; in columns of several seeds the SD over seeds. FR: forgetting rate, dA: "
-    "ability augmentation, dK: knowledge loss. The 95 % intervals and p-values are paired by "
-    "document (FR: Fieller's); of several seeds, each document's mean over seeds is compared."
+    "ability augmentation, dK: knowledge loss. The 95 % intervals (Newcombe's; FR: Fieller's) and "
+    "p-values are paired by document; of several seeds each document's mean is compared."
 )
 PAPER_LEGEND = "paper: as published; its * is p < 0.05 by a paired t-test on unpublished answers."
 
@@ -137,12 +147,15 @@ def _arm_cells(
     group: Sequence[Record], partner: Sequence[Record], roles: Iterable[str]
 ) -> dict[tuple[str, str], str]:
     cells = {}
+    comparison = compare_arms(partner, group)
     for role in roles:
         titles = row_titles(role)
         for metric, title in BENCHMARKS[role].metrics.items():
             cells[role, title] = _score_cell(results_of(group, role, metric))
-        if compared := compare_arms(partner, group, role):
-            cells |= {(role, t): c for t, c in zip(titles[-4:], _loss_cells(compared), strict=True)}
+        change = comparison.of(role, BENCHMARKS[role].headline) if comparison else None
+        if change:
+            texts = _loss_cells(change, seed_spread(partner, group, role))
+            cells |= {(role, t): text for t, text in zip(titles[-4:], texts, strict=True)}
     return cells
 
 
@@ -157,25 +170,25 @@ def _score_cell(results: Sequence[Mapping[str, Any]]) -> str:
         error = results[0]["stderr"]
         spread = None if error is None else 100 * error
     digits = _digits(results[0]["n"])
-    value = format_number(float(np.mean(values)), digits)
-    return value if spread is None else f"{value} ± {format_number(spread, digits)}"
+    value = number(float(np.mean(values)), digits)
+    return value if spread is None else f"{value} ± {number(spread, digits)}"
 
 
-def _loss_cells(compared: Mapping[str, Any]) -> list[str]:
-    """The loss, its paired interval and both p-values."""
-    digits = _digits(compared["n"])
-    sign = "" if compared["loss"] == "FR" else "+"
-    value = format_number(compared["loss_value"], digits, sign)
-    spread = compared["loss_sd"]
-    if math.isnan(spread) and compared["loss"] == "dK":
-        paired = metrics.delta_k(compared["base"], compared["tuned"], compared["n"])
-        spread = paired.high - paired.value
-    limits = [format_number(compared[key], digits, sign) for key in ("loss_low", "loss_high")]
+def _loss_cells(change: Change, spread: float | None) -> list[str]:
+    """The loss (± SD over seeds, or dK's own ±), its paired interval and both p-values."""
+    digits = _digits(change.n)
+    sign = "" if change.loss == "FR" else "+"
+    estimate = change.loss_estimate
+    if spread is None and change.loss == "dK":
+        spread = change.plus_minus
+    value, low, high = (number(limit, digits, sign) for limit in estimate)
+    # McNemar's test is about single answers: the mean over seeds has none
+    mcnemar = change.p_value if change.lost is not None else None
     return [
-        value if math.isnan(spread) else f"{value} ± {format_number(spread, digits)}",
-        f"[{limits[0]}, {limits[1]}]",
-        _p_value(compared["p_mcnemar"]),
-        _p_value(compared["p_t"]),
+        value if spread is None else f"{value} ± {number(spread, digits)}",
+        f"[{low}, {high}]",
+        _p_value(mcnemar),
+        _p_value(change.p_t),
     ]
 
 
@@ -198,15 +211,8 @@ def _digits(n: int) -> int:
     return 2 if n >= 1000 else 1  # below 1,000 documents a second decimal is finer than one answer
 
 
-def format_number(value: float, digits: int, sign: str = "") -> str:
-    """A number for a table; NaN (a loss where base scored 0) reads "undefined"."""
-    if math.isnan(value):
-        return "undefined"
-    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0 turns -0.0 into 0.0
-
-
-def _p_value(p: float) -> str:
-    if math.isnan(p):
+def _p_value(p: float | None) -> str:
+    if p is None:
         return "-"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -214,8 +220,9 @@ def _p_value(p: float) -> str:
 def seeds_table(records_by_seed: Mapping[int, Sequence[Record]]) -> pd.DataFrame:
     """Each seed's losses: one row per seed, arm and benchmark, as numbers.
 
-    Columns: base, tuned (per cent), difference with its paired 95 % limits (points), n, both
-    p-values, and FR, dA or dK (loss, loss_value, loss_low, loss_high).
+    Columns: base, tuned (per cent), difference with its paired 95 % limits (points), n, the exact
+    McNemar p-value, raw and Holm's, the paired t-test's, answers lost and gained, and FR, dA or dK
+    (loss, loss_value, loss_low, loss_high), verdict.
 
     Raises:
         ValueError: a record filed under another seed than its own; and as `table2`.
@@ -226,12 +233,34 @@ def seeds_table(records_by_seed: Mapping[int, Sequence[Record]]) -> pd.DataFrame
             if record["seed"] != seed:
                 raise ValueError(f"record {record['arm']} of seed {record['seed']} is under {seed}")
         groups = by_arm(records)
-        for arm, group in groups.items():
-            partner = group[0]["compared_with"]
-            pairs = [compare_arms(groups.get(partner, []), group, role) for role in BENCHMARKS]
-            head = {"study": group[0]["study"], "seed": seed, "arm": arm, "compared_with": partner}
-            rows += [head | pair for pair in pairs if pair]
-    return pd.DataFrame(rows).drop(columns="loss_sd", errors="ignore")
+        for arm, comparison in compare_all(groups).items():
+            first = groups[arm][0]
+            head = {"study": first["study"], "seed": seed, "arm": arm}
+            head["compared_with"] = first["compared_with"]
+            changes = {role: comparison.of(role) for role in BENCHMARKS}
+            rows += [head | {"role": r} | _numbers(c) for r, c in changes.items() if c]
+    return pd.DataFrame(rows)
+
+
+def _numbers(change: Change) -> dict[str, Any]:
+    """A change as a row of numbers."""
+    names = ("difference", "low", "high")
+    loss = dict(zip(("loss_value", "loss_low", "loss_high"), change.loss_estimate, strict=True))
+    return {
+        "metric": change.metric,
+        "n": change.n,
+        "base": change.base,
+        "tuned": change.tuned,
+        **dict(zip(names, change.difference, strict=True)),
+        "p_mcnemar": change.p_value,
+        "p_holm": change.p_holm,
+        "p_t": change.p_t,
+        "lost": change.lost,
+        "gained": change.gained,
+        "loss": change.loss,
+        **loss,
+        "verdict": change.verdict,
+    }
 
 
 def render_table2(table: pd.DataFrame, width: int = 160) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from slimlib.benchmarks import BENCHMARKS
 from slimlib.config import Study
 from slimlib.files import read_jsonl
 from slimlib.hardware import Check
-from slimlib.losses import BENCHMARKS, Record, by_arm, compare_arms, results_of
-from slimlib.plots import ladder_steps
+from slimlib.losses import Record, by_arm, compare_all, compare_arms, results_of
+from slimlib.verdicts import interval, number, plain_p
 
-LOSS_NAMES = {"FR": "forgetting rate", "dA": "ability augmentation", "dK": "knowledge loss"}
 GREEN, RED = "background-color: #d6f0d9; color: black", "background-color: #f8d3d0; color: black"
 
 
@@ -158,57 +158,27 @@ def first_answer(folder: Path, role: str, records: Sequence[Record]) -> str:
 # -------------------------------------------------------------------------------------- sentences
 
 
-def verdict_sentences(records: Sequence[Record], study: Study) -> str:
-    """Each compared arm's losses, one sentence per benchmark, with interval and p-values."""
-    groups = by_arm(records, study)
-    lines = []
-    for arm in study.arms:
-        partner = arm.compared_with
-        if arm.name not in groups or partner not in groups:
-            continue
-        lines.append(f"{arm.label}, against {study[partner].label}:")
+def verdict_table(records: Sequence[Record], study: Study) -> pd.DataFrame:
+    """Each arm's verdict on each benchmark, against the arm that its record names."""
+    rows = []
+    for arm, comparison in compare_all(by_arm(records, study)).items():
         for role, label in study.task_labels.items():
-            compared = compare_arms(groups[partner], groups[arm.name], role)
-            if compared:
-                lines.append(f"  {label}: {_sentence(compared)}")
-    return "\n".join(lines)
-
-
-def _sentence(compared: Mapping[str, Any]) -> str:
-    real = compared["low"] > 0 or compared["high"] < 0
-    change = "fell" if compared["difference"] < 0 else "rose"
-    verb = change if real else "did not change measurably"
-    loss = f"{LOSS_NAMES[compared['loss']]} {_number(compared['loss_value'])}"
-    return (
-        f"{verb}, {compared['base']:.1f} -> {compared['tuned']:.1f} % "
-        f"({compared['difference']:+.1f} points, 95 % interval {compared['low']:+.1f} to "
-        f"{compared['high']:+.1f}; paired t {_p(compared['p_t'])}, McNemar "
-        f"{_p(compared['p_mcnemar'])}; {loss}; n = {compared['n']})"
-    )
-
-
-def _number(value: float) -> str:
-    return "undefined" if value != value else f"{value:.1f}"
-
-
-def _p(value: float) -> str:
-    if value != value:
-        return "p -"
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def ladder_sentences(records: Sequence[Record], study: Study) -> str:
-    """What each step of the ladder changed, with its paired 95 % interval."""
-    lines = []
-    for role, label in study.task_labels.items():
-        lines.append(f"{label}:")
-        for before, after, step in ladder_steps(records, study, role):
-            real = "" if step.low > 0 or step.high < 0 else "  (may be chance)"
-            lines.append(
-                f"  {before} -> {after}: {step.value:+.1f} points "
-                f"[{step.low:+.1f}, {step.high:+.1f}]{real}"
-            )
-    return "\n".join(lines)
+            change = comparison.of(role)
+            if change:
+                value, limits = number(change.difference.value, 1, "+"), change.difference
+                rows.append(
+                    {
+                        "arm": study[arm].label,
+                        "against": comparison.base.name,
+                        "benchmark": label,
+                        "base %": number(change.base, 1),
+                        "tuned %": number(change.tuned, 1),
+                        "change, 95 % interval": f"{value} points {interval(limits, '+', 1)}",
+                        "p (Holm)": plain_p(change.p_holm),
+                        "verdict": change.verdict,
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def beside_seeds(
@@ -232,18 +202,17 @@ def beside_seeds(
 def seeds_markdown(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: str) -> str:
     """One arm's losses, seed by seed, as a Markdown table."""
     lines = [
-        "| benchmark | seed | base % | tuned % | change, 95 % interval | p (McNemar) | loss |",
-        "|---|---|---|---|---|---|---|",
+        "| benchmark | seed | base % | tuned % | change, 95 % | p (Holm) | loss | verdict |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     partner = study[arm].compared_with
     for role, label in study.task_labels.items():
         for seed, records in by_seed.items():
             groups = by_arm(records, study)
-            c = compare_arms(groups[partner], groups[arm], role)
-            p = _p(c["p_mcnemar"]).removeprefix("p ").removeprefix("= ")
+            c = compare_arms(groups[partner], groups[arm]).of(role)
+            value, low, high = (number(limit, 1, "+") for limit in c.difference)
             lines.append(
-                f"| {label} | {seed} | {c['base']:.1f} | {c['tuned']:.1f} | "
-                f"{c['difference']:+.1f} [{c['low']:+.1f}, {c['high']:+.1f}] | {p} | "
-                f"{c['loss']} {_number(c['loss_value'])} |"
+                f"| {label} | {seed} | {c.base:.1f} | {c.tuned:.1f} | {value} [{low}, {high}] | "
+                f"{plain_p(c.p_holm)} | {c.loss} {number(c.loss_estimate.value, 1)} | {c.verdict} |"
             )
     return "\n".join(lines)

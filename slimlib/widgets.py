@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from slimlib.attribution import attribution_of
 from slimlib.config import Study
 from slimlib.plots import plot_scores, plot_waterfall
-
-VIEWS = {"scores": plot_scores, "waterfall": plot_waterfall}
 
 
 def explore(records: Sequence[dict[str, Any]], study: Study) -> Any:
@@ -20,8 +20,13 @@ def explore(records: Sequence[dict[str, Any]], study: Study) -> Any:
         return plot_scores(records, study, next(iter(labels.values())))
     from matplotlib import pyplot as plt
 
+    views = {
+        "scores": partial(plot_scores, records, study),
+        "waterfall": partial(plot_waterfall, attribution_of(records, study)),
+    }
+
     def show(benchmark: str, view: str) -> None:
-        VIEWS[view](records, study, labels[benchmark])
+        views[view](labels[benchmark])
         plt.show()
 
-    return interactive(show, benchmark=list(labels), view=list(VIEWS))
+    return interactive(show, benchmark=list(labels), view=list(views))

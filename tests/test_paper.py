@@ -55,3 +55,20 @@ def test_published_interval_of_dk_lacks_the_z():
 
 def test_base_column_says_what_it_is():
     assert "Instruct" in paper.COLUMN_LABELS["base"]
+
+
+def test_the_text_s_relative_losses_are_of_published_losses():
+    assert set(paper.RELATIVE_LOSSES) <= set(paper.LOSSES["llama-2k"])
+    assert set(paper.STATED_DOCUMENTS) <= set(paper.DOCUMENTS)
+
+
+def test_every_claimed_checkpoint_has_an_end_token():
+    known = {end.checkpoint for end in paper.END_TOKENS.values()}
+    assert set(paper.CHECKPOINTS.values()) <= known
+    assert set(paper.CHECKPOINTS) <= set(paper.TABLE2)
+
+
+def test_paper_b_s_savings_cover_both_models_and_both_divisors():
+    assert set(paper.MLP_RANK_SAVINGS) == {
+        (model, divisor) for model in ("LLaMA-7B", "LLaMA-13B") for divisor in (2, 4)
+    }

@@ -134,31 +134,29 @@ def test_the_size_of_a_quantised_model(checkpoint):
 # ------------------------------------------------------------------------------------- sentences
 
 
-def test_a_loss_is_said_with_interval_and_p_values():
+def test_each_arms_verdict_stands_in_a_table():
     study = get_study("micro", arms="llama-base,llama-2k")
     base = make_record(study, "llama-base", [1] * 40)
     tuned = make_record(study, "llama-2k", [1] * 10 + [0] * 30)
-    text = summaries.verdict_sentences([base, tuned], study)
-    assert text.startswith("micro fine-tuned, against micro base:\n  arithmetic (as GSM8K): fell, ")
-    assert "100.0 -> 25.0 % (-75.0 points, 95 % interval" in text
-    assert "forgetting rate 75.0; n = 40" in text
-    assert text.count("p < 0.001") == 2
-    ladder = summaries.ladder_sentences([base, tuned], study)
-    assert "-75.0 points [" in ladder and "may be chance" not in ladder
+    (row,) = summaries.verdict_table([base, tuned], study).to_dict("records")
+    assert (row["arm"], row["against"]) == ("micro fine-tuned", "micro base")
+    assert (row["base %"], row["tuned %"], row["p (Holm)"]) == ("100.0", "25.0", "< 0.001")
+    assert row["change, 95 % interval"].startswith("-75.0 points [-8")
+    assert row["verdict"] == "forgot"
 
 
 def test_no_change_is_not_called_one():
     study = get_study("micro", arms="llama-base,llama-2k")
     base = make_record(study, "llama-base", [1, 0] * 10)
     tuned = make_record(study, "llama-2k", [0, 1] + [1, 0] * 9)
-    text = summaries.verdict_sentences([base, tuned], study)
-    assert "did not change measurably, 50.0 -> 50.0 % (+0.0 points" in text
-    assert "may be chance" in summaries.ladder_sentences([base, tuned], study)
+    (row,) = summaries.verdict_table([base, tuned], study).to_dict("records")
+    assert (row["base %"], row["tuned %"], row["p (Holm)"]) == ("50.0", "50.0", "1.000")
+    assert row["verdict"] == "not enough data to tell"
 
 
 def test_an_arm_without_its_partner_has_no_verdict():
     study = get_study("micro", arms="llama-base,llama-2k")
-    assert summaries.verdict_sentences([make_record(study, "llama-2k", [1, 0])], study) == ""
+    assert summaries.verdict_table([make_record(study, "llama-2k", [1, 0])], study).empty
 
 
 # --------------------------------------------------------------------------------------- gallery

@@ -1,0 +1,37 @@
+"""What became of the answers: how much of a loss is lost format, and how much is lost ability.
+
+Works on the per-document rows of lm-evaluation-harness; needs neither a tokenizer nor torch. The
+rest of the subject is looked up from here: `check_equations`, `classify`, `answer_table`, `flips`.
+"""
+
+from __future__ import annotations
+
+from slimlib.answers.changed import flips, show_flips
+from slimlib.answers.equations import Equations, check_equations
+from slimlib.answers.kinds import (
+    CATEGORIES,
+    KINDS,
+    REASONS,
+    answer_table,
+    classify,
+    has_answers,
+    ran_on,
+)
+from slimlib.answers.outcome import FormatOrAbility, format_or_ability, plot_answers
+
+__all__ = [
+    "CATEGORIES",
+    "KINDS",
+    "REASONS",
+    "Equations",
+    "FormatOrAbility",
+    "answer_table",
+    "check_equations",
+    "classify",
+    "flips",
+    "format_or_ability",
+    "has_answers",
+    "plot_answers",
+    "ran_on",
+    "show_flips",
+]

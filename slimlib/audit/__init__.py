@@ -1,0 +1,95 @@
+"""The papers' arithmetic done again: every published number that follows from other published ones.
+
+`audit()` recomputes the standard errors, intervals, losses and tests of paper A's Table 2 and the
+savings that paper B prints, from the data in `slimlib.paper` alone; with the author's result files
+it also checks those (`slimlib.audit.files`). Nothing recomputed is typed in. Tests are unpaired
+unless a row says otherwise, since no per-document answers are public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from slimlib import paper
+from slimlib.audit import claims, scores
+from slimlib.audit.files import file_findings
+from slimlib.audit.findings import AGREES, DIFFERS, Audit, Finding, judge, weakest
+from slimlib.shapes import SHAPES, lora_parameters, mlp_saving
+
+
+def audit(files: Sequence[str | Path] = ()) -> Audit:
+    """Recompute what the papers print and say of each claim whether it holds.
+
+    Args:
+        files: the author's result files (`paper.RECORDS`), or folders that hold them; without them
+            what only they show is marked as not checked.
+
+    Example: `audit().to_text()` says among others that dK = 13.00 +- 6.93 is +- 13.55 as defined.
+
+    Raises:
+        ValueError: a path that is missing or is no lm-eval result; names it.
+    """
+    paper_a = (
+        *scores.plus_minus(),
+        *scores.documents(),
+        *scores.forgetting_rate(),
+        *scores.ability_augmentation(),
+        *scores.knowledge_loss(),
+        *claims.stars(),
+        claims.formats(),
+        *claims.against("tinyllama-50k", "base"),
+        *claims.against("tinyllama-50k", "llama-2k"),
+        _lora_example(),
+    )
+    return Audit((*paper_a, *file_findings(files), *_paper_b()))
+
+
+def _lora_example() -> Finding:
+    """Formula (1.2) on its worked example."""
+    example = paper.LORA_EXAMPLE
+    trainable = lora_parameters(example.d_in, example.d_out, example.r)
+    frozen = example.d_in * example.d_out
+    same = (trainable, frozen) == (example.trainable, example.frozen)
+    return Finding(
+        "A",
+        f"LoRA with r = {example.r} on a {example.d_in:,} x {example.d_out:,} matrix",
+        f"{example.trainable:,} of {example.frozen:,}",
+        f"{trainable:,} of {frozen:,}",
+        AGREES if same else DIFFERS,
+        f"r (d_in + d_out): {100 * trainable / frozen:g} % of the matrix.",
+    )
+
+
+def _paper_b() -> Iterator[Finding]:
+    """What smaller MLP ranks save: printed are shares of the frozen weights."""
+    for (model, divisor), printed in paper.MLP_RANK_SAVINGS.items():
+        trainable = mlp_saving(SHAPES[model], divisor)
+        frozen = mlp_saving(SHAPES[model], divisor, of="frozen")
+        cut = "" if judge(printed, frozen, 2) == AGREES else f" ({frozen:.4f}, cut off)"
+        yield Finding(
+            "B",
+            f"{model}: MLP rank / {divisor} saves trainable parameters",
+            f"{printed:.2f} %",
+            f"{trainable:.2f} %; of the frozen weights {frozen:.2f} %",
+            judge(printed, trainable, 2),
+            f"What is printed are shares of the frozen weights{cut}, d_in d_out for each matrix; "
+            "LoRA trains r (d_in + d_out). They would be right for QA-HiRA.",
+        )
+    for divisor in sorted({divisor for _, divisor in paper.MLP_RANK_SAVINGS}):
+        yield _savings_here(divisor)
+
+
+def _savings_here(divisor: int) -> Finding:
+    """The same saving on the two small models."""
+    models = ("Llama-3.2-1B", "TinyLlama-1.1B")
+    ours = [mlp_saving(SHAPES[model], divisor) for model in models]
+    printed = {m: value for (m, d), value in paper.MLP_RANK_SAVINGS.items() if d == divisor}
+    return Finding(
+        "B",
+        f"The same on the models of this project: MLP rank / {divisor}",
+        " / ".join(f"{value:.2f} %" for value in printed.values()),
+        " / ".join(f"{value:.2f} %" for value in ours),
+        weakest(judge(p, value, 2) for p in printed.values() for value in ours),
+        f"Printed for {' / '.join(printed)}, recomputed for {' / '.join(models)}.",
+    )

@@ -1,0 +1,201 @@
+"""The verdict on two evaluated models: what changed on each task, how surely, and by what test.
+
+Documents that both models answered are compared one by one (exact McNemar for right and wrong, the
+paired t-test for other scores); where only aggregates exist an unpaired z-test stands in, and
+every sentence made from it says that it is weaker. Claims are made at `alpha` after Holm's
+correction over the tasks. The paper's FR, dA and dK (arXiv 2506.10885, section 3) stand beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimlib.benchmarks import ALPHA, MARGIN, NOT_SHARES, headline, role_of
+from slimlib.changes import HEADLINE, OTHER, SUBTASK, Change, judge, measure
+from slimlib.results import Results, ResultsError, TaskResults, read_results
+from slimlib.results.alignment import Alignment, align_samples, mean_over_seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from slimlib.answers import FormatOrAbility
+
+Source = str | Path | Mapping[str, Any] | Results
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models, task by task: see `compare`."""
+
+    base: Results
+    tuned: Results
+    changes: tuple[Change, ...]
+    alignment: Alignment
+    margin: float
+    alpha: float
+    notes: tuple[str, ...]  # what was left out or differs, in sentences
+
+    @property
+    def headlines(self) -> tuple[Change, ...]:
+        """One change per task: that of its headline metric."""
+        return tuple(change for change in self.changes if change.family == HEADLINE)
+
+    def of(self, role: str, metric: str | None = None) -> Change | None:
+        """The change of the benchmark that plays a role (or of a task); None if not compared."""
+        for change in self.changes:
+            if role in (change.role, change.task):
+                if metric == change.metric or (metric is None and change.family != OTHER):
+                    return change
+        return None
+
+    @cached_property
+    def answers(self) -> dict[str, FormatOrAbility]:
+        """Task -> format or ability, where the generated answers are at hand."""
+        from slimlib.answers import format_or_ability, has_answers
+
+        shared = [c.task for c in self.changes if c.family != OTHER and c.paired]
+        sides = self.base, self.tuned
+        answered = [task for task in shared if all(has_answers(s.tasks[task]) for s in sides)]
+        # `compare` has refused already what may not be paired
+        return {task: format_or_ability(*sides, task, strict=False) for task in answered}
+
+    def table(self) -> pd.DataFrame:
+        """One row per task and metric, as text."""
+        from slimlib.verdicts import change_table
+
+        return change_table(self.changes)
+
+    def sentences(self) -> str:
+        """The verdict, one sentence per task."""
+        from slimlib.verdicts import verdict_sentence
+
+        return "\n".join(verdict_sentence(c, self.margin) for c in self.headlines)
+
+    def to_text(self) -> str:
+        """For a terminal: verdict, table, format or ability, notes."""
+        from slimlib.verdicts import comparison_text
+
+        return comparison_text(self)
+
+    def to_markdown(self) -> str:
+        """Verdict, table and notes as Markdown."""
+        from slimlib.verdicts import comparison_markdown
+
+        return comparison_markdown(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON takes it; see `Change.to_dict`."""
+        from slimlib.verdicts import verdict_sentence
+
+        return {
+            "base": {"name": self.base.name, "source": self.base.source},
+            "tuned": {"name": self.tuned.name, "source": self.tuned.source},
+            "alpha": self.alpha,
+            "margin": self.margin,
+            "tasks": [
+                c.to_dict() | {"sentence": verdict_sentence(c, self.margin)} for c in self.changes
+            ],
+            "answers": {task: answers.to_dict() for task, answers in self.answers.items()},
+            "notes": list(self.notes),
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Differences with their 95 % intervals, coloured by verdict."""
+        from slimlib.plots import plot_changes
+
+        return plot_changes(self, ax)
+
+    def _repr_html_(self) -> str:
+        from slimlib.verdicts import comparison_html
+
+        return comparison_html(self)
+
+
+def compare(
+    base: Source | Sequence[Source],
+    tuned: Source | Sequence[Source],
+    *,
+    strict: bool = True,
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+) -> Comparison:
+    """Compare a model with what it was before, task by task, and say which changes are real.
+
+    Args:
+        base: the model before: anything `read_results` takes, or a list of it (several seeds; their
+            mean per document is compared).
+        tuned: the model after, likewise.
+        strict: refuse results whose n-shot, task version or limit differ.
+        margin: points; a change that is shown to be smaller (TOST) counts as kept.
+        alpha: level of every claim, after Holm's correction over the tasks.
+
+    Raises:
+        ResultsError: a file is missing or unreadable, or the two cannot be compared; says why.
+        ValueError: margin or alpha out of range.
+    """
+    if not 0 < margin < 100:
+        raise ValueError(f"margin={margin}: must be above 0 and below 100 points")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha={alpha}: must be between 0 and 1")
+    before, after = _results(base), _results(tuned)
+    alignment = align_samples(before, after, strict=strict)
+    changes, skipped = _changes(alignment, margin)
+    if not changes:
+        why = "; ".join([*skipped, *alignment.unmatched]) or "no metric in common"
+        raise ResultsError(f"{before.source} and {after.source}: nothing to compare ({why})")
+    notes = (*before.notes, *after.notes, *alignment.differences, *alignment.unmatched, *skipped)
+    notes = tuple(dict.fromkeys(notes))
+    return Comparison(before, after, judge(changes, alpha), alignment, margin, alpha, notes)
+
+
+def _results(source: Source | Sequence[Source]) -> Results:
+    if isinstance(source, Results):
+        return source
+    if isinstance(source, str | Path | Mapping):
+        return read_results(source)
+    return mean_over_seeds([_results(one) for one in source])
+
+
+def _changes(alignment: Alignment, margin: float) -> tuple[list[Change], list[str]]:
+    """Every metric of every shared task, and a sentence on each that cannot be compared."""
+    base, tuned = alignment.base.tasks, alignment.tuned.tasks
+    shared = [task for task in base if task in tuned]
+    parts = _parts({task: base[task] for task in shared})
+    changes, skipped = [], []
+    for task in shared:
+        both = base[task], tuned[task]
+        names = [name for name in both[0].scores if name in both[1].scores]
+        reasons = {name: _not_a_share(name, *both) for name in names}
+        skipped += [f"{task}: {n} is not compared: {why}" for n, why in reasons.items() if why]
+        skipped += [] if names else [f"{task}: no metric in common"]
+        usable = [name for name in names if not reasons[name]]
+        role = both[0].role or both[1].role or role_of(task)
+        first = headline(role, usable) if usable else None
+        for name in sorted(usable, key=lambda name: name != first):  # the headline first
+            family = OTHER if name != first else SUBTASK if task in parts else HEADLINE
+            pair = alignment.scores(task, *name.split(","))
+            changes.append(measure(*both, name, pair, margin, family=family, role=role))
+    return changes, skipped
+
+
+def _parts(tasks: Mapping[str, TaskResults]) -> set[str]:
+    """Tasks that a group among the others stands for: its leaves, and groups inside it."""
+    groups = {name: set(task.subtasks) for name, task in tasks.items() if task.subtasks}
+    leaves = {leaf for some in groups.values() for leaf in some}
+    inner = {g for g, some in groups.items() if any(some < other for other in groups.values())}
+    return leaves | inner
+
+
+def _not_a_share(name: str, *tasks: TaskResults) -> str:
+    """Why a metric is no share of right answers, where a difference in points means nothing."""
+    metric = name.partition(",")[0]
+    if metric in NOT_SHARES or any(t.higher_is_better.get(metric) is False for t in tasks):
+        return "it is no share of right answers"
+    values = [task.scores[name].value for task in tasks]
+    outside = [value for value in values if not 0 <= value <= 1]
+    return f"{outside[0]:g} is outside 0 to 1" if outside else ""

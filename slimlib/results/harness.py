@@ -1,0 +1,308 @@
+"""One results object of lm-evaluation-harness, 0.3 to 0.4.13, as `Results`.
+
+What a version did not write stays unknown. Where the documents' rows lie is the caller's business
+(`slimlib.results.folders` for files, the object itself for what `simple_evaluate` returns).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from slimlib.results.samples import (
+    PLAIN_MEANS,
+    TOLERANCE,
+    Rows,
+    TaskSamples,
+    documents_hash,
+    is_number,
+    read_samples,
+)
+from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
+
+OLD_MMLU = "hendrycksTest-"  # what 0.3 called mmlu_
+MODEL_KEYS = ("peft", "delta", "pretrained", "model", "path", "engine")  # as lm-eval names a model
+SETTINGS = (
+    "lm_eval_version",
+    "transformers_version",
+    "date",
+    "model_name",
+    "chat_template",
+    "chat_template_sha",
+    "system_instruction",
+    "fewshot_as_multiturn",
+    "eot_token_id",
+    "tokenizer_eos_token",
+    "max_length",
+)
+CONFIG_SETTINGS = (
+    "model",
+    "batch_size",
+    "limit",
+    "gen_kwargs",
+    "random_seed",
+    "fewshot_seed",
+    "model_revision",
+)
+
+
+def read_object(
+    data: Mapping[str, Any],
+    source: str,
+    find_rows: Callable[[str], Rows | None],
+    name: str | None = None,
+    only: set[str] | None = None,
+) -> Results:
+    """Results of one model from one object of lm-eval.
+
+    Args:
+        data: the object.
+        source: path or "simple_evaluate", for messages.
+        find_rows: a task's name as the object has it -> its rows; None: aggregates only.
+        name: of the model where the object does not say it; None: the source.
+        only: canonical names of the tasks wanted; None: all.
+
+    Raises:
+        ResultsError: see `slimlib.results.samples.read_samples`.
+    """
+    notes: list[str] = []
+    tasks = {}
+    for raw in data["results"]:
+        task = canonical(raw)
+        if only is not None and task not in only:
+            continue
+        found = _task(data, raw, source, find_rows, notes)
+        if found is not None:
+            tasks[task] = found
+    for task, found in list(tasks.items()):
+        if found.subtasks:
+            tasks[task] = _join(found, tasks)
+    settings = _settings(data)
+    return Results(source, model_name(data) or name or source, tasks, settings, tuple(notes))
+
+
+def canonical(task: str) -> str:
+    """A task's name today: hendrycksTest-x of 0.3 is mmlu_x."""
+    return f"mmlu_{task[len(OLD_MMLU) :]}" if task.startswith(OLD_MMLU) else task
+
+
+def model_args(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's arguments, a dict also where the file has "a=b,c=d"."""
+    args = part(data, "config").get("model_args") or {}
+    if isinstance(args, Mapping):
+        return dict(args)
+    pairs = (part.partition("=") for part in str(args).split(",") if part)
+    return {key.strip(): value for key, _, value in pairs}
+
+
+def model_name(data: Mapping[str, Any]) -> str | None:
+    """What the file calls the model; None: it does not say."""
+    args = model_args(data)
+    named = [data.get("model_name"), *(args.get(key) for key in MODEL_KEYS)]
+    model = part(data, "config").get("model")
+    if isinstance(model, str) and "/" in model:  # not a kind such as "hf"
+        named.append(model)
+    return next((str(name) for name in named if name), None)
+
+
+def part(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A mapping inside the object; empty where it is missing or null."""
+    value = data.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    config = part(data, "config")
+    settings = {key: data[key] for key in SETTINGS if key in data}
+    settings |= {key: config[key] for key in CONFIG_SETTINGS if key in config}
+    if "model_args" in config:
+        settings["model_args"] = model_args(data)
+    dtype = config.get("model_dtype") or model_args(data).get("dtype")
+    if dtype:
+        settings["dtype"] = str(dtype).removeprefix("torch.")
+    return settings
+
+
+def _task(
+    data: Mapping[str, Any],
+    raw: str,
+    source: str,
+    find_rows: Callable[[str], Rows | None],
+    notes: list[str],
+) -> TaskResults | None:
+    """One task or group; None: an entry without scores, such as a group that only lists tasks."""
+    task = canonical(raw)
+    scores = _scores(data, raw, source, notes)
+    if not scores:
+        return None
+    leaves = _leaves(data, raw)
+    rows = None if leaves else find_rows(raw)
+    n = _count(data, raw)
+    better = _higher_is_better(data, raw)
+    found = TaskSamples({}, [], list)
+    if rows is not None:
+        values = {name: score.value for name, score in scores.items()}
+        whole = part(data, "task_hashes").get(raw)
+        found = read_samples(rows, task, values, n, _aggregations(data, raw), whole)
+        notes.extend(found.notes)
+    return TaskResults(
+        task=task,
+        scores=scores,
+        samples=found.samples,
+        version=_version(data, raw),
+        num_fewshot=_num_fewshot(data, raw),
+        limit=_number(part(data, "config").get("limit")),
+        n=_documents(found.samples) or n,
+        subtasks=tuple(canonical(leaf) for leaf in leaves),
+        higher_is_better=better,
+        load_rows=found.load_rows if rows is not None else None,
+    )
+
+
+def _scores(data: Mapping[str, Any], raw: str, source: str, notes: list[str]) -> dict[str, Score]:
+    """The entry's scores under "metric,filter"; strings (alias) and counts are none."""
+    entry = data["results"][raw]
+    # 0.3 knew no filters; one key with a comma anywhere means a later version
+    old = not any("," in str(key) for row in data["results"].values() for key in row)
+    scores = {}
+    for key, value in ((str(key), value) for key, value in entry.items()):
+        named = old or "," in key
+        if not named or "_stderr" in key or not is_number(value) or key.startswith("bypass"):
+            continue
+        if not math.isfinite(value):
+            notes.append(f"{canonical(raw)}: {key} is {value} in the results and is left out")
+            continue
+        metric, _, kind = key.partition(",")
+        if metric in PLAIN_MEANS and not 0 <= value <= 1:
+            raise ResultsError(
+                f"{source}: {raw} has {key} = {value}, which is no share in 0..1; give the file "
+                "that lm-eval wrote"
+            )
+        stderr = entry.get(f"{metric}_stderr,{kind}" if kind else f"{metric}_stderr")
+        scores[f"{metric},{kind or 'none'}"] = Score(float(value), _finite(stderr))
+    return scores
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if is_number(value) and math.isfinite(value) else None
+
+
+def _number(value: Any) -> float | int | None:
+    if _finite(value) is None:
+        return None
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def _count(data: Mapping[str, Any], raw: str) -> int | None:
+    counts = part(data, "n-samples").get(raw)
+    count = counts.get("effective") if isinstance(counts, Mapping) else counts
+    return None if _finite(count) is None else int(count)
+
+
+def _documents(samples: dict[str, Samples]) -> int | None:
+    return next((len(kind.doc_ids) for kind in samples.values()), None)
+
+
+def _configured(data: Mapping[str, Any], raw: str) -> Mapping[str, Any]:
+    return part(part(data, "configs"), raw)
+
+
+def _version(data: Mapping[str, Any], raw: str) -> float | int | str | None:
+    version = part(data, "versions").get(raw)
+    metadata = _configured(data, raw).get("metadata")
+    if version is None:
+        # 0.4.0 had a list of one mapping here
+        metadata = metadata[0] if isinstance(metadata, list) and metadata else metadata
+        version = metadata.get("version") if isinstance(metadata, Mapping) else None
+    return None if version in ("N/A", "Yaml", "") else version  # "Yaml": no version was given
+
+
+def _num_fewshot(data: Mapping[str, Any], raw: str) -> int | None:
+    named = [
+        part(data, "n-shot").get(raw),
+        _configured(data, raw).get("num_fewshot"),
+        part(data, "config").get("num_fewshot"),  # 0.3: one for all tasks
+    ]
+    return next((int(value) for value in named if _finite(value) is not None), None)
+
+
+def _metric_list(data: Mapping[str, Any], raw: str) -> list[Mapping[str, Any]]:
+    listed = _configured(data, raw).get("metric_list")
+    rows = listed if isinstance(listed, list) else []
+    return [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("metric"), str)]
+
+
+def _higher_is_better(data: Mapping[str, Any], raw: str) -> dict[str, bool]:
+    better = {row["metric"]: row.get("higher_is_better") for row in _metric_list(data, raw)}
+    better |= part(part(data, "higher_is_better"), raw)
+    return {str(metric): value for metric, value in better.items() if isinstance(value, bool)}
+
+
+def _aggregations(data: Mapping[str, Any], raw: str) -> dict[str, str]:
+    rows = _metric_list(data, raw)
+    named = [(str(row["metric"]), row.get("aggregation")) for row in rows]
+    return {metric: value for metric, value in named if isinstance(value, str)}
+
+
+def _leaves(data: Mapping[str, Any], raw: str, seen: frozenset[str] = frozenset()) -> list[str]:
+    """The tasks under a group, through groups of groups; none for a plain task."""
+    leaves: list[str] = []
+    children = part(data, "group_subtasks").get(raw)
+    for child in children if isinstance(children, list) else []:
+        if isinstance(child, str) and child not in seen:
+            leaves += _leaves(data, child, seen | {raw, child}) or [child]
+    return list(dict.fromkeys(leaves))
+
+
+def _join(group: TaskResults, tasks: dict[str, TaskResults]) -> TaskResults:
+    """A group with its leaves' counts, and their samples where it is a mean over documents."""
+    leaves = [tasks.get(leaf) for leaf in group.subtasks]
+    if any(leaf is None for leaf in leaves):
+        return group
+    counts = [leaf.n for leaf in leaves]
+    n = None if None in counts else sum(counts)
+    kinds = dict.fromkeys(name.partition(",")[2] for name in group.scores)
+    samples = {}
+    for kind in kinds:
+        if all(kind in leaf.samples for leaf in leaves):
+            joined = _joined(group, leaves, kind)
+            samples |= {kind: joined} if joined else {}
+    shots = {leaf.num_fewshot for leaf in leaves}
+    return replace(
+        group,
+        n=group.n if n is None else n,
+        num_fewshot=shots.pop() if len(shots) == 1 else group.num_fewshot,
+        samples=samples,
+        load_rows=partial(_joined_rows, leaves) if samples else None,
+    )
+
+
+def _joined(group: TaskResults, leaves: list[TaskResults], kind: str) -> Samples | None:
+    parts = [leaf.samples[kind] for leaf in leaves]
+    scores = {}
+    for name, score in group.scores.items():
+        metric, _, of = name.partition(",")
+        if of != kind or not all(metric in part.scores for part in parts):
+            continue
+        joined = np.concatenate([part.scores[metric] for part in parts])
+        if abs(joined.mean() - score.value) <= TOLERANCE:
+            scores[metric] = joined
+    pairs = zip(leaves, parts, strict=True)
+    ids = tuple(f"{leaf.task}:{i}" for leaf, part in pairs for i in part.doc_ids)
+    hashes = sum((part.doc_hashes for part in parts), ())
+    prompts = sum((part.prompt_hashes for part in parts), ())
+    return Samples(ids, hashes, prompts, scores, documents_hash(ids, hashes)) if scores else None
+
+
+def _joined_rows(leaves: list[TaskResults]) -> list[dict[str, Any]]:
+    return [
+        {**row, "doc_id": f"{leaf.task}:{row['doc_id']}"}
+        for leaf in leaves
+        if leaf.load_rows is not None
+        for row in leaf.load_rows()
+    ]
