@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as in `slimlib audit | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder without access
         print(f"slimlib: {error}", file=sys.stderr)
         return 2

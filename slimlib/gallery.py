@@ -16,7 +16,7 @@ from slimlib.attribution import attribute
 from slimlib.comparison import compare
 from slimlib.config import get_study
 from slimlib.files import atomic_path, read_json, read_jsonl
-from slimlib.summaries import seeds_markdown
+from slimlib.summaries import answers_markdown, seeds_markdown
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FIGURES = CHECKOUT / "figures"
@@ -63,7 +63,23 @@ def collect(run_folder: Path) -> Path:
             log = path.parent / "log.jsonl"
             if log.exists():
                 shutil.copyfile(log, folder / f"{record['arm']}.log.jsonl")
+            if record["config"]["adapter"]:
+                counts = _answers(path.parent, run_folder / record["compared_with"])
+                (folder / f"{record['arm']}.answers.json").write_text(json.dumps(counts) + "\n")
     return target
+
+
+def _answers(tuned: Path, base: Path) -> dict[str, Any]:
+    """Task -> what became of the generated answers; records keep scores, not answers."""
+    answers = compare(base, tuned).answers
+    return {task: outcome.to_dict() for task, outcome in answers.items()}
+
+
+def committed_answers(study: str, arm: str) -> dict[int, dict[str, Any]]:
+    """seed -> task -> what became of an arm's answers (`FormatOrAbility.to_dict`)."""
+    paths = (FIGURES / "records" / study).glob(f"seed-*/{arm}.answers.json")
+    by_seed = {int(path.parent.name.removeprefix("seed-")): path for path in paths}
+    return {seed: read_json(by_seed[seed]) for seed in sorted(by_seed)}
 
 
 def redraw() -> list[Path]:
@@ -107,9 +123,11 @@ def readme_blocks() -> dict[str, str]:
     study, by_seed = get_study("micro"), committed_records("micro")
     default = by_seed[study.arms[0].seed]
     arms = {record["arm"]: record for record in default}
-    verdict = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).sentences()
+    text = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).to_text(columns=160)
+    verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
     return {
         "example": f"```\n{verdict}\n```",
+        "answers": answers_markdown(committed_answers("micro", study.tuned.name)),
         "seeds": seeds_markdown(by_seed, study, study.tuned.name),
         "ladder": f"```\n{attribute(study, pool(by_seed)).sentences()}\n```",
     }

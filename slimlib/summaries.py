@@ -216,3 +216,24 @@ def seeds_markdown(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: s
                 f"{plain_p(c.p_holm)} | {c.loss} {number(c.loss_estimate.value, 1)} | {c.verdict} |"
             )
     return "\n".join(lines)
+
+
+def answers_markdown(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+    """What became of one arm's lost answers, seed by seed, as a Markdown table.
+
+    Args:
+        by_seed: seed -> task -> `FormatOrAbility.to_dict()`.
+    """
+    from slimlib.answers import REASONS
+
+    lines = [
+        f"| seed | lost | {' | '.join(REASONS)} | equations right, before -> after |",
+        "|---|---|" + "---|" * (len(REASONS) + 1),
+    ]
+    for seed, tasks in by_seed.items():
+        for found in tasks.values():
+            shares = [found["equations"][when]["share"] for when in ("before", "after")]
+            shown = ["none" if share is None else f"{share:.0f} %" for share in shares]
+            counts = " | ".join(str(found["reasons"][reason]) for reason in REASONS)
+            lines.append(f"| {seed} | {found['lost']} | {counts} | {shown[0]} -> {shown[1]} |")
+    return "\n".join(lines)

@@ -169,9 +169,9 @@ def rules(comparison: Comparison) -> str:
     )
 
 
-def comparison_text(comparison: Comparison) -> str:
-    """Verdict, format or ability, table, rules and notes for a terminal (160 columns in a pipe)."""
-    columns = shutil.get_terminal_size((160, 24)).columns
+def comparison_text(comparison: Comparison, columns: int | None = None) -> str:
+    """Verdict, format or ability, table, rules and notes for a terminal."""
+    columns = columns or shutil.get_terminal_size((160, 24)).columns
     width = min(columns, 100)
     lines = [title(comparison), "=" * len(title(comparison)), ""]
     for sentence in comparison.sentences().splitlines():

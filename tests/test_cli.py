@@ -1,6 +1,9 @@
 """The command line: bad input is one line and exit code 2; a notebook that stops is exit code 1."""
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -29,9 +32,9 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(capsys, *arguments: str) -> str:
+def refused(capsys, *arguments: str, command: str = "run") -> str:
     """Run the command; it must end with code 2 and one line, which is returned."""
-    assert cli.main(["run", *arguments]) == 2
+    assert cli.main([command, *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("slimlib: ") and err.count("\n") == 1
@@ -214,3 +217,72 @@ def test_a_notebook_without_a_parameters_cell_is_refused(here, shelf, capsys):
 def test_figures_of_a_folder_without_records_is_refused(here, capsys):
     assert cli.main(["figures", "empty"]) == 2
     assert "empty holds no */record.json" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------- compare
+
+LM_EVAL = Path(__file__).parent / "data" / "lm_eval"
+PAIR = [str(LM_EVAL / "0.4.13" / model) for model in ("base", "tuned")]
+
+
+def test_compare_prints_verdict_answers_table_and_notes(capsys):
+    assert cli.main(["compare", *PAIR]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("stand-in/tuned, against stand-in/base\n")
+    assert "not enough data to tell" in out and "document by document" in out
+    assert "gsm8k, format or ability?" in out
+
+
+def test_compare_prints_json_and_markdown(capsys):
+    assert cli.main(["compare", *PAIR, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {task["task"] for task in told["tasks"]} >= {"gsm8k", "hellaswag", "mmlu"}
+    assert "gsm8k" in told["answers"]
+    assert cli.main(["compare", *PAIR, "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("### stand-in/tuned, against stand-in/base\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", PAIR[1]], "nowhere does not exist"),
+        ([PAIR[0], "empty"], "empty"),
+        ([PAIR[0], "cut.jsonl"], "cut.jsonl"),
+        ([*PAIR, "--margin", "0"], "margin=0.0"),
+        ([*PAIR, "--alpha", "2"], "alpha=2.0"),
+        ([PAIR[0], str(LM_EVAL / "0.4.13-limit4" / "tuned")], "--no-strict"),
+    ],
+)
+def test_bad_input_to_compare_is_one_line(here, capsys, arguments, message):
+    assert message in refused(capsys, *arguments, command="compare")
+
+
+def test_no_strict_compares_what_matches_and_says_what_differs(capsys):
+    other = str(LM_EVAL / "0.4.13-limit4" / "tuned")
+    assert cli.main(["compare", PAIR[0], other, "--no-strict"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "limit" in out and "n = 4" in out
+
+
+# ------------------------------------------------------------------------------------------ audit
+
+
+def test_audit_prints_claim_recomputed_and_verdict(capsys):
+    assert cli.main(["audit"]) == 0
+    out = capsys.readouterr().out
+    assert "+- 13.55" in out and "not established" in out and "29.02 %" in out
+    assert cli.main(["audit", "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+    assert cli.main(["audit", "--markdown"]) == 0
+    assert "| Claim | Printed | Recomputed | Verdict | Why |" in capsys.readouterr().out
+
+
+def test_audit_of_a_missing_file_is_one_line(here, capsys):
+    assert "nowhere.json" in refused(capsys, "nowhere.json", command="audit")
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+    """As in `slimlib audit | head -1`."""
+    command = f"{sys.executable} -m slimlib audit | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1

@@ -1,9 +1,11 @@
 """What is committed under figures/ and in the README is what the committed records say."""
 
+import numpy as np
 import pytest
 
-from slimlib import gallery
+from slimlib import gallery, paper
 from slimlib.config import get_study
+from slimlib.losses import results_of
 from slimlib.report import seeds_table, table2
 
 SEEDS = gallery.committed_records("micro")
@@ -40,6 +42,24 @@ def test_the_committed_tables_are_made_from_the_records(tmp_path):
     assert pooled.to_csv(lineterminator="\n") == (folder / "table2.csv").read_text("utf-8")
     seeds = seeds_table(SEEDS).to_csv(index=False, lineterminator="\n")
     assert seeds == (folder / "seeds.csv").read_text("utf-8")
+
+
+def test_the_committed_answers_count_what_the_records_scores_say():
+    """Answers are read from a run's samples, scores from its records: strict-match must agree."""
+    study = get_study("micro")
+    arm = study.tuned
+    answers = gallery.committed_answers("micro", arm.name)
+    assert list(answers) == list(SEEDS)
+    for seed, records in SEEDS.items():
+        by_arm = {record["arm"]: record for record in records}
+        base, tuned = (
+            np.array(results_of([by_arm[name]], "gsm8k", paper.STRICT)[0]["scores"])
+            for name in (arm.compared_with, arm.name)
+        )
+        (found,) = answers[seed].values()
+        assert found["strict"] == [base.sum(), tuned.sum()]
+        assert found["lost"] == sum(found["reasons"].values()) == np.sum(base > tuned)
+        assert found["gained"] == np.sum(tuned > base)
 
 
 def test_an_untuned_arm_is_pooled_once():
