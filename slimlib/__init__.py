@@ -42,9 +42,12 @@ _HOME = {
     "attribute": "attribution",
 }
 __all__ = list(_HOME)
+_MODULES = ("answers", "audit", "metrics", "paper", "plots", "report", "results", "summaries")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"slimlib.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'slimlib' has no attribute {name!r}")
     return getattr(importlib.import_module(f"slimlib.{_HOME[name]}"), name)

@@ -134,15 +134,15 @@ def attribution_of(records: Sequence[Record], study: Study, alpha: float = ALPHA
     groups = by_arm(records, study)
     present = [a for a in study.ladder if any(tasks_of(record) for record in groups.get(a, []))]
     changes = {
-        pair: _by_role(compare_arms(groups[pair[0]], groups[pair[1]]), study)
+        pair: _by_role(compare_arms(groups[pair[0]], groups[pair[1]], alpha), study)
         for pair in pairwise(present)
     }
     totals = {}
     if len(present) > 1:
-        totals = _by_role(compare_arms(groups[present[0]], groups[present[-1]]), study)
+        totals = _by_role(compare_arms(groups[present[0]], groups[present[-1]], alpha), study)
     missing = tuple(arm for arm in study.ladder if arm not in present)
     steps = _steps(study, changes, totals, alpha)
-    return Attribution(study, steps, totals, _answers(study, groups), missing)
+    return Attribution(study, steps, totals, _answers(study, groups, alpha), missing)
 
 
 def _by_role(comparison: Comparison | None, study: Study) -> dict[str, Change]:
@@ -184,13 +184,13 @@ def _cause(study: Study, before: str, after: str) -> str:
 
 
 def _answers(
-    study: Study, groups: dict[str, list[Record]]
+    study: Study, groups: dict[str, list[Record]], alpha: float
 ) -> tuple[tuple[Question, Comparison], ...]:
     """The study's other comparisons, where both arms have results."""
     found = []
     for question in study.comparisons:
         pair = groups.get(question.base, []), groups.get(question.tuned, [])
-        comparison = compare_arms(*pair)
+        comparison = compare_arms(*pair, alpha)
         if comparison is not None:
             found.append((question, comparison))
     return tuple(found)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from slimlib import metrics
-from slimlib.benchmarks import loss_of, title_of
+from slimlib.benchmarks import ALPHA, loss_of, title_of
 from slimlib.metrics import Estimate
 from slimlib.results import TaskResults
 
@@ -23,6 +23,7 @@ FORGOT, IMPROVED, KEPT = "forgot", "improved", "kept"
 UNKNOWN = "not enough data to tell"
 # Holm's correction runs within each: a task has one headline; a group stands for its subtasks.
 HEADLINE, OTHER, SUBTASK = "headline", "other metric", "subtask"
+POWER = 0.8  # with which the detectable difference is found; the test's level must be below it
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def measure(
     *,
     family: str = HEADLINE,
     role: str | None = None,
+    alpha: float = ALPHA,
 ) -> Change:
     """Measure one metric of one task; `judge` gives the verdict.
 
@@ -122,17 +124,17 @@ def measure(
         margin: of the equivalence test, in points.
         family: HEADLINE, OTHER or SUBTASK.
         role: that the task plays in the paper, or None.
+        alpha: level of the test whose detectable difference is given.
     """
-    measured = _paired(*pair, margin) if pair else _unpaired(before, after, name, margin)
-    errors = [
-        _error(task_results, name, value)
-        for task_results, value in zip((before, after), measured["at"], strict=True)
-    ]
+    statistics = _paired(*pair, margin, alpha) if pair else None
+    measured = statistics or _unpaired(before, after, name, margin, alpha)
+    both = zip((before, after), measured["at"], strict=True)
+    errors = [_error(task, name, value) for task, value in both]
     known = None not in errors
     return Change(
         task=before.task,
         metric=name,
-        title=title_of(before.task, role, name),
+        title=" ".join(title_of(before.task, role, name).split()),  # one line, whatever its name
         family=family,
         role=role,
         paired=pair is not None,
@@ -145,14 +147,34 @@ def measure(
 
 
 def _error(task: TaskResults, name: str, accuracy: float) -> float | None:
-    """One standard error in per cent: as the file says, else from n; None where it has neither."""
+    """One standard error in per cent: as the file says, else from n; None where it has neither.
+
+    A group without one is not guessed at: it may be the mean of its subtasks, not of documents.
+    """
     stderr = task.scores[name].stderr
     if stderr is not None:
         return 100 * stderr
-    return metrics.standard_error(accuracy, task.n) if task.n and task.n > 1 else None
+    known = task.n and task.n > 1 and not task.subtasks
+    return metrics.standard_error(accuracy, task.n) if known else None
 
 
-def _paired(base: np.ndarray, tuned: np.ndarray, margin: float) -> dict[str, Any]:
+def _spread(task: TaskResults, name: str, accuracy: float) -> float | None:
+    """As `_error`, but never 0: nothing (or all) right of a few documents is no certainty.
+
+    Wilson's limit for 0 of n stands in, over 1.96; without n nothing is known.
+    Example: 0 of 5 right: 43.4 / 1.96 = 22.2 per cent.
+    """
+    error = _error(task, name, accuracy)
+    if error != 0:
+        return error
+    if not task.n or task.subtasks:
+        return None
+    if 0 < accuracy < 100:
+        return metrics.standard_error(accuracy, task.n) if task.n > 1 else None
+    return metrics.wilson_interval(0, task.n).high / metrics.Z95
+
+
+def _paired(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: float) -> dict[str, Any]:
     """Statistics of one metric, document by document."""
     binary = bool(np.isin(base, (0, 1)).all() and np.isin(tuned, (0, 1)).all())
     t = metrics.paired_t_test(base, tuned).p_value
@@ -168,14 +190,18 @@ def _paired(base: np.ndarray, tuned: np.ndarray, margin: float) -> dict[str, Any
         "forgetting": metrics.forgetting_interval(base, tuned),
         "p_t": p_t,
         "p_equivalence": metrics.equivalence_test(base, tuned, margin),
-        "detectable": metrics.minimum_detectable_difference(base, tuned),
+        "detectable": metrics.minimum_detectable_difference(base, tuned, alpha=alpha)
+        if alpha < POWER
+        else None,
     }
 
 
-def _unpaired(before: TaskResults, after: TaskResults, name: str, margin: float) -> dict[str, Any]:
+def _unpaired(
+    before: TaskResults, after: TaskResults, name: str, margin: float, alpha: float
+) -> dict[str, Any]:
     """Statistics of one metric from aggregates alone."""
     at = tuple(100 * task.scores[name].value for task in (before, after))
-    errors = [_error(task, name, value) for task, value in zip((before, after), at, strict=True)]
+    errors = [_spread(task, name, value) for task, value in zip((before, after), at, strict=True)]
     counts = [task.n for task in (before, after) if task.n]
     found = {"at": at, "n": min(counts) if len(counts) == 2 else None, "p_t": None}
     if None in errors:
@@ -194,7 +220,9 @@ def _unpaired(before: TaskResults, after: TaskResults, name: str, margin: float)
         "test": "unpaired z",
         "p_value": metrics.unpaired_z_test(*at, *errors).p_value,
         "p_equivalence": metrics.unpaired_equivalence_test(*at, *errors, margin),
-        "detectable": metrics.unpaired_minimum_detectable_difference(*errors),
+        "detectable": metrics.unpaired_minimum_detectable_difference(*errors, alpha=alpha)
+        if alpha < POWER
+        else None,
     }
 
 

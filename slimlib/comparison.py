@@ -8,6 +8,7 @@ correction over the tasks. The paper's FR, dA and dK (arXiv 2506.10885, section 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from slimlib.benchmarks import ALPHA, MARGIN, NOT_SHARES, headline, role_of
 from slimlib.changes import HEADLINE, OTHER, SUBTASK, Change, judge, measure
 from slimlib.results import Results, ResultsError, TaskResults, read_results
-from slimlib.results.alignment import Alignment, align_samples, mean_over_seeds
+from slimlib.results.alignment import Alignment, align_samples, in_common, mean_over_seeds
+from slimlib.results.samples import PLAIN_MEANS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,13 +76,13 @@ class Comparison:
         """The verdict, one sentence per task."""
         from slimlib.verdicts import verdict_sentence
 
-        return "\n".join(verdict_sentence(c, self.margin) for c in self.headlines)
+        return "\n".join(verdict_sentence(c, self) for c in self.headlines)
 
-    def to_text(self) -> str:
-        """For a terminal: verdict, table, format or ability, notes."""
+    def to_text(self, columns: int | None = None) -> str:
+        """For a terminal (default: as wide as it is): verdict, format or ability, table, notes."""
         from slimlib.verdicts import comparison_text
 
-        return comparison_text(self)
+        return comparison_text(self, columns)
 
     def to_markdown(self) -> str:
         """Verdict, table and notes as Markdown."""
@@ -97,10 +99,8 @@ class Comparison:
             "tuned": {"name": self.tuned.name, "source": self.tuned.source},
             "alpha": self.alpha,
             "margin": self.margin,
-            "tasks": [
-                c.to_dict() | {"sentence": verdict_sentence(c, self.margin)} for c in self.changes
-            ],
-            "answers": {task: answers.to_dict() for task, answers in self.answers.items()},
+            "tasks": [c.to_dict() | {"sentence": verdict_sentence(c, self)} for c in self.changes],
+            "answers": {task: found.to_dict(examples=3) for task, found in self.answers.items()},
             "notes": list(self.notes),
         }
 
@@ -144,9 +144,10 @@ def compare(
         raise ValueError(f"alpha={alpha}: must be between 0 and 1")
     before, after = _results(base), _results(tuned)
     alignment = align_samples(before, after, strict=strict)
-    changes, skipped = _changes(alignment, margin)
+    changes, skipped = _changes(alignment, margin, alpha)
     if not changes:
-        why = "; ".join([*skipped, *alignment.unmatched]) or "no metric in common"
+        why = [*skipped, *before.notes, *after.notes, *alignment.unmatched]
+        why = "; ".join(dict.fromkeys(why)) or "no metric in common"
         raise ResultsError(f"{before.source} and {after.source}: nothing to compare ({why})")
     notes = (*before.notes, *after.notes, *alignment.differences, *alignment.unmatched, *skipped)
     notes = tuple(dict.fromkeys(notes))
@@ -161,34 +162,53 @@ def _results(source: Source | Sequence[Source]) -> Results:
     return mean_over_seeds([_results(one) for one in source])
 
 
-def _changes(alignment: Alignment, margin: float) -> tuple[list[Change], list[str]]:
+def _changes(alignment: Alignment, margin: float, alpha: float) -> tuple[list[Change], list[str]]:
     """Every metric of every shared task, and a sentence on each that cannot be compared."""
     base, tuned = alignment.base.tasks, alignment.tuned.tasks
-    shared = [task for task in base if task in tuned]
-    parts = _parts({task: base[task] for task in shared})
-    changes, skipped = [], []
-    for task in shared:
-        both = base[task], tuned[task]
-        names = [name for name in both[0].scores if name in both[1].scores]
-        reasons = {name: _not_a_share(name, *both) for name in names}
+    both = {task: (base[task], tuned[task]) for task in in_common(base, tuned)}
+    usable, skipped = {}, []
+    for task, sides in both.items():
+        names = in_common(*(side.scores for side in sides))
+        reasons = {name: _not_a_share(name, *sides) for name in names}
         skipped += [f"{task}: {n} is not compared: {why}" for n, why in reasons.items() if why]
         skipped += [] if names else [f"{task}: no metric in common"]
-        usable = [name for name in names if not reasons[name]]
-        role = both[0].role or both[1].role or role_of(task)
-        first = headline(role, usable) if usable else None
-        for name in sorted(usable, key=lambda name: name != first):  # the headline first
-            family = OTHER if name != first else SUBTASK if task in parts else HEADLINE
-            pair = alignment.scores(task, *name.split(","))
-            changes.append(measure(*both, name, pair, margin, family=family, role=role))
+        usable[task] = [name for name in names if not reasons[name]]
+    roles = {task: a.role or b.role or role_of(task) for task, (a, b) in both.items()}
+    firsts = {task: headline(roles[task], names) for task, names in usable.items() if names}
+    families = _families(both, usable, firsts)
+    changes = []
+    for task, first in firsts.items():
+        for name in sorted(usable[task], key=lambda name: name != first):  # the headline first
+            metric, _, kind = name.partition(",")
+            pair = alignment.scores(task, metric, kind)
+            how = {"family": families[task] if name == first else OTHER, "role": roles[task]}
+            changes.append(measure(*both[task], name, pair, margin, alpha=alpha, **how))
     return changes, skipped
 
 
-def _parts(tasks: Mapping[str, TaskResults]) -> set[str]:
-    """Tasks that a group among the others stands for: its leaves, and groups inside it."""
-    groups = {name: set(task.subtasks) for name, task in tasks.items() if task.subtasks}
-    leaves = {leaf for some in groups.values() for leaf in some}
-    inner = {g for g, some in groups.items() if any(some < other for other in groups.values())}
-    return leaves | inner
+def _families(
+    both: Mapping[str, tuple[TaskResults, TaskResults]],
+    usable: Mapping[str, Sequence[str]],
+    firsts: Mapping[str, str],
+) -> dict[str, str]:
+    """The family of each task's headline metric.
+
+    A group stands for its leaves and for groups inside it, where all its leaves have its metric. A
+    group of unlike tasks (the Open LLM Leaderboard's) stands for nothing: its tasks do.
+    """
+    groups = {task: {*a.subtasks, *b.subtasks} for task, (a, b) in both.items()}
+    groups = {task: leaves for task, leaves in groups.items() if leaves and task in firsts}
+    standing = {
+        task: leaves
+        for task, leaves in groups.items()
+        if all(firsts[task] in usable.get(leaf, [firsts[task]]) for leaf in leaves)
+    }
+    parts = {leaf for leaves in standing.values() for leaf in leaves}
+    parts |= {g for g in groups if any(groups[g] < other for other in standing.values())}
+    return {
+        task: SUBTASK if task in parts else OTHER if task in groups.keys() - standing else HEADLINE
+        for task in firsts
+    }
 
 
 def _not_a_share(name: str, *tasks: TaskResults) -> str:
@@ -197,5 +217,24 @@ def _not_a_share(name: str, *tasks: TaskResults) -> str:
     if metric in NOT_SHARES or any(t.higher_is_better.get(metric) is False for t in tasks):
         return "it is no share of right answers"
     values = [task.scores[name].value for task in tasks]
+    kinds = [task.samples.get(name.partition(",")[2]) for task in tasks]
+    columns = [kind.scores[metric] for kind in kinds if kind and metric in kind.scores]
+    values += [float(limit) for column in columns for limit in (column.min(), column.max())]
     outside = [value for value in values if not 0 <= value <= 1]
-    return f"{outside[0]:g} is outside 0 to 1" if outside else ""
+    if outside:
+        return f"{outside[0]:g} is outside 0 to 1"
+    proven = metric in PLAIN_MEANS or columns
+    wide = not proven and any(_too_wide(task, name) for task in tasks)
+    return "its standard error is more than a share of as many documents can have" if wide else ""
+
+
+def _too_wide(task: TaskResults, name: str) -> bool:
+    """Whether a score spreads more than values from 0 to 1 can: a correlation, F1 over all, ...
+
+    Their standard error is at most sqrt(p (1 - p) / (n - 1)); half of it is left to bootstrapping.
+    Example: CoLA's mcc of 0.12 +- 0.03 on 1,043 documents, where a share has at most 0.010.
+    """
+    value, stderr = task.scores[name]
+    if stderr is None or task.n is None or task.n < 2 or task.subtasks:
+        return False
+    return stderr > 1.5 * math.sqrt(value * (1 - value) / (task.n - 1))

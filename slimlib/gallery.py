@@ -64,12 +64,12 @@ def collect(run_folder: Path) -> Path:
             if log.exists():
                 shutil.copyfile(log, folder / f"{record['arm']}.log.jsonl")
             if record["config"]["adapter"]:
-                counts = _answers(path.parent, run_folder / record["compared_with"])
+                counts = _answers(run_folder / record["compared_with"], path.parent)
                 (folder / f"{record['arm']}.answers.json").write_text(json.dumps(counts) + "\n")
     return target
 
 
-def _answers(tuned: Path, base: Path) -> dict[str, Any]:
+def _answers(base: Path, tuned: Path) -> dict[str, Any]:
     """Task -> what became of the generated answers; records keep scores, not answers."""
     answers = compare(base, tuned).answers
     return {task: outcome.to_dict() for task, outcome in answers.items()}

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slimlib.benchmarks import BENCHMARKS
+from slimlib.benchmarks import ALPHA, BENCHMARKS
 from slimlib.comparison import Comparison, compare
+from slimlib.results import ResultsError
 
 if TYPE_CHECKING:
     from slimlib.config import Study
@@ -65,12 +66,15 @@ def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str
     ]
 
 
-def compare_arms(base: Sequence[Record], tuned: Sequence[Record]) -> Comparison | None:
+def compare_arms(
+    base: Sequence[Record], tuned: Sequence[Record], alpha: float = ALPHA
+) -> Comparison | None:
     """One arm against another, over all benchmarks that both have.
 
     Args:
         base: records of one arm, one per seed.
         tuned: records of the other.
+        alpha: level of every claim.
 
     Returns:
         None where the two have no benchmark in common.
@@ -80,7 +84,15 @@ def compare_arms(base: Sequence[Record], tuned: Sequence[Record]) -> Comparison 
     """
     both = [[record for record in group if tasks_of(record)] for group in (base, tuned)]
     names = [{name for record in group for name in tasks_of(record)} for group in both]
-    return compare(*both) if names[0] & names[1] else None
+    if not names[0] & names[1]:
+        return None
+    comparison = compare(*both, alpha=alpha)
+    unpaired = [change.task for change in comparison.changes if not change.paired]
+    if unpaired:  # tables and figures say "paired", so nothing weaker may stand in
+        arms = " and ".join(group[0]["arm"] for group in both)
+        tasks = ", ".join(dict.fromkeys(unpaired))
+        raise ResultsError(f"{arms} answered different documents of {tasks}; evaluate both alike")
+    return comparison
 
 
 def compare_all(groups: Mapping[str, Sequence[Record]]) -> dict[str, Comparison]:

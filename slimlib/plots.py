@@ -20,16 +20,17 @@ from slimlib import metrics
 from slimlib.attribution import attribution_of
 from slimlib.benchmarks import BENCHMARKS
 from slimlib.changes import FORGOT, IMPROVED, KEPT, UNKNOWN, Change
-from slimlib.comparison import Comparison
 from slimlib.files import atomic_path
+from slimlib.formats import number
 from slimlib.losses import Record, by_arm, results_of
-from slimlib.verdicts import number, title
+from slimlib.verdicts import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from slimlib.attribution import Attribution
+    from slimlib.comparison import Comparison
     from slimlib.config import Study
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, in the order of the arms;
@@ -90,8 +91,8 @@ def plot_waterfall(attribution: Attribution, role: str, ax: Axes | None = None) 
     """Draw how one benchmark's accuracy changes along the attribution ladder, top to bottom.
 
     First and last bar are accuracies; each bar between is one step's change with its paired 95 %
-    interval, coloured where it is established (after Holm's correction over all steps), grey where
-    it may be chance. A missing arm is a "-"; its part of the change falls to the step after it.
+    interval, coloured by its verdict (after Holm's correction over all steps), grey where it may be
+    chance. A missing arm is a "-"; its part of the change falls to the step after it.
     """
     study = attribution.study
     ax = ax or _new_axes(study)
@@ -154,7 +155,8 @@ def plot_changes(comparison: Comparison, ax: Axes | None = None) -> Axes:
         ax.plot([low, high], [row, row], color=colour, linewidth=2.2)
         ax.plot(value, row, "o", color=colour, markersize=6)
         said = change.verdict if change.verdict != UNKNOWN else "may be chance"
-        ax.text(value, row - 0.2, f"{value:+.1f}, {said}", ha="center", va="bottom", fontsize=8)
+        said = f"{number(value, 1, '+')}, {said}"
+        ax.text(value, row - 0.2, said, ha="center", va="bottom", fontsize=8)
     ax.set_yticks(range(len(changes)), [_wrap(change.title) for change in changes])
     ax.set(ylim=(len(changes) - 0.5, -0.8), xlabel="tuned - base, points, with 95 % intervals")
     ax.margins(x=0.18)

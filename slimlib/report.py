@@ -1,9 +1,9 @@
 """Tables 1 and 2, made from records alone: DataFrames, text for a terminal, CSV.
 
-What a record lacks is shown as "-"; records of
-two studies never meet in one table. The paper's FR, dA and dK stand beside paired statistics: each
-arm is compared, document by document, with the arm its record names in `compared_with`. An arm with
-several seeds is shown as their mean and SD; see `seeds_table` for each one.
+What a record lacks is shown as "-"; records of two studies never meet in one table. The paper's FR,
+dA and dK stand beside paired statistics: each arm is compared, document by document, with the arm
+its record names in `compared_with`. An arm with several seeds is shown as their mean and SD; see
+`seeds_table` for each one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from slimlib import paper
 from slimlib.benchmarks import BENCHMARKS
 from slimlib.changes import Change
 from slimlib.files import atomic_path
+from slimlib.formats import number, p_cell
 from slimlib.losses import (
     Record,
     by_arm,
@@ -30,7 +31,6 @@ from slimlib.losses import (
     seed_spread,
     task_of,
 )
-from slimlib.verdicts import number
 
 if TYPE_CHECKING:
     from slimlib.config import Study
@@ -40,7 +40,8 @@ LEGEND = (
     "Scores in per cent. ± is one standard error; in dK 1.96 of the difference's, unpaired, as the "
     "paper defines it; in columns of several seeds the SD over seeds. FR: forgetting rate, dA: "
     "ability augmentation, dK: knowledge loss. The 95 % intervals (Newcombe's; FR: Fieller's) and "
-    "p-values are paired by document; of several seeds each document's mean is compared."
+    "p-values are paired by document and not corrected for their number; of several seeds each "
+    "document's mean is compared (t intervals; FR: Fieller's)."
 )
 PAPER_LEGEND = "paper: as published; its * is p < 0.05 by a paired t-test on unpublished answers."
 
@@ -182,14 +183,17 @@ def _loss_cells(change: Change, spread: float | None) -> list[str]:
     if spread is None and change.loss == "dK":
         spread = change.plus_minus
     value, low, high = (number(limit, digits, sign) for limit in estimate)
-    # McNemar's test is about single answers: the mean over seeds has none
-    mcnemar = change.p_value if change.lost is not None else None
     return [
         value if spread is None else f"{value} ± {number(spread, digits)}",
         f"[{low}, {high}]",
-        _p_value(mcnemar),
-        _p_value(change.p_t),
+        p_cell(_mcnemar(change)),
+        p_cell(change.p_t),
     ]
+
+
+def _mcnemar(change: Change) -> float | None:
+    """The test is about single answers: scores between 0 and 1, as means over seeds, have none."""
+    return change.p_value if change.lost is not None else None
 
 
 def _published_cells(column: str) -> dict[tuple[str, str], str]:
@@ -209,12 +213,6 @@ def _published_cells(column: str) -> dict[tuple[str, str], str]:
 
 def _digits(n: int) -> int:
     return 2 if n >= 1000 else 1  # below 1,000 documents a second decimal is finer than one answer
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return "-"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def seeds_table(records_by_seed: Mapping[int, Sequence[Record]]) -> pd.DataFrame:
@@ -252,7 +250,7 @@ def _numbers(change: Change) -> dict[str, Any]:
         "base": change.base,
         "tuned": change.tuned,
         **dict(zip(names, change.difference, strict=True)),
-        "p_mcnemar": change.p_value,
+        "p_mcnemar": _mcnemar(change),
         "p_holm": change.p_holm,
         "p_t": change.p_t,
         "lost": change.lost,

@@ -11,9 +11,9 @@ import pandas as pd
 from slimlib.benchmarks import BENCHMARKS
 from slimlib.config import Study
 from slimlib.files import read_jsonl
+from slimlib.formats import interval, number, p_cell
 from slimlib.hardware import Check
 from slimlib.losses import Record, by_arm, compare_all, compare_arms, results_of
-from slimlib.verdicts import interval, number, plain_p
 
 GREEN, RED = "background-color: #d6f0d9; color: black", "background-color: #f8d3d0; color: black"
 
@@ -174,7 +174,7 @@ def verdict_table(records: Sequence[Record], study: Study) -> pd.DataFrame:
                         "base %": number(change.base, 1),
                         "tuned %": number(change.tuned, 1),
                         "change, 95 % interval": f"{value} points {interval(limits, '+', 1)}",
-                        "p (Holm)": plain_p(change.p_holm),
+                        "p (Holm)": p_cell(change.p_holm),
                         "verdict": change.verdict,
                     }
                 )
@@ -213,7 +213,7 @@ def seeds_markdown(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: s
             value, low, high = (number(limit, 1, "+") for limit in c.difference)
             lines.append(
                 f"| {label} | {seed} | {c.base:.1f} | {c.tuned:.1f} | {value} [{low}, {high}] | "
-                f"{plain_p(c.p_holm)} | {c.loss} {number(c.loss_estimate.value, 1)} | {c.verdict} |"
+                f"{p_cell(c.p_holm)} | {c.loss} {number(c.loss_estimate.value, 1)} | {c.verdict} |"
             )
     return "\n".join(lines)
 

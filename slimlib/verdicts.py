@@ -17,52 +17,24 @@ import pandas as pd
 
 from slimlib.benchmarks import LOSS_NAMES
 from slimlib.changes import FORGOT, IMPROVED, KEPT, UNKNOWN, Change
-from slimlib.comparison import Comparison
-from slimlib.metrics import Estimate
+from slimlib.formats import interval, markdown_table, markdown_text, number, p_cell, p_text
 
 if TYPE_CHECKING:
+    from slimlib.answers import FormatOrAbility
     from slimlib.attribution import Attribution, Step
+    from slimlib.comparison import Comparison
 
 LEGEND = (
-    "Accuracies in per cent, differences tuned - base in points, intervals of 95 %. FR is the "
-    "forgetting rate, dA the ability augmentation, dK the knowledge loss (its ± is 1.96 unpaired "
-    "standard errors, as the paper defines it). lost: right -> wrong, gained: wrong -> right."
+    "Accuracies in per cent, differences tuned - base in points; 95 % intervals, each for itself. "
+    "FR is the forgetting rate, dA the ability augmentation, dK the knowledge loss (its ± is 1.96 "
+    "unpaired standard errors, as the paper defines it). lost: right -> wrong, gained: the reverse."
 )
 
 
-def number(value: float | None, digits: int = 2, sign: str = "") -> str:
-    """A number for a table: "-" where it is not known, "undefined" where it does not exist."""
-    if value is None:
-        return "-"
-    if math.isnan(value):
-        return "undefined"
-    if math.isinf(value):
-        return "unbounded"
-    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0 turns -0.0 into 0.0
-
-
-def p_value(p: float | None) -> str:
-    """ "p = 0.060", "p < 0.001"; "p unknown" where there was nothing to compute it from."""
-    if p is None or math.isnan(p):
-        return "p unknown"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def plain_p(p: float | None) -> str:
-    """A p-value for a table: "0.060", "< 0.001", "-" where there is none."""
-    return "-" if p is None else p_value(p).removeprefix("p ").removeprefix("= ")
-
-
-def interval(estimate: Estimate, sign: str = "", digits: int = 2) -> str:
-    """ "[-0.55, 26.55]", or "-" where it is not known."""
-    if math.isnan(estimate.low):
-        return "-"
-    return f"[{number(estimate.low, digits, sign)}, {number(estimate.high, digits, sign)}]"
-
-
-def verdict_sentence(change: Change, margin: float) -> str:
-    """One change in one sentence: verdict, numbers, test, loss, and what it cannot say."""
-    return f"{change.title}: {change.verdict}. {_numbers(change)}. {_meaning(change, margin)}"
+def verdict_sentence(change: Change, comparison: Comparison) -> str:
+    """One change in words: verdict, numbers, test, loss, and what it cannot say."""
+    meaning = _meaning(change, comparison.margin, comparison.alpha)
+    return f"{change.title}: {change.verdict}. {_numbers(change)}. {meaning}"
 
 
 def _numbers(change: Change) -> str:
@@ -84,8 +56,8 @@ def _test(change: Change) -> str:
     if change.lost is not None:
         flips = f"{change.lost:,} answers lost and {change.gained:,} gained, "
     return (
-        f"{count}{flips}{change.test} {p_value(change.p_value)} "
-        f"(Holm {p_value(change.p_holm)}){weaker}"
+        f"{count}{flips}{change.test} {p_text(change.p_value)} "
+        f"(Holm {p_text(change.p_holm)}){weaker}"
     )
 
 
@@ -101,22 +73,24 @@ def _loss(change: Change) -> str:
     return f"{name} {number(estimate.value, sign='+')} points"
 
 
-def _meaning(change: Change, margin: float) -> str:
-    within = f"within {margin:g} points (TOST, Holm {p_value(change.p_equivalence_holm)})"
+def _meaning(change: Change, margin: float, alpha: float) -> str:
+    within = f"within {margin:g} points (TOST, Holm {p_text(change.p_equivalence_holm)})"
     if change.verdict in (FORGOT, IMPROVED):
         kind = "loss" if change.verdict == FORGOT else "gain"
-        small = change.p_equivalence_holm is not None and change.p_equivalence_holm < 0.05
+        small = change.p_equivalence_holm is not None and change.p_equivalence_holm < alpha
         return f"The {kind} is real" + (f", and small: {within}." if small else ".")
     if change.verdict == KEPT:
         return f"The same {within}."
-    if change.difference.value == 0:
-        power = f"changes below {number(change.detectable, 1)} points would go unseen"
-        return f"No difference was seen; {power}." if change.detectable else "Nothing to test."
+    seen = (
+        "No difference was seen"
+        if change.difference.value == 0
+        else ("The difference is not established")
+    )
     if change.detectable is None:
-        return "The difference is not established."
+        return f"{seen}."
     return (
-        "The difference is not established: with these results a change of "
-        f"{number(change.detectable, 1)} points would be found 80 % of the time."
+        f"{seen}: with these results the test, before Holm's correction, would find a change of "
+        f"{number(change.detectable, 1)} points 80 % of the time."
     )
 
 
@@ -129,8 +103,9 @@ def change_table(changes: Sequence[Change]) -> pd.DataFrame:
             "tuned": number(c.tuned),
             "difference": number(c.difference.value, sign="+"),
             "95 % interval": interval(c.difference, "+"),
-            "p": plain_p(c.p_value),
-            "p (Holm)": plain_p(c.p_holm),
+            "p": p_cell(c.p_value),
+            "p (Holm)": p_cell(c.p_holm),
+            "test": c.test.partition(":")[0],
             "lost": "-" if c.lost is None else f"{c.lost:,}",
             "gained": "-" if c.gained is None else f"{c.gained:,}",
             "loss": _short_loss(c),
@@ -164,9 +139,30 @@ def rules(comparison: Comparison) -> str:
     how += "; " if len(paired) > 1 else ""
     how += "from aggregates where answers are missing (unpaired, weaker)" if False in paired else ""
     return (
-        f"Compared {how}. Claims at {100 * comparison.alpha:g} % after Holm's correction over the "
-        f"tasks; kept: a change of {comparison.margin:g} points or more is ruled out (TOST)."
+        f"Compared {how}. Forgot, improved: p below {comparison.alpha:g} after Holm's correction "
+        "over the tasks (other metrics and subtasks are families of their own), and a 95 % "
+        f"interval without 0. Kept: a change of {comparison.margin:g} points or more is ruled out "
+        "(TOST, corrected likewise)."
     )
+
+
+def answers_sentences(task: str, answers: FormatOrAbility) -> list[str]:
+    """Format or ability in words, and for each reason the first answer that was lost to it."""
+    lines = [f"{task}, format or ability? {answers.sentence()}"]
+    for reason, count in answers.reasons.items():
+        for example in answers.examples(reason, k=1).to_dict("records"):
+            texts = {key: _short(example[key]) for key in ("gold", "base_answer", "tuned_answer")}
+            lines.append(
+                f'{reason} ({count}), as document {example["doc_id"]}: gold "{texts["gold"]}", '
+                f'before "{texts["base_answer"]}", after "{texts["tuned_answer"]}"'
+            )
+    return lines
+
+
+def _short(text: str, width: int = 90) -> str:
+    """The end of a long text, where the answer is, on one line."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= width else f"... {text[-width:]}"
 
 
 def comparison_text(comparison: Comparison, columns: int | None = None) -> str:
@@ -177,8 +173,9 @@ def comparison_text(comparison: Comparison, columns: int | None = None) -> str:
     for sentence in comparison.sentences().splitlines():
         lines.append(textwrap.fill(sentence, width, subsequent_indent="  "))
     for task, answers in comparison.answers.items():
-        said = f"{task}, format or ability? {answers.sentence()}"
-        lines += ["", textwrap.fill(said, width, subsequent_indent="  ")]
+        lines.append("")
+        for said in answers_sentences(task, answers):
+            lines.append(textwrap.fill(said, width, subsequent_indent="  "))
     lines += ["", comparison.table().to_string(line_width=columns), ""]
     for note in (LEGEND, rules(comparison), *comparison.notes):
         lines.append(textwrap.fill(note, width, initial_indent="- ", subsequent_indent="  "))
@@ -187,38 +184,30 @@ def comparison_text(comparison: Comparison, columns: int | None = None) -> str:
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Verdict, table and notes as Markdown; cells are escaped."""
-    lines = [f"### {_cell(title(comparison))}", ""]
-    lines += [f"- {_cell(sentence)}" for sentence in comparison.sentences().splitlines()]
-    lines += [
-        f"- {_cell(task)}, format or ability? {_cell(answers.sentence())}"
-        for task, answers in comparison.answers.items()
-    ]
-    lines += ["", markdown_table(comparison.table()), ""]
-    lines += [f"- {_cell(n)}" for n in (LEGEND, rules(comparison), *comparison.notes)]
+    lines = [f"### {markdown_text(title(comparison))}", ""]
+    lines += [f"- {markdown_text(sentence)}" for sentence in comparison.sentences().splitlines()]
+    for task, answers in comparison.answers.items():
+        first, *others = map(markdown_text, answers_sentences(task, answers))
+        lines += [f"- {first}", *(f"  - {other}" for other in others)]
+    lines += ["", _markdown(comparison.table()), ""]
+    lines += [f"- {markdown_text(n)}" for n in (LEGEND, rules(comparison), *comparison.notes)]
     return "\n".join(lines)
 
 
-def markdown_table(table: pd.DataFrame) -> str:
+def _markdown(table: pd.DataFrame) -> str:
     """A DataFrame of texts, its index first, as a Markdown table."""
     head = [str(table.index.name or ""), *map(str, table.columns)]
-    body = [[str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    rows = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(_cell(str(cell).strip()) for cell in row)} |" for row in rows)
-
-
-def _cell(text: str) -> str:
-    """Text that neither ends a Markdown cell nor starts HTML."""
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(character, escaped)
-    return text
+    rows = zip(table.index, table.to_numpy(), strict=True)
+    return markdown_table(head, [[str(name).strip(), *map(str, row)] for name, row in rows])
 
 
 def comparison_html(comparison: Comparison) -> str:
     """Verdict, table and notes for a notebook."""
     said = "".join(f"<li>{html.escape(s)}</li>" for s in comparison.sentences().splitlines())
     said += "".join(
-        f"<li>{html.escape(task)}, format or ability? {html.escape(answers.sentence())}</li>"
+        f"<li>{html.escape(sentence)}</li>"
         for task, answers in comparison.answers.items()
+        for sentence in answers_sentences(task, answers)
     )
     notes = "".join(
         f"<p><small>{html.escape(note)}</small></p>"
@@ -256,7 +245,7 @@ def _step_cells(change: Change) -> dict[str, str]:
         "after": number(change.tuned, 1),
         "change": number(change.difference.value, 1, "+"),
         "95 % interval": interval(change.difference, "+", 1),
-        "p (Holm)": plain_p(change.p_holm),
+        "p (Holm)": p_cell(change.p_holm),
     }
 
 
@@ -284,7 +273,7 @@ def _step_sentence(step: Step) -> str:
     )
     return (
         f"{step.cause} ({step.before} -> {step.after}): {cells['change']} points "
-        f"{cells['95 % interval']}, Holm {p_value(step.change.p_holm)}, {verdict}{share}"
+        f"{cells['95 % interval']}, Holm {p_text(step.change.p_holm)}, {verdict}{share}"
     )
 
 
@@ -299,7 +288,7 @@ def question_sentences(attribution: Attribution) -> list[str]:
                 cells = _step_cells(change)
                 lines.append(
                     f"  {label}: {cells['before']} -> {cells['after']} %, {cells['change']} points "
-                    f"{cells['95 % interval']}, Holm {p_value(change.p_holm)}: "
+                    f"{cells['95 % interval']}, Holm {p_text(change.p_holm)}: "
                     f"{_QUESTION_WORDS[change.verdict]}"
                 )
     return lines
@@ -317,9 +306,9 @@ _QUESTION_WORDS = {
 def ladder_markdown(attribution: Attribution) -> str:
     """Ladder and questions as Markdown."""
     table = attribution.table().reset_index().set_index("benchmark")
-    said = [_cell(line) for line in question_sentences(attribution)]
+    said = [markdown_text(line) for line in question_sentences(attribution)]
     lists = [f"  - {line.strip()}" if line.startswith("  ") else f"- {line}" for line in said]
-    return "\n".join([markdown_table(table), "", *lists])
+    return "\n".join([_markdown(table), "", *lists])
 
 
 def ladder_html(attribution: Attribution) -> str:

@@ -253,6 +253,17 @@ def test_tasks_and_filters_of_one_side_are_named() -> None:
     assert aligned.unmatched == ("t: acc,other only in base (base)", "u: only in base (base)")
 
 
+def test_a_group_of_other_subtasks_is_refused() -> None:
+    base, tuned = results("base", subtasks=("a", "b")), results("tuned", subtasks=("a", "c"))
+    assert "t: a group of other subtasks (b, c)" in refused(base, tuned)
+    assert align_samples(base, results("tuned", subtasks=())).differences == ()
+
+
+def test_a_version_that_is_no_sensible_number_is_shown_short() -> None:
+    message = refused(results("base", version=10**400), results("tuned", version=1))
+    assert "version 1000" in message and len(message) < 300
+
+
 def test_settings_that_differ_are_listed_and_never_refused() -> None:
     ours = {"dtype": "float16", "batch_size": 4, "chat_template": None, "max_length": 2048}
     ours["model_args"] = {"pretrained": "a", "load_in_4bit": True, "dtype": "float16"}
@@ -331,7 +342,7 @@ def test_real_outputs_of_one_version_pair(folder: Path) -> None:
 def test_real_outputs_of_two_versions_pair_where_told_to() -> None:
     base = read_results(DATA / "0.4.2" / "base")  # neither filters nor hashes in its rows
     tuned = read_results(DATA / "0.4.13" / "tuned")
-    with pytest.raises(ResultsError, match="mmlu_high_school_computer_science: version 0.0 against"):
+    with pytest.raises(ResultsError, match="mmlu_high_school_computer_science: version 0.0"):
         align_samples(base, tuned)
     aligned = align_samples(base, tuned, strict=False)
     pair = aligned.pairs["gsm8k", "strict-match"]

@@ -14,7 +14,7 @@ from slimlib import answers
 from slimlib.answers import Equations, check_equations, classify, flips, format_or_ability
 from slimlib.answers.changed import GAINED, LOST
 from slimlib.answers.kinds import ran_on
-from slimlib.answers.rows import text_of
+from slimlib.answers.rows import chosen, gold_of, length_limit, question_of, text_of
 from slimlib.results import Results, Samples, TaskResults
 
 # lm-eval 0.4.13's gsm8k.yaml
@@ -299,6 +299,20 @@ def test_what_the_table_needs_is_said():
         answers.answer_table(seeds)
     assert answers.has_answers(whole)
     assert not any(map(answers.has_answers, (bare, one, silent, seeds)))
+
+
+@pytest.mark.parametrize("junk", [None, 5, 0.5, True, "a text", [], [5], [[]], {"a": 5}])
+@pytest.mark.parametrize("field", ["doc", "arguments", "resps", "filtered_resps", "target"])
+def test_a_field_that_is_something_else_is_read_past(field, junk):
+    row = {**gsm8k_rows(["#### 1"], ["1"])[0], field: junk}
+    assert isinstance(text_of(row), str) and isinstance(question_of(row), str)
+    assert length_limit(row) in (None, 256, 48, 512)
+    assert isinstance(gold_of(row), str) and isinstance(chosen(row, "acc"), str)
+
+
+@pytest.mark.parametrize("limit", [True, 0, -1, 10**400, "256"])
+def test_a_length_limit_that_is_none(limit):
+    assert length_limit({"arguments": [["prompt", {"max_gen_toks": limit}]]}) is None
 
 
 def test_a_response_may_be_missing():

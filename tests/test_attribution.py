@@ -109,6 +109,13 @@ def test_holm_runs_over_all_steps_and_benchmarks(attribution):
     assert [c.p_holm for c in changes] == pytest.approx(corrected)
 
 
+def test_the_level_reaches_steps_totals_and_questions():
+    strict = attribute(MICRO, ladder_of(90, 90, 50, 52, 40), alpha=1e-30)
+    assert {s.change.verdict for s in strict.steps["gsm8k"]} == {UNKNOWN}
+    assert strict.totals["gsm8k"].verdict == UNKNOWN
+    assert {comparison.alpha for _, comparison in strict.answers} == {1e-30}
+
+
 def test_several_seeds_are_their_mean_per_document(records):
     tuned = [make_record("llama-2k", seed=seed) for seed in (0, 1, 2)]
     others = [r for r in records if r["arm"] != "llama-2k"]

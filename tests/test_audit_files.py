@@ -108,11 +108,18 @@ def test_scores_and_settings(author):
     scores = about(report, "T17.json holds the column 'Base Llama 3.2 1B'")
     assert scores.printed == "33.51 / 33.51 / 45.23 / 60.77 / 47.00"
     assert scores.recomputed == "33.5102 / 33.5102 / 45.2300 / 60.7747 / 47.0000"
-    assert scores.verdict == AGREES and "5 of its standard errors" in scores.why
+    assert scores.verdict == AGREES and "5 of its 5 standard errors" in scores.why
     settings = about(report, "T17.json", "all documents")
     assert settings.verdict == AGREES
     for words in ("gsm8k 1,319 (5-shot)", "hellaswag 10,042 (0-shot)", "float16", "batch 4"):
         assert words in settings.recomputed
+
+
+def test_a_standard_error_that_does_not_fit_is_counted_out(tmp_path):
+    value = content()
+    value["results"]["gsm8k"]["exact_match_stderr,strict-match"] *= 1.96
+    found = about(audit([write(tmp_path, "x.json", value)]), "holds the column")
+    assert found.verdict == DIFFERS and "4 of its 5 standard errors" in found.why
 
 
 def test_the_two_fine_tuned_files_are_one_result(author):

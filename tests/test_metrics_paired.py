@@ -279,6 +279,20 @@ def test_equivalence_of_answers_is_the_score_test_worked_out_numerically(cells):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("margin", [1, 2, 5, 10])
+def test_equivalence_is_near_its_level_where_answers_are_only_lost(margin):
+    """Exact: `lost` is binomial with the margin for its share. At worst 0.9^25 = 7.2 %."""
+    levels = {}
+    for n in range(20, 320, 1 if margin == 2 else 5):
+        counts = range(n * margin // 100 + 1)  # with more lost nobody claims sameness
+        p_values = [metrics.equivalence_test(*answers(n - k, k, 0, 0), margin) for k in counts]
+        claimed = [k for k, p in zip(counts, p_values, strict=True) if p < 0.05]
+        levels[n] = float(stats.binom.pmf(claimed, n, margin / 100).sum())
+    assert max(levels.values()) < 0.0722
+    if margin == 2:
+        assert levels[132] == 0 and levels[133] == pytest.approx(0.98**133)
+
+
 def test_equivalence_where_every_document_changed_alike():
     base = np.full(10, 0.5)
     assert metrics.equivalence_test(base, base - 0.25, 50.0) == pytest.approx(0.75**10)

@@ -154,6 +154,16 @@ def test_different_documents_are_not_paired(records):
         report.table2(records, MICRO)
 
 
+def test_as_many_but_other_documents_are_not_compared_unpaired(records):
+    """The tables say "paired": the weaker test must not stand in without a word."""
+    records[3]["stages"]["evaluate"]["tasks"]["task_of_mmlu_cs"]["documents"] = "another revision"
+    message = "llama-base and llama-2k answered different documents of task_of_mmlu_cs; evaluate"
+    with pytest.raises(ValueError, match=message):
+        report.table2([records[1], records[3]], MICRO)
+    with pytest.raises(ValueError, match="different documents of task_of_mmlu_cs"):
+        attribution_of([records[1], records[3]], MICRO)
+
+
 def test_base_of_zero_has_no_forgetting_rate(records):
     for record in records:
         set_scores(record, "gsm8k", [0] * N)
@@ -274,7 +284,7 @@ def test_seeds_are_shown_as_mean_and_sd():
     assert rows["flexible"] == "20.0 ± 10.0"  # 10, 20, 30 %
     assert rows["FR (%)"] == "60.0 ± 20.0"  # 80, 60, 40 %
     assert rows["p, exact McNemar"] == "-"
-    assert rows["p, paired t"] == "<0.001"
+    assert rows["p, paired t"] == "< 0.001"
 
 
 def test_seeds_table_is_numbers_that_metrics_gives():
@@ -291,6 +301,14 @@ def test_seeds_table_is_numbers_that_metrics_gives():
     assert row.p_mcnemar == metrics.mcnemar_test(*scores).p_value
     assert row.p_t == metrics.paired_t_test(*scores).p_value
     assert (row.arm, row.compared_with, row.n) == ("llama-2k", "llama-base", N)
+
+
+def test_mcnemars_p_is_only_of_single_answers():
+    """Half points: the p-value is the t-test's and stays out of McNemar's column."""
+    base, tuned = (make_record(a) for a in ("llama-base", "llama-2k"))
+    set_scores(tuned, "gsm8k", [0.5] * 60 + [0] * 140)
+    row = report.seeds_table({0: [base, tuned]}).set_index("role").loc["gsm8k"]
+    assert pd.isna(row.p_mcnemar) and row.p_t < 0.05
 
 
 def test_seeds_table_refuses_a_record_under_another_seed(records):

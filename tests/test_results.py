@@ -315,6 +315,86 @@ def test_whatever_is_wrong_inside_it_is_a_result_or_a_clear_error(junk: Any) -> 
 # ---------------------------------------------------------------------------- several runs, models
 
 
+HUGE = "1" + "0" * 400  # json reads it as an int that no float holds
+
+
+@pytest.mark.parametrize("value", [HUGE, "NaN", "true", '"0.45"', "null", "[0.4]"])
+def test_a_score_that_is_no_number_is_left_out_by_name(tmp_path: Path, value: str) -> None:
+    both = f'{{"results": {{"t": {{"acc,none": {value}, "acc_norm,none": 0.4}}}}}}'
+    results = read_results(write(tmp_path / "r.json", both))
+    assert results.tasks["t"].scores == {"acc_norm,none": Score(0.4, None)}
+    (note,) = results.notes
+    assert note.startswith("t: acc,none is ") and len(note) < 120
+    alone = write(tmp_path / "r.json", f'{{"results": {{"t": {{"acc,none": {value}}}}}}}')
+    assert "has no task with a score (t: acc,none is " in refused(alone)
+
+
+def test_numbers_that_no_float_holds_are_unknown(tmp_path: Path) -> None:
+    text = (
+        '{"results": {"t": {"acc,none": 0.5, "acc_stderr,none": %s}}, "n-samples": {"t": %s}, '
+        '"n-shot": {"t": %s}, "config": {"limit": %s}}'
+    )
+    task = read_results(write(tmp_path / "r.json", text % ((HUGE,) * 4))).tasks["t"]
+    assert task.scores["acc,none"] == Score(0.5, None)
+    assert (task.n, task.num_fewshot, task.limit) == (None, None, None)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "1" * 5_000])
+def test_json_that_cannot_be_taken_in_is_refused(tmp_path: Path, text: str) -> None:
+    assert "not valid JSON" in refused(write(tmp_path / "r.json", text))
+    folder = run_folder(tmp_path / "out")
+    write(folder / "me__base" / f"samples_gsm8k_{STAMP}.jsonl", text)
+    assert "gsm8k" in refused(folder)
+
+
+@pytest.mark.parametrize("stderr", [-0.01, 1.3])
+def test_a_standard_error_that_no_share_has_is_refused(tmp_path: Path, stderr: float) -> None:
+    entry = {"acc,none": 0.45, "acc_stderr,none": stderr}
+    path = write(tmp_path / "r.json", {"results": {"t": entry}})
+    assert f"t has acc,none = 0.45 with a standard error of {stderr}" in refused(path)
+
+
+@pytest.mark.parametrize("config", [None, "a text", 5, []])
+def test_a_config_that_is_no_object(tmp_path: Path, config: Any) -> None:
+    path = write(tmp_path / "r.json", {"results": {"t": {"acc,none": 0.5}}, "config": config})
+    assert read_results(path).tasks["t"].scores["acc,none"].value == 0.5
+
+
+def test_no_documents_are_an_unknown_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.json", {"results": {"t": {"acc,none": 0.5}}, "n-samples": {"t": 0}})
+    assert read_results(path).tasks["t"].n is None
+
+
+def test_names_are_one_line(tmp_path: Path) -> None:
+    data = {"results": {"a\nb|c": {"acc,none": 0.5}}, "model_name": "me\n/x\ud83d"}
+    results = read_results(write(tmp_path / "r.json", data))
+    assert list(results.tasks) == ["a b|c"] and results.name == "me /x?"
+
+
+def test_a_folder_called_json_is_a_folder(tmp_path: Path) -> None:
+    """--output_path results.json makes one."""
+    run_folder(tmp_path / "out" / "results.json")
+    assert read_results(tmp_path / "out").tasks["gsm8k"].n == 4
+
+
+def test_samples_that_end_in_json(tmp_path: Path) -> None:
+    """The Open LLM Leaderboard's details: JSON Lines beside the results, called .json."""
+    folder = run_folder(tmp_path) / "me__base"
+    file = folder / f"samples_gsm8k_{STAMP}.jsonl"
+    file.rename(file.with_suffix(".json"))
+    for path in (tmp_path, folder / f"results_{STAMP}.json"):
+        assert len(read_results(path).tasks["gsm8k"].samples) == 2
+
+
+def test_a_group_of_unlike_tasks_has_no_count(tmp_path: Path) -> None:
+    """Only some of its documents went into each of its scores."""
+    data = group_results()
+    data["results"]["mmlu"]["f1,none"] = 0.3
+    data["results"]["mmlu_b"]["f1,none"] = 0.3
+    del data["samples"]
+    assert read_results(write(tmp_path / "r.json", data)).tasks["mmlu"].n is None
+
+
 def test_of_two_runs_of_one_model_the_newest_task_wins(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     newer = {"gsm8k": {"exact_match,strict-match": 0.25}}
@@ -483,6 +563,42 @@ def test_a_samples_file_that_is_none(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     message = refused(tmp_path)
     assert str(path) in message and ("no rows" in message or "no doc_id" in message)
+
+
+@pytest.mark.parametrize("rewrite", [str, float])
+def test_ids_that_another_tool_rewrote_are_the_same(tmp_path: Path, rewrite: Any) -> None:
+    rows = [{**r, "doc_id": rewrite(r["doc_id"])} for r in gsm8k_rows()]
+    task = read_results(run_folder(tmp_path, rows)).tasks["gsm8k"]
+    assert task.samples["strict-match"].doc_ids == (0, 1, 2, 3)
+    assert {r["doc_id"] for r in task.load_rows()} == {0, 1, 2, 3}
+
+
+def test_an_id_that_is_a_text_stays_one(tmp_path: Path) -> None:
+    names = ["07", "a", "", "1" * 20]
+    rows = [{**r, "doc_id": names[r["doc_id"]]} for r in gsm8k_rows()]
+    task = read_results(run_folder(tmp_path, rows)).tasks["gsm8k"]
+    assert set(task.samples["strict-match"].doc_ids) == set(names)
+
+
+def test_samples_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = run_folder(tmp_path) / "me__base" / f"samples_gsm8k_{STAMP}.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_results(tmp_path).tasks["gsm8k"].n == 4
+
+
+@pytest.mark.parametrize("named", [5, "exact_match", {"a": 1}, [{"a": 1}], []])
+def test_metrics_that_are_no_list_of_names(tmp_path: Path, named: Any) -> None:
+    rows = [{**r, "metrics": named} for r in gsm8k_rows()]
+    folder = run_folder(tmp_path, rows) / "me__base"
+    (folder / f"results_{STAMP}.json").unlink()
+    found = read_results(folder).tasks["gsm8k"].scores
+    assert found["exact_match,flexible-extract"].value == 0.75
+
+
+def test_half_a_character_in_a_document_is_hashed(tmp_path: Path) -> None:
+    rows = [{**r, "doc": {"question": "\ud83d"}, "doc_hash": None} for r in gsm8k_rows()]
+    found = read_results(run_folder(tmp_path, rows)).tasks["gsm8k"].samples["strict-match"]
+    assert None not in found.doc_hashes
 
 
 def test_a_line_end_inside_a_string_ends_no_row(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from slimlib import gallery, summaries, widgets
+from slimlib.answers import REASONS
 from slimlib.config import ModelConfig, get_study
 from slimlib.hardware import Check
 from slimlib.runs import Run
@@ -152,6 +153,17 @@ def test_no_change_is_not_called_one():
     (row,) = summaries.verdict_table([base, tuned], study).to_dict("records")
     assert (row["base %"], row["tuned %"], row["p (Holm)"]) == ("50.0", "50.0", "1.000")
     assert row["verdict"] == "not enough data to tell"
+
+
+def test_answers_stand_in_a_row_a_seed():
+    reasons = dict.fromkeys(REASONS, 0) | {"rambling": 3, "format": 1}
+    share = {"before": {"share": 84.4}, "after": {"share": None}}
+    found = {"micro_arithmetic": {"lost": 4, "reasons": reasons, "equations": share}}
+    head, _, row = summaries.answers_markdown({7: found}).splitlines()
+    cells = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
+    assert cells["seed"] == "7" and cells["lost"] == "4"
+    assert cells["rambling"] == "3" and cells["format"] == "1" and cells["empty"] == "0"
+    assert cells["equations right, before -> after"] == "84 % -> none"
 
 
 def test_an_arm_without_its_partner_has_no_verdict():

@@ -80,23 +80,31 @@ def text_of(row: dict[str, Any]) -> str:
 def _arguments(row: dict[str, Any]) -> list[list[Any]]:
     """One [context, continuation or settings] per request, from either of lm-eval's layouts."""
     arguments = row.get("arguments") or []
-    requests = arguments.values() if isinstance(arguments, dict) else arguments
-    return [list(r.values()) if isinstance(r, dict) else list(r) for r in requests]
+    requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
+    requests = requests if isinstance(requests, list | tuple) else []
+    requests = [list(r.values()) if isinstance(r, dict) else r for r in requests]
+    return [list(r) for r in requests if isinstance(r, list | tuple)]
+
+
+def _document(row: dict[str, Any]) -> dict[str, Any]:
+    """The document's fields; none where it is a bare text."""
+    document = row.get("doc")
+    return document if isinstance(document, dict) else {}
 
 
 def length_limit(row: dict[str, Any]) -> int | None:
     """The row's `max_gen_toks`; None: not set, so lm-eval's default held."""
-    for _, *rest in _arguments(row):
-        for settings in rest:
+    for request in _arguments(row):
+        for settings in request[1:]:
             limit = settings.get("max_gen_toks") if isinstance(settings, dict) else None
-            if isinstance(limit, int):
+            if type(limit) is int and 0 < limit < 10**9:
                 return limit
     return None
 
 
 def question_of(row: dict[str, Any]) -> str:
     """The question as the document has it, else the last 300 characters of the prompt."""
-    document = row.get("doc") or {}
+    document = _document(row)
     for key in ("question", "query", "ctx"):
         if isinstance(document.get(key), str):
             return document[key].strip()
@@ -110,7 +118,8 @@ def _log_likelihoods(row: dict[str, Any]) -> list[float]:
     if any(isinstance(item, dict) for request in _arguments(row) for item in request[1:]):
         return []
     values = []
-    for item in row.get("filtered_resps") or row.get("resps") or []:
+    responses = row.get("filtered_resps") or row.get("resps")
+    for item in responses if isinstance(responses, list | tuple) else []:
         while isinstance(item, list | tuple) and item:
             item = item[0]
         number = re.match(r"[\[(\s]*(-?(?:inf|\d+\.?\d*(?:e[-+]?\d+)?))", str(item))
@@ -128,7 +137,7 @@ def _continuations(row: dict[str, Any], options: int) -> list[str]:
 
 def _options(row: dict[str, Any], options: int) -> list[str]:
     """Each option as "B: its text"; "B" alone where its text is not known."""
-    document = row.get("doc") or {}
+    document = _document(row)
     listed = document.get("choices", document.get("endings"))
     texts = listed.get("text") if isinstance(listed, dict) else listed
     if texts is None and "option1" in document:  # the options are in the contexts

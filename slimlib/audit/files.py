@@ -13,6 +13,7 @@ from typing import Any
 
 from slimlib import metrics, paper
 from slimlib.audit.findings import AGREES, DIFFERS, UNCHECKABLE, Finding, judge, spread, weakest
+from slimlib.audit.scores import FR, score_pair
 from slimlib.benchmarks import role_of
 from slimlib.results import Results, TaskResults, read_results
 
@@ -104,17 +105,15 @@ def _file(results: Results, column: str) -> Iterator[Finding]:
 def _score_finding(results: Results, column: str) -> Finding:
     """All five scores, and the "+-" that follow from them."""
     scores, published = _scores(results), paper.TABLE2[column]
-    verdicts = [judge(cell.value, scores[key], 2) for key, cell in published.items()]
-    errors = dict(_file_errors(results))
-    verdicts += [judge(published[key].plus_minus, value, 2) for key, value in errors.items()]
+    errors = [judge(published[key].plus_minus, value, 2) for key, value in _file_errors(results)]
     return Finding(
         "A",
         f"{_label(results)} holds the column '{paper.TABLE1[column].model}'",
         " / ".join(f"{cell.value:.2f}" for cell in published.values()),
         " / ".join(f"{scores[key]:.4f}" for key in published),
-        weakest(verdicts),
-        f"All {len(published)} scores round to the printed ones, and {len(errors)} of its standard "
-        f"errors to the '+-'; the file calls its model {results.name}.",
+        weakest([AGREES, *errors]),  # by its scores the file was recognised
+        f"All {len(published)} scores round to the printed ones, and {errors.count(AGREES)} of its "
+        f"{len(errors)} standard errors to the '+-'; the file calls its model {results.name}.",
     )
 
 
@@ -202,10 +201,9 @@ def _copies(found: Sequence[Results], column: str) -> Iterator[Finding]:
 
 def _exact_rate(base: Results, tuned: Results) -> Finding:
     """FR from the files' own scores."""
-    key = ("gsm8k", paper.FLEXIBLE)
     printed = paper.LOSSES["llama-2k"]["gsm8k"].value
-    scores = [_scores(results)[key] for results in (base, tuned)]
-    rounded = [paper.TABLE2[column][key].value for column in ("base", "llama-2k")]
+    scores = [_scores(results)[FR] for results in (base, tuned)]
+    rounded = score_pair(FR)
     value = metrics.forgetting_rate(*scores)
     return Finding(
         "A",

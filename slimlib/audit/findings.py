@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import html
 import math
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from slimlib.formats import markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,8 +146,7 @@ class Audit:
             rows = [finding[1:] for finding in self.findings if finding.paper == paper]
             if rows:
                 head = [name.capitalize() for name in Finding._fields[1:]]
-                body = [_markdown_row(row) for row in (head, ["---"] * len(head), *rows)]
-                parts.append("\n".join([f"### Paper {paper}: {title}", "", *body]))
+                parts.append(f"### Paper {paper}: {title}\n\n{markdown_table(head, rows)}")
         legend = [f"- *{verdict}*: {meaning}." for verdict, meaning in MEANINGS.items()]
         return "\n\n".join([*parts, self._summary(), "\n".join(legend)]) + "\n"
 
@@ -191,9 +191,3 @@ def _blocks(findings: Sequence[Finding], width: int) -> list[str]:
             )
             lines += [""]
     return lines
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    """A row; what Markdown would take for its own (a pipe, a tag, emphasis) is escaped."""
-    escaped = (re.sub(r"([\\|<*`])", r"\\\1", " ".join(cell.split())) for cell in cells)
-    return f"| {' | '.join(escaped)} |"

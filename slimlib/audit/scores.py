@@ -80,7 +80,7 @@ def documents() -> Iterator[Finding]:
         yield Finding(
             "A",
             f"{name_of(role)}: number of documents",
-            "not stated" if stated is None else f"{stated:,}",
+            f"{low:,} to {high:,}, by its '+-'" if stated is None else f"{stated:,}",
             f"{n:,}",
             verdict,
             why,
@@ -177,9 +177,9 @@ def ability_augmentation() -> Iterator[Finding]:
         "kept",
         f"within {MARGIN:g} points: {p_text(same)} (TOST)",
         AGREES if same < paper.ALPHA else NOT_ESTABLISHED,
-        f"A change of {MARGIN:g} points or more, up or down, is rejected."
-        if same < paper.ALPHA
-        else f"A change of {MARGIN:g} points cannot be excluded.",
+        f"A change of {MARGIN:g} points or more, up or down, is "
+        f"{'rejected' if same < paper.ALPHA else 'not excluded'}, unpaired; the margin is this "
+        "project's, the paper names none.",
     )
 
 
@@ -191,6 +191,7 @@ def knowledge_loss() -> Iterator[Finding]:
     defined = metrics.delta_k(base, tuned, n)
     half = (defined.high - defined.low) / 2
     printed_errors = [paper.TABLE2[column][DK].plus_minus for column in ("base", "llama-2k")]
+    reach = spread(math.hypot, *printed_errors)
     yield Finding(
         "A",
         "MMLU-CS: dK",
@@ -204,9 +205,10 @@ def knowledge_loss() -> Iterator[Finding]:
         "MMLU-CS: '+-' of dK is one standard error",
         f"+- {loss.plus_minus:.2f}",
         f"+- {math.hypot(*errors):.2f}",
-        judge(loss.plus_minus, math.hypot(*printed_errors), 2, spread(math.hypot, *printed_errors)),
+        judge(loss.plus_minus, math.hypot(*printed_errors), 2, reach),
         f"sqrt({printed_errors[0]:.2f}^2 + {printed_errors[1]:.2f}^2) = "
-        f"{math.hypot(*printed_errors):.2f}, from the printed ones.",
+        f"{math.hypot(*printed_errors):.2f}, from the printed ones; by their rounding alone it may "
+        f"be {reach[0]:.3f} to {reach[1]:.3f}.",
     )
     yield Finding(
         "A",

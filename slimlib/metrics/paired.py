@@ -227,9 +227,10 @@ def paired_bootstrap(
 def equivalence_test(base: ArrayLike, tuned: ArrayLike, margin: float) -> float:
     """p of two one-sided tests (TOST): small if the difference lies within +-margin.
 
-    For scores of 0 and 1 each side is Tango's score test of "the difference is the margin", which
-    holds its level also where answers changed one way only, or hardly at all; t-tests do not (up to
-    12 % for 5 %). For other scores they are paired t-tests; there, where every document changed by
+    For scores of 0 and 1 each side is Tango's score test of "the difference is the margin", whose
+    level stays near 5 % also where answers changed one way only, or hardly at all (from n = 20 up
+    at most 7.2 %; for 133 documents and a margin of 2 it is 0.98^133 = 6.8 %); that of t-tests does
+    not (up to 12 %). For other scores they are t-tests; there, where every document changed by
     the same amount, p is the probability that none of n documents stood out although the share that
     the margin still leaves did: (1 - (margin - |difference|) / 100)^n. With one document p is 1.
 

@@ -57,7 +57,7 @@ def align_samples(base: Results, tuned: Results, strict: bool = True) -> Alignme
         ResultsError: no task in common; strict and something differs, or a task that both have
             shares no document.
     """
-    shared = _in_common(base.tasks, tuned.tasks)
+    shared = in_common(base.tasks, tuned.tasks)
     if not shared:
         raise ResultsError(
             f"{base.source} and {tuned.source} have no task in common: "
@@ -80,7 +80,7 @@ def align_samples(base: Results, tuned: Results, strict: bool = True) -> Alignme
     return Alignment(base, tuned, pairs, unmatched, differences)
 
 
-def _in_common(base: Iterable[str], tuned: Iterable[str]) -> list[str]:
+def in_common(base: Iterable[str], tuned: Iterable[str]) -> list[str]:
     """Names both have: in their order where the two agree on it, else sorted."""
     base, tuned = list(base), list(tuned)
     ours, theirs = [k for k in base if k in tuned], [k for k in tuned if k in base]
@@ -93,7 +93,9 @@ def _unlike(base: TaskResults, tuned: TaskResults) -> list[str]:
     if None not in (base.num_fewshot, tuned.num_fewshot) and base.num_fewshot != tuned.num_fewshot:
         lines.append(f"{base.task}: n-shot {base.num_fewshot} against {tuned.num_fewshot}")
     if None not in (base.version, tuned.version) and not _same(base.version, tuned.version):
-        lines.append(f"{base.task}: version {base.version} against {tuned.version}")
+        lines.append(f"{base.task}: version {_short(base.version)} against {_short(tuned.version)}")
+    if base.subtasks and tuned.subtasks and (other := set(base.subtasks) ^ set(tuned.subtasks)):
+        lines.append(f"{base.task}: a group of other subtasks ({_some(sorted(other))})")
     if not _same_limit(base, tuned):
         lines.append(f"{base.task}: limit {_limit(base)} against {_limit(tuned)}")
     return lines
@@ -105,7 +107,7 @@ def _same(base: Any, tuned: Any) -> bool:
         return True
     try:
         return float(base) == float(tuned)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -120,7 +122,7 @@ def _same_limit(base: TaskResults, tuned: TaskResults) -> bool:
 
 
 def _limit(task: TaskResults) -> str:
-    limit = "none" if task.limit is None else str(task.limit)
+    limit = _short(task.limit)
     return limit if task.n is None else f"{limit} ({task.n} documents)"
 
 
@@ -149,7 +151,7 @@ def _task_pairs(
         return []
     ours, theirs = base.tasks[task].samples, tuned.tasks[task].samples
     pairs = []
-    for kind in _in_common(ours, theirs):
+    for kind in in_common(ours, theirs):
         pair, reason = _pair(task, kind, ours[kind], theirs[kind])
         if pair is None:
             unmatched.append(f"{task}: {reason}")

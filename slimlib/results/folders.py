@@ -9,7 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slimlib.results.harness import MODEL_KEYS, canonical, model_args, model_name, read_object
+from slimlib.results.harness import (
+    MODEL_KEYS,
+    canonical,
+    model_args,
+    model_name,
+    part,
+    read_object,
+)
 from slimlib.results.json_files import foreign, is_record, load_results_json
 from slimlib.results.records import read_record
 from slimlib.results.samples import Rows, embedded_rows, file_rows, is_number, read_samples
@@ -52,9 +59,8 @@ def _read_file(file: _File, source: str, only: set[str] | None = None) -> Result
 
 def _scored(results: Results) -> Results:
     if not results.tasks:
-        raise ResultsError(
-            f"{results.source} has no task with a score (a run that only predicts?); evaluate again"
-        )
+        why = "; ".join(results.notes[:3]) or "a run that only predicts?"
+        raise ResultsError(f"{results.source} has no task with a score ({why}); evaluate again")
     return results
 
 
@@ -75,9 +81,10 @@ def _find_rows(file: _File, task: str) -> Rows | None:
     if embedded := embedded_rows(file.data, task, str(file.path)):
         return embedded
     folder, stamp = file.path.parent, STAMP.search(file.path.stem)
-    if stamp:
-        return _rows(folder / f"samples_{task}{stamp[0]}.jsonl")
-    prefix = re.sub("/|=", "__", str(file.data.get("config", {}).get("model_args")))
+    if stamp:  # the Open LLM Leaderboard calls JSON Lines .json
+        names = [folder / f"samples_{task}{stamp[0]}{end}" for end in (".jsonl", ".json")]
+        return next((rows for name in names if (rows := _rows(name))), None)
+    prefix = re.sub("/|=", "__", str(part(file.data, "config").get("model_args")))
     names = [f"{prefix}_{task}.jsonl", f"samples_{task}.jsonl"]
     if len(file.data["results"]) == 1:
         names.append("samples.jsonl")  # as slimlib lays it out: a folder for each task
@@ -136,7 +143,9 @@ def _places(models: list[list[_File]]) -> list[Path]:
 
 def _results_files(folder: Path) -> list[_File]:
     """Results files under a folder: by name, or where no name tells, by content."""
-    found = [p for p in sorted(folder.rglob("*.json")) if not _hidden(p, folder)]
+    # lm-eval makes a folder of --output_path scores.json
+    found = [p for p in sorted(folder.rglob("*.json")) if p.is_file() and not _hidden(p, folder)]
+    found = [p for p in found if not p.name.startswith("samples_")] or found
     named = [p for p in found if p.name.startswith("results") or STAMP.search(p.stem)]
     if named:
         return [_File(p, load_results_json(p)) for p in named]

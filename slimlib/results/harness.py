@@ -6,7 +6,6 @@ What a version did not write stays unknown. Where the documents' rows lie is the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,8 +19,10 @@ from slimlib.results.samples import (
     Rows,
     TaskSamples,
     documents_hash,
+    is_finite,
     is_number,
     read_samples,
+    short,
 )
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 
@@ -87,8 +88,14 @@ def read_object(
 
 
 def canonical(task: str) -> str:
-    """A task's name today: hendrycksTest-x of 0.3 is mmlu_x."""
+    """A task's name today, in one line: hendrycksTest-x of 0.3 is mmlu_x."""
+    task = _one_line(task)
     return f"mmlu_{task[len(OLD_MMLU) :]}" if task.startswith(OLD_MMLU) else task
+
+
+def _one_line(name: str) -> str:
+    """A name as it can be printed: without line ends and half characters (\\ud83d of JSON)."""
+    return " ".join(name.encode("utf-8", "replace").decode("utf-8").split())
 
 
 def model_args(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,10 +111,11 @@ def model_name(data: Mapping[str, Any]) -> str | None:
     """What the file calls the model; None: it does not say."""
     args = model_args(data)
     named = [data.get("model_name"), *(args.get(key) for key in MODEL_KEYS)]
+    named = [_one_line(str(name)) for name in named if name]
     model = part(data, "config").get("model")
     if isinstance(model, str) and "/" in model:  # not a kind such as "hf"
         named.append(model)
-    return next((str(name) for name in named if name), None)
+    return next((name for name in named if name), None)
 
 
 def part(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -171,25 +179,35 @@ def _scores(data: Mapping[str, Any], raw: str, source: str, notes: list[str]) ->
     old = not any("," in str(key) for row in data["results"].values() for key in row)
     scores = {}
     for key, value in ((str(key), value) for key, value in entry.items()):
-        named = old or "," in key
-        if not named or "_stderr" in key or not is_number(value) or key.startswith("bypass"):
-            continue
-        if not math.isfinite(value):
-            notes.append(f"{canonical(raw)}: {key} is {value} in the results and is left out")
-            continue
         metric, _, kind = key.partition(",")
-        if metric in PLAIN_MEANS and not 0 <= value <= 1:
+        if not (metric and (old or "," in key)) or "_stderr" in key or key.startswith("bypass"):
+            continue
+        if isinstance(value, bool) or not is_finite(value):
+            if is_number(value) or "," in key or metric in PLAIN_MEANS:  # else an alias
+                shown = short(value)
+                notes.append(f"{canonical(raw)}: {key} is {shown} in the results and is left out")
+            continue
+        stderr = _finite(entry.get(f"{metric}_stderr,{kind}" if kind else f"{metric}_stderr"))
+        if why := _impossible(metric, value, stderr):
             raise ResultsError(
-                f"{source}: {raw} has {key} = {value}, which is no share in 0..1; give the file "
-                "that lm-eval wrote"
+                f"{source}: {raw} has {key} = {value}{why}; give the file that lm-eval wrote"
             )
-        stderr = entry.get(f"{metric}_stderr,{kind}" if kind else f"{metric}_stderr")
-        scores[f"{metric},{kind or 'none'}"] = Score(float(value), _finite(stderr))
+        scores[f"{metric},{kind or 'none'}"] = Score(float(value), stderr)
     return scores
 
 
+def _impossible(metric: str, value: float, stderr: float | None) -> str:
+    """What cannot be about a score; "" where all may be."""
+    if metric in PLAIN_MEANS and not 0 <= value <= 1:
+        return ", which is no share in 0..1"
+    # sqrt(p (1 - p) / (n - 1)) is at most 0.5, for one of two documents
+    if stderr is not None and (stderr < 0 or (metric in PLAIN_MEANS and stderr > 0.5)):
+        return f" with a standard error of {stderr:g}, which no share in 0..1 has"
+    return ""
+
+
 def _finite(value: Any) -> float | None:
-    return float(value) if is_number(value) and math.isfinite(value) else None
+    return float(value) if is_finite(value) else None
 
 
 def _number(value: Any) -> float | int | None:
@@ -201,7 +219,7 @@ def _number(value: Any) -> float | int | None:
 def _count(data: Mapping[str, Any], raw: str) -> int | None:
     counts = part(data, "n-samples").get(raw)
     count = counts.get("effective") if isinstance(counts, Mapping) else counts
-    return None if _finite(count) is None else int(count)
+    return None if _finite(count) is None or count < 1 else int(count)
 
 
 def _documents(samples: dict[str, Samples]) -> int | None:
@@ -265,7 +283,9 @@ def _join(group: TaskResults, tasks: dict[str, TaskResults]) -> TaskResults:
     if any(leaf is None for leaf in leaves):
         return group
     counts = [leaf.n for leaf in leaves]
-    n = None if None in counts else sum(counts)
+    # a group of unlike tasks has scores that only some of its documents went into
+    alike = all(name in leaf.scores for name in group.scores for leaf in leaves)
+    n = sum(counts) if alike and None not in counts else None
     kinds = dict.fromkeys(name.partition(",")[2] for name in group.scores)
     samples = {}
     for kind in kinds:

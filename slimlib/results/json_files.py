@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from slimlib.results.types import ResultsError
 
+NOT_JSON = (ValueError, RecursionError)  # broken; a number of 5,000 digits; nested without end
 WAY_OUT = "give a results JSON of lm-evaluation-harness, its --output_path folder or a slimlib arm"
 
 
@@ -35,14 +37,14 @@ def _load(path: Path) -> Any:
         raise ResultsError(f"{path}: an empty file; {WAY_OUT}")
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except NOT_JSON as error:
         raise ResultsError(f"{path}: {_no_json(text, error)}; {WAY_OUT}") from None
 
 
-def _no_json(text: str, error: json.JSONDecodeError) -> str:
+def _no_json(text: str, error: Exception) -> str:
     try:
         row = json.loads(text.split("\n", 1)[0])
-    except json.JSONDecodeError:
+    except NOT_JSON:
         return f"not valid JSON ({error})"
     if isinstance(row, dict) and "doc_id" in row:
         return "a samples file, one row a document, without the results it belongs to"
@@ -75,7 +77,8 @@ def is_record(data: Mapping[str, Any]) -> bool:
 
 def _lighteval(data: Mapping[str, Any]) -> bool:
     rows = data.get("results")
-    named = isinstance(rows, Mapping) and any("|" in str(name) for name in rows)
+    # "leaderboard|arc:challenge|25": suite, task, shots
+    named = isinstance(rows, Mapping) and any(re.search(r"\|\d+$", str(name)) for name in rows)
     return named or "config_general" in data
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from slimlib.config import Task
 from slimlib.files import sha256
-from slimlib.results.samples import Rows, file_rows, is_number, read_samples
+from slimlib.results.samples import Rows, file_rows, is_finite, is_number, read_samples
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 
 
@@ -116,7 +116,7 @@ def _recorded(name: str, entry: Mapping[str, Any], path: Path) -> dict[str, Samp
     by_filter: dict[str, dict[str, np.ndarray]] = {}
     for key, metric in entry["metrics"].items():
         values = metric["scores"]
-        if len(values) != n or not all(is_number(v) and math.isfinite(v) for v in values):
+        if len(values) != n or not all(is_finite(v) for v in values):
             raise ResultsError(
                 f"{path}: {name}: {key} needs {n} scores that are numbers; evaluate the arm again"
             )

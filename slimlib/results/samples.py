@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slimlib.files import sha256
+from slimlib.results.json_files import NOT_JSON
 from slimlib.results.types import ResultsError, Samples
 
 PLAIN_MEANS = {"acc", "acc_norm", "exact_match", "em"}  # aggregates that are means over documents
@@ -65,7 +66,7 @@ def file_rows(path: Path) -> Iterator[Any]:
     """
     try:
         # newline: "\r" or U+2028 inside a string must not end a line
-        with open(path, encoding="utf-8", newline="\n") as stream:
+        with open(path, encoding="utf-8-sig", newline="\n") as stream:
             first = stream.readline()
             if first.lstrip().startswith("["):
                 yield from _array(first + stream.read(), path)
@@ -82,7 +83,7 @@ def file_rows(path: Path) -> Iterator[Any]:
 def _parsed(line: str, path: Path, number: int) -> Any:
     try:
         return json.loads(line)
-    except json.JSONDecodeError:
+    except NOT_JSON:
         raise ResultsError(
             f"{path} line {number} is not whole JSON (a half-written file?); "
             "evaluate the task again or remove the file to go without its documents"
@@ -92,9 +93,10 @@ def _parsed(line: str, path: Path, number: int) -> Any:
 def _array(text: str, path: Path) -> list[Any]:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except NOT_JSON as error:
+        line = getattr(error, "lineno", 1)
         raise ResultsError(
-            f"{path} line {error.lineno} is not whole JSON (a half-written file?); "
+            f"{path} line {line} is not whole JSON (a half-written file?); "
             "evaluate the task again or remove the file to go without its documents"
         ) from None
 
@@ -148,7 +150,7 @@ def _expected(
         return n
     keys = ("doc_hash", "prompt_hash", "target_hash")
     text = "".join(str(row.get(key)) for row in rows.read() for key in keys)
-    if hashlib.sha256(text.encode("utf-8")).hexdigest() != task_hash:
+    if _digest(text) != task_hash:
         return n
     notes.append(f"{task}: the results say {n} documents, the rows, which are whole, {found}")
     return found
@@ -156,7 +158,7 @@ def _expected(
 
 def _labelled(rows: Rows, filters: list[str] | None) -> list[dict[str, Any]]:
     """The raw rows; those of old versions with the `filter` that they lack."""
-    raw = [dict(row) for row in rows.read()]
+    raw = [{**row, "doc_id": _doc_id(row)} for row in rows.read()]
     if filters is not None:
         seen: Counter[Any] = Counter()
         for row in raw:
@@ -173,10 +175,9 @@ def _compact(rows: Rows, where: str, metrics: set[str]) -> list[_Row]:
                 f"{where}: row {len(compact) + 1} has no doc_id, so this is no samples file of "
                 "lm-eval; give the samples_*.jsonl that --log_samples wrote"
             )
-        doc_id = row["doc_id"]
         compact.append(
             _Row(
-                doc_id if isinstance(doc_id, str) else int(doc_id),
+                _doc_id(row),
                 row.get("filter"),
                 row.get("doc_hash") or _doc_hash(row),
                 row.get("prompt_hash"),
@@ -191,13 +192,26 @@ def _compact(rows: Rows, where: str, metrics: set[str]) -> list[_Row]:
 def _is_row(row: Any) -> bool:
     if not isinstance(row, Mapping) or not isinstance(row.get("filter"), str | None):
         return False
-    return isinstance(row.get("doc_id"), int | str | np.integer)
+    doc_id = row.get("doc_id")
+    whole = isinstance(doc_id, float) and doc_id.is_integer()
+    return whole or isinstance(doc_id, int | str | np.integer)
+
+
+def _doc_id(row: Mapping[str, Any]) -> int | str:
+    """The id as a number where it is one: tools that rewrite the files make 7 into "7" or 7.0."""
+    doc_id = row["doc_id"]
+    if not isinstance(doc_id, str):
+        return int(doc_id)
+    plain = doc_id.isascii() and doc_id.isdecimal() and len(doc_id) < 19
+    return int(doc_id) if plain and str(int(doc_id)) == doc_id else doc_id
 
 
 def _metrics(row: Mapping[str, Any]) -> list[str]:
     """Metrics of a row: newer versions list them, in older ones they are its numbers."""
     named = row.get("metrics")
-    return named or [k for k, v in row.items() if k not in NO_SCORES and is_number(v)]
+    if isinstance(named, list) and named and all(isinstance(m, str) for m in named):
+        return named
+    return [k for k, v in row.items() if k not in NO_SCORES and is_number(v)]
 
 
 def _names(rows: list[_Row]) -> tuple[str, ...]:
@@ -209,12 +223,24 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number | np.bool_)
 
 
+def is_finite(value: Any) -> bool:
+    """A number that a float can hold: not NaN, infinite, or of 400 digits."""
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _doc_hash(row: Mapping[str, Any]) -> str | None:
     """lm-eval's own hash of a document, for rows of the versions that did not write it."""
     if "doc" not in row:
         return None
-    text = json.dumps(row["doc"], indent=2, default=_plain, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return _digest(json.dumps(row["doc"], indent=2, default=_plain, ensure_ascii=False))
+
+
+def _digest(text: str) -> str:
+    # surrogatepass: JSON may have half a character (\\ud83d), which UTF-8 has not
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -277,7 +303,7 @@ def _fits(rows: list[_Row], kind: str, aggregates: Mapping[str, float]) -> bool:
     for metric in PLAIN_MEANS:
         value = aggregates.get(f"{metric},{kind}")
         scores = [row.scores.get(metric) for row in rows]
-        if value is None or not all(is_number(score) for score in scores):
+        if value is None or not all(is_finite(score) for score in scores):
             continue
         if not math.isclose(sum(scores) / len(scores), value, rel_tol=0, abs_tol=TOLERANCE):
             return False
@@ -341,12 +367,18 @@ def _column(
         notes.append(f"{task}: {metric} is not one number a document; only its aggregate is used")
         return None
     for row, value in zip(rows, values, strict=True):
-        if not is_number(value) or not math.isfinite(value):
+        if not is_finite(value):
             raise ResultsError(
-                f"{where}: doc_id {row.doc_id} has {metric} = {value!r}, which is no score; "
+                f"{where}: doc_id {row.doc_id} has {metric} = {short(value)}, which is no score; "
                 "evaluate the task again or remove the file to go without its documents"
             )
     return np.array(values, dtype=np.float64)
+
+
+def short(value: Any) -> str:
+    """A value for a message."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge number"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_means(
