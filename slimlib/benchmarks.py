@@ -57,7 +57,14 @@ HEADLINES = (paper.FLEXIBLE, paper.STRICT, "exact_match", "acc_norm", "acc", "em
 # Not shares of right answers, whatever their size: a difference in points would be nonsense.
 NOT_SHARES = (
     *("word_perplexity", "byte_perplexity", "perplexity", "bits_per_byte"),
-    *("brier_score", "likelihood_diff", "bleu", "chrf", "ter", "bypass"),
+    *("brier_score", "likelihood_diff", "bleu", "chrf", "ter", "bypass", "mae", "mse", "wer"),
+    *("mcc", "matthews_correlation", "pearson", "spearman", "eqbench", "percent_parseable"),
+    *(
+        f"{name}_{kind}"
+        for name in ("bleu", "rouge1", "rouge2", "rougeL")
+        for kind in ("max", "diff")
+    ),
+    *("exact", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact", "best_f1"),
 )
 
 

@@ -100,7 +100,7 @@ class Change:
 
 def _limits(estimate: Estimate) -> dict[str, float | None]:
     """JSON has neither NaN nor infinity: both are null (unknown, unbounded)."""
-    return {k: v if math.isfinite(v) else None for k, v in estimate._asdict().items()}
+    return {k: v + 0.0 if math.isfinite(v) else None for k, v in estimate._asdict().items()}
 
 
 def measure(
@@ -129,7 +129,7 @@ def measure(
     statistics = _paired(*pair, margin, alpha) if pair else None
     measured = statistics or _unpaired(before, after, name, margin, alpha)
     both = zip((before, after), measured["at"], strict=True)
-    errors = [_error(task, name, value) for task, value in both]
+    errors = [_error(task, name, value, pair and len(pair[0])) for task, value in both]
     known = None not in errors
     return Change(
         task=before.task,
@@ -146,11 +146,17 @@ def measure(
     )
 
 
-def _error(task: TaskResults, name: str, accuracy: float) -> float | None:
+def _error(
+    task: TaskResults, name: str, accuracy: float, compared: int | None = None
+) -> float | None:
     """One standard error in per cent: as the file says, else from n; None where it has neither.
+
+    Where fewer documents are compared than the file has, theirs: from their accuracy and number.
 
     A group without one is not guessed at: it may be the mean of its subtasks, not of documents.
     """
+    if compared is not None and task.n not in (None, compared):
+        return metrics.standard_error(accuracy, compared) if compared > 1 else None
     stderr = task.scores[name].stderr
     if stderr is not None:
         return 100 * stderr
@@ -176,7 +182,7 @@ def _spread(task: TaskResults, name: str, accuracy: float) -> float | None:
 
 def _paired(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: float) -> dict[str, Any]:
     """Statistics of one metric, document by document."""
-    binary = bool(np.isin(base, (0, 1)).all() and np.isin(tuned, (0, 1)).all())
+    binary = metrics.is_binary(base) and metrics.is_binary(tuned)
     t = metrics.paired_t_test(base, tuned).p_value
     p_t = None if math.isnan(t) else t
     found: dict[str, Any] = {"test": "paired t", "p_value": p_t}

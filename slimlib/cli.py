@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a notebook stopped, 2 bad input (one line says what, and n
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -20,6 +21,8 @@ from slimlib.runs import Run
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 is no error
+        sys.stdout.reconfigure(errors="replace")
     try:
         return arguments.command(arguments)
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in `slimlib audit | head`

@@ -17,8 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from slimlib.benchmarks import ALPHA, MARGIN, NOT_SHARES, headline, role_of
 from slimlib.changes import HEADLINE, OTHER, SUBTASK, Change, judge, measure
-from slimlib.results import Results, ResultsError, TaskResults, read_results
-from slimlib.results.alignment import Alignment, align_samples, in_common, mean_over_seeds
+from slimlib.results import (
+    Alignment,
+    Results,
+    ResultsError,
+    Source,
+    TaskResults,
+    align_samples,
+    mean_over_seeds,
+    read_results,
+)
+from slimlib.results.alignment import in_common
 from slimlib.results.samples import PLAIN_MEANS
 
 if TYPE_CHECKING:
@@ -26,8 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from slimlib.answers import FormatOrAbility
-
-Source = str | Path | Mapping[str, Any] | Results
 
 
 @dataclass(frozen=True)
@@ -155,9 +162,7 @@ def compare(
 
 
 def _results(source: Source | Sequence[Source]) -> Results:
-    if isinstance(source, Results):
-        return source
-    if isinstance(source, str | Path | Mapping):
+    if isinstance(source, str | Path | Mapping | Results):
         return read_results(source)
     return mean_over_seeds([_results(one) for one in source])
 

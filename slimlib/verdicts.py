@@ -86,7 +86,7 @@ def _meaning(change: Change, margin: float, alpha: float) -> str:
         if change.difference.value == 0
         else ("The difference is not established")
     )
-    if change.detectable is None:
+    if change.detectable is None or change.detectable >= 100:  # not even a change of everything
         return f"{seen}."
     return (
         f"{seen}: with these results the test, before Holm's correction, would find a change of "

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from slimlib.answers import Equations, check_equations, classify, flips, format_
 from slimlib.answers.changed import GAINED, LOST
 from slimlib.answers.kinds import ran_on
 from slimlib.answers.rows import chosen, gold_of, length_limit, question_of, text_of
-from slimlib.results import Results, Samples, TaskResults
+from slimlib.results import Results, Samples, TaskResults, read_results
 
 # lm-eval 0.4.13's gsm8k.yaml
 STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -599,3 +600,14 @@ def test_a_table_of_no_documents_is_a_table():
     assert isinstance(answers.answer_table(empty), pd.DataFrame)
     with pytest.raises(ValueError):
         format_or_ability(empty, empty)
+
+
+# ---- whatever read_results takes ----
+
+
+def test_flips_and_format_or_ability_take_paths():
+    data = Path(__file__).parent / "data" / "lm_eval" / "0.4.13"
+    changed = flips(data / "base", str(data / "tuned"), "gsm8k")
+    same = flips(read_results(data / "base"), read_results(data / "tuned"), "gsm8k")
+    assert len(changed) and changed.equals(same)
+    assert format_or_ability(data / "base", data / "tuned").task == "gsm8k"

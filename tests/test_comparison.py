@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
+import slimlib
 from slimlib.changes import FORGOT, HEADLINE, IMPROVED, KEPT, OTHER, SUBTASK, UNKNOWN
 from slimlib.comparison import compare
 from slimlib.results import ResultsError
@@ -330,8 +331,8 @@ def test_a_filter_may_have_a_comma_in_its_name():
 @pytest.mark.parametrize(
     ("name", "value", "error", "kept"),
     [
-        ("mcc,none", 0.12, 0.03, False),  # CoLA's correlation: a share has at most 0.0101
-        ("bleu_diff,none", 0.4, 0.5, False),
+        ("correlation,none", 0.12, 0.03, False),  # CoLA's correlation: a share has at most 0.0101
+        ("gain,none", 0.4, 0.5, False),
         ("f1,none", 0.827, 0.0101, True),
         ("acc,none", 0.12, 0.03, True),  # known to be a share
     ],
@@ -474,3 +475,19 @@ def test_the_level_moves_the_verdict():
     p = one(base, tuned).p_value
     assert one(base, tuned, alpha=p * 1.01).verdict == FORGOT
     assert one(base, tuned, alpha=p * 0.99).verdict == UNKNOWN
+
+
+def test_dks_own_interval_is_of_the_documents_that_are_compared():
+    """Half of base's documents are compared: 1.96 sqrt(2 * 50 * 50 / 49) = 19.8, not of all 100."""
+    scores = np.arange(100) % 2
+    base = sampled({"mmlu_law": ("acc", scores)})
+    tuned = sampled({"mmlu_law": ("acc", scores[:50])})
+    (change,) = compare(base, tuned, strict=False).changes
+    assert change.n == 50 and change.loss == "dK"
+    assert change.plus_minus == pytest.approx(1.96 * math.sqrt(2 * 50 * 50 / 49))
+
+
+def test_alignment_takes_paths_too():
+    data = Path(__file__).parent / "data" / "lm_eval" / "0.4.13"
+    pairs = slimlib.align_samples(data / "base", str(data / "tuned")).pairs
+    assert len(pairs["gsm8k", "strict-match"].base) == 8

@@ -7,10 +7,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from slimlib.answers.kinds import FLEXIBLE, METRIC
+from slimlib.answers.kinds import FLEXIBLE_FILTER, METRIC
 from slimlib.answers.rows import chosen, gold_of, question_of, right_documents, rows_by_document
-from slimlib.results.alignment import align_samples
-from slimlib.results.types import Alignment, Results, TaskResults
+from slimlib.results import (
+    Alignment,
+    Results,
+    Source,
+    TaskResults,
+    align_samples,
+    read_results,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +27,8 @@ FLIP_COLUMNS = ("doc_id", "change", "question", "gold", "base_answer", "tuned_an
 
 
 def flips(
-    base: Results,
-    tuned: Results,
+    base: Source,
+    tuned: Source,
     task: str,
     metric: str | None = None,
     filter: str | None = None,
@@ -31,7 +37,7 @@ def flips(
     """List the documents that changed from right to wrong or back, with both answers.
 
     Args:
-        base, tuned: the models before and after.
+        base, tuned: the models before and after: anything that `read_results` takes.
         task: its name in both.
         metric: as exact_match, or with its filter as "exact_match,strict-match". None:
             flexible-extract's exact_match where the task has it, else acc_norm, else acc.
@@ -48,6 +54,7 @@ def flips(
     """
     import pandas as pd
 
+    base, tuned = read_results(base), read_results(tuned)
     alignment = align_task(base, tuned, task, strict)
     metric, kind = _metric_and_filter(base.tasks[task], metric, filter)
     right = [right_documents(results.tasks[task], kind, metric) for results in (base, tuned)]
@@ -90,7 +97,7 @@ def _metric_and_filter(
 def _preference(pair: tuple[str, str]) -> tuple[int, bool]:
     order = (METRIC, "acc_norm", "acc")
     metric, kind = pair
-    return order.index(metric) if metric in order else len(order), kind != FLEXIBLE
+    return order.index(metric) if metric in order else len(order), kind != FLEXIBLE_FILTER
 
 
 def show_flips(frame: pd.DataFrame, k: int = 5) -> HTML:

@@ -16,15 +16,15 @@ from slimlib.answers.rows import (
     question_of,
     right_documents,
     rows_by_document,
-    scores_are_binary,
     text_of,
 )
+from slimlib.metrics import is_binary
 from slimlib.results.types import TaskResults
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STRICT, FLEXIBLE, METRIC = "strict-match", "flexible-extract", "exact_match"
+STRICT_FILTER, FLEXIBLE_FILTER, METRIC = "strict-match", "flexible-extract", "exact_match"
 # The six categories of `classify`, in its order of precedence ...
 CATEGORIES = ("right", "format", "empty", "rambling", "no answer line", "wrong")
 # ... and as a loss is explained, best to worst: "wrong" taken apart by the equations.
@@ -115,9 +115,9 @@ def has_answers(task: TaskResults) -> bool:
     """Whether `answer_table` can read a task: rows, and GSM8K's two filters scoring 0 or 1."""
     if task.load_rows is None:
         return False
-    kinds = [task.samples.get(kind) for kind in (STRICT, FLEXIBLE)]
+    kinds = [task.samples.get(kind) for kind in (STRICT_FILTER, FLEXIBLE_FILTER)]
     return all(
-        samples is not None and METRIC in samples.scores and scores_are_binary(samples, METRIC)
+        samples is not None and METRIC in samples.scores and is_binary(samples.scores[METRIC])
         for samples in kinds
     )
 
@@ -135,11 +135,13 @@ def answer_table(task: TaskResults) -> pd.DataFrame:
     """
     import pandas as pd
 
-    strict, flexible = (right_documents(task, kind, METRIC) for kind in (STRICT, FLEXIBLE))
+    strict, flexible = (
+        right_documents(task, kind, METRIC) for kind in (STRICT_FILTER, FLEXIBLE_FILTER)
+    )
     rows = rows_by_document(task)
     for doc_id in strict:
         if doc_id not in rows or doc_id not in flexible:
-            lacks = "a row" if doc_id not in rows else f"a score of {FLEXIBLE}"
+            lacks = "a row" if doc_id not in rows else f"a score of {FLEXIBLE_FILTER}"
             raise ValueError(f"{task.task}: document {doc_id} lacks {lacks}; evaluate it again")
     table = [_answer(i, rows[i], right, flexible[i]) for i, right in strict.items()]
     return pd.DataFrame(table, columns=list(COLUMNS))

@@ -19,15 +19,15 @@ from slimlib.answers.changed import align_task, paired_ids
 from slimlib.answers.equations import Equations
 from slimlib.answers.kinds import (
     ARITHMETIC,
-    FLEXIBLE,
+    FLEXIBLE_FILTER,
     KINDS,
     REASONING,
     REASONS,
-    STRICT,
+    STRICT_FILTER,
     UNSHOWN,
     answer_table,
 )
-from slimlib.results.types import Results, TaskResults
+from slimlib.results import Results, Source, TaskResults, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,15 +185,15 @@ def _percent(share: float | None) -> str:
 
 
 def format_or_ability(
-    base: TaskResults | Results,
-    tuned: TaskResults | Results,
+    base: TaskResults | Source,
+    tuned: TaskResults | Source,
     task: str | None = None,
     strict: bool = True,
 ) -> FormatOrAbility:
     """Find how much of the loss on generated answers is format, and how much is ability.
 
     Args:
-        base, tuned: the models before and after.
+        base, tuned: the models before and after: anything that `read_results` takes.
         task: with GSM8K's two filters; None: the only one of them that both results have.
         strict: as in `align_samples`.
 
@@ -202,7 +202,7 @@ def format_or_ability(
     """
     base, tuned = _as_results(base, "base"), _as_results(tuned, "tuned")
     task = task or _only_generated(base, tuned)
-    pairs = paired_ids(align_task(base, tuned, task, strict), task, STRICT)
+    pairs = paired_ids(align_task(base, tuned, task, strict), task, STRICT_FILTER)
     before, after = (
         answer_table(results.tasks[task]).set_index("doc_id").loc[list(ids)]
         for results, ids in zip((base, tuned), zip(*pairs, strict=True), strict=True)
@@ -255,10 +255,10 @@ def _lost_documents(before: pd.DataFrame, after: pd.DataFrame, lost: np.ndarray)
     return pd.DataFrame({name: list(values) for name, values in columns.items()})
 
 
-def _as_results(value: TaskResults | Results, name: str) -> Results:
-    if isinstance(value, Results):
-        return value
-    return Results(source=name, name=name, tasks={value.task: value}, settings={})
+def _as_results(value: TaskResults | Source, name: str) -> Results:
+    if isinstance(value, TaskResults):
+        return Results(source=name, name=name, tasks={value.task: value}, settings={})
+    return read_results(value)
 
 
 def _only_generated(base: Results, tuned: Results) -> str:
@@ -266,12 +266,15 @@ def _only_generated(base: Results, tuned: Results) -> str:
     fitting = [
         name
         for name in shared
-        if all({STRICT, FLEXIBLE} <= set(r.tasks[name].samples) for r in (base, tuned))
+        if all(
+            {STRICT_FILTER, FLEXIBLE_FILTER} <= set(r.tasks[name].samples) for r in (base, tuned)
+        )
     ]
     if len(fitting) != 1:
         raise ValueError(
-            f"{len(fitting)} tasks have per-document samples of {STRICT} and {FLEXIBLE} in both "
-            f"results; name one as task (tasks of both: {', '.join(shared) or 'none'})"
+            f"{len(fitting)} tasks have per-document samples of {STRICT_FILTER} and "
+            f"{FLEXIBLE_FILTER} in both results; name one as task (tasks of both: "
+            f"{', '.join(shared) or 'none'})"
         )
     return fitting[0]
 

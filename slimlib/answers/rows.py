@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from slimlib.metrics import is_binary
 from slimlib.results.types import Samples, TaskResults
 
 
@@ -22,18 +23,13 @@ def right_documents(task: TaskResults, kind: str, metric: str) -> dict[Any, bool
     """
     samples = _samples(task, kind, metric)
     scores = samples.scores[metric]
-    if not scores_are_binary(samples, metric):
+    if not is_binary(scores):
         raise ValueError(
             f"{task.task}: {metric},{kind} has scores other than 0 and 1, so no answer is simply "
             "right or wrong; choose another metric, or the results of one seed"
         )
     good = 1 if task.higher_is_better.get(metric, True) else 0
     return dict(zip(samples.doc_ids, (scores == good).tolist(), strict=True))
-
-
-def scores_are_binary(samples: Samples, metric: str) -> bool:
-    """Whether every document is either right (1) or wrong (0)."""
-    return bool(np.isin(samples.scores[metric], (0, 1)).all())
 
 
 def _samples(task: TaskResults, kind: str, metric: str) -> Samples:

@@ -99,7 +99,7 @@ def paired_difference(base: ArrayLike, tuned: ArrayLike, confidence: float = 0.9
         ValueError: scores empty, of unequal length, or not finite; confidence outside 0 to 1.
     """
     base, tuned = _paired(base, tuned)
-    interval = newcombe_interval if _is_binary(base) and _is_binary(tuned) else t_interval
+    interval = newcombe_interval if is_binary(base) and is_binary(tuned) else t_interval
     return interval(base, tuned, confidence)
 
 
@@ -250,7 +250,7 @@ def equivalence_test(base: ArrayLike, tuned: ArrayLike, margin: float) -> float:
     n, change = len(base), tuned - base
     if n == 1:
         return 1.0
-    if _is_binary(base) and _is_binary(tuned):
+    if is_binary(base) and is_binary(tuned):
         _, lost, gained, _ = _cells(base, tuned)
         sides = (_score_test(*pair, n, margin / 100) for pair in ((lost, gained), (gained, lost)))
         return max(sides)
@@ -297,7 +297,7 @@ def minimum_detectable_difference(
     if n == 1:
         return 100.0
     spread = float(np.std(change, ddof=1))
-    if np.ptp(change) == 0 or (_is_binary(base) and _is_binary(tuned)):
+    if np.ptp(change) == 0 or (is_binary(base) and is_binary(tuned)):
         spread = max(spread, math.sqrt(_unseen(n, 0.95) / 100))
     return min(100 * spread / math.sqrt(n) * _noncentrality(n - 1, power, alpha), 100.0)
 
@@ -341,7 +341,8 @@ def _binary(*both: ArrayLike) -> tuple[Scores, Scores]:
     return pair
 
 
-def _is_binary(scores: Scores) -> bool:
+def is_binary(scores: Scores) -> bool:
+    """Whether every score is 0 or 1: right or wrong and nothing between."""
     return bool(np.all((scores == 0) | (scores == 1)))
 
 

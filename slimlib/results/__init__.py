@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from slimlib.results.alignment import align_samples, mean_over_seeds
 from slimlib.results.folders import read_mapping, read_path
@@ -20,6 +19,7 @@ from slimlib.results.types import (
     ResultsError,
     Samples,
     Score,
+    Source,
     TaskResults,
 )
 
@@ -30,6 +30,7 @@ __all__ = [
     "ResultsError",
     "Samples",
     "Score",
+    "Source",
     "TaskResults",
     "align_samples",
     "mean_over_seeds",
@@ -38,13 +39,13 @@ __all__ = [
 ]
 
 
-def read_results(source: str | Path | Mapping[str, Any]) -> Results:
+def read_results(source: Source) -> Results:
     """Read evaluation results, whoever made them.
 
     Args:
         source: a results JSON of lm-eval 0.3 to 0.4.13; a folder that its --output_path wrote, with
             the models' sub-folders or without; a slimlib arm's folder or record; or the mapping
-            that `lm_eval.simple_evaluate` returned.
+            that `lm_eval.simple_evaluate` returned. Results are returned as they are.
 
     Returns:
         the model's tasks, with every document's score where samples lie beside (--log_samples).
@@ -53,4 +54,6 @@ def read_results(source: str | Path | Mapping[str, Any]) -> Results:
         ResultsError: nothing is there, or it is cut off, contradictory, of several models or of
             another tool; names the file and the way out.
     """
+    if isinstance(source, Results):
+        return source
     return read_mapping(source) if isinstance(source, Mapping) else read_path(Path(source))

@@ -20,6 +20,7 @@ from slimlib.results.types import (
     ResultsError,
     Samples,
     Score,
+    Source,
     TaskResults,
 )
 
@@ -40,12 +41,12 @@ SETTINGS = (  # listed when they differ, never a reason to refuse
 OF_THE_MODEL = {*MODEL_KEYS, "tokenizer", "revision", "dtype", "max_length"}
 
 
-def align_samples(base: Results, tuned: Results, strict: bool = True) -> Alignment:
+def align_samples(base: Source, tuned: Source, strict: bool = True) -> Alignment:
     """Pair the documents of two results, per task and filter, on doc_id and document hash.
 
     Args:
-        base: the model before.
-        tuned: the model after.
+        base: the model before: anything that `read_results` takes.
+        tuned: the model after, likewise.
         strict: refuse when n-shot, task version or limit of a shared task differ; False pairs what
             matches and lists the difference.
 
@@ -57,6 +58,9 @@ def align_samples(base: Results, tuned: Results, strict: bool = True) -> Alignme
         ResultsError: no task in common; strict and something differs, or a task that both have
             shares no document.
     """
+    from slimlib.results import read_results  # which imports this module
+
+    base, tuned = read_results(base), read_results(tuned)
     shared = in_common(base.tasks, tuned.tasks)
     if not shared:
         raise ResultsError(

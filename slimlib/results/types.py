@@ -6,8 +6,9 @@ everything else reads. Scores are as the files have them: shares in 0..1 for acc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,3 +113,6 @@ class Alignment:
             counts = map(len, (pair.base, pair.only_base, pair.only_tuned, pair.changed))
             rows.append((pair.task, pair.filter, *counts, pair.rule))
         return pd.DataFrame(rows, columns=columns)
+
+
+Source = str | Path | Mapping[str, Any] | Results  # whatever `read_results` takes
