@@ -171,6 +171,7 @@ def _changes(alignment: Alignment, margin: float, alpha: float) -> tuple[list[Ch
     """Every metric of every shared task, and a sentence on each that cannot be compared."""
     base, tuned = alignment.base.tasks, alignment.tuned.tasks
     both = {task: (base[task], tuned[task]) for task in in_common(base, tuned)}
+    both = {task: both[task] for task in _groups_first(both)}
     usable, skipped = {}, []
     for task, sides in both.items():
         names = in_common(*(side.scores for side in sides))
@@ -189,6 +190,19 @@ def _changes(alignment: Alignment, margin: float, alpha: float) -> tuple[list[Ch
             how = {"family": families[task] if name == first else OTHER, "role": roles[task]}
             changes.append(measure(*both[task], name, pair, margin, alpha=alpha, **how))
     return changes, skipped
+
+
+def _groups_first(both: Mapping[str, tuple[TaskResults, TaskResults]]) -> list[str]:
+    """The tasks in their order, but each group ahead of what it is made of."""
+    leaves = {task: {*a.subtasks, *b.subtasks} for task, (a, b) in both.items()}
+    order = list(both)
+
+    def place(task: str) -> tuple[int, int, int]:
+        parts = leaves[task] or {task}
+        top = max((g for g in order if parts <= (leaves[g] or {g})), key=lambda g: len(leaves[g]))
+        return order.index(top), -len(leaves[task]), order.index(task)
+
+    return sorted(order, key=place)
 
 
 def _families(

@@ -105,7 +105,7 @@ def change_table(changes: Sequence[Change]) -> pd.DataFrame:
             "95 % interval": interval(c.difference, "+"),
             "p": p_cell(c.p_value),
             "p (Holm)": p_cell(c.p_holm),
-            "test": c.test.partition(":")[0],
+            "test": c.test.partition(":")[0].removeprefix("exact "),
             "lost": "-" if c.lost is None else f"{c.lost:,}",
             "gained": "-" if c.gained is None else f"{c.gained:,}",
             "loss": _short_loss(c),
