@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from slimlib.answers import FormatOrAbility
     from slimlib.attribution import Attribution
     from slimlib.comparison import Comparison
     from slimlib.config import Study
@@ -38,6 +39,16 @@ if TYPE_CHECKING:
 PALETTE = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#CC79A7", "#009E73", "#999999")
 LOST, GAINED, NOISE, TOTAL = "#D55E00", "#0072B2", "#BBBBBB", "#444444"
 VERDICT_COLOURS = {FORGOT: LOST, IMPROVED: GAINED, KEPT: "#009E73", UNKNOWN: NOISE}
+ANSWER_COLOURS = {  # kind of answer (`slimlib.answers.KINDS`) -> colour, in the order of the bars
+    "right": "#009E73",
+    "format": "#56B4E9",
+    "wrong arithmetic": "#D55E00",
+    "wrong reasoning": "#E69F00",
+    "wrong, no equations": "#CC79A7",
+    "no answer line": "#0072B2",
+    "rambling": "#999999",
+    "empty": "#000000",
+}
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -166,6 +177,35 @@ def plot_changes(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 def _wrap_title(text: str) -> str:
     return textwrap.fill(text, 80)
+
+
+def plot_answers(answers: FormatOrAbility, ax: Axes | None = None) -> Axes:
+    """Draw both models' kinds of answers as stacked bars, in per cent of the documents."""
+    from matplotlib import pyplot as plt
+
+    if ax is None:
+        with plt.rc_context(STYLE):
+            _, ax = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
+    table, left = answers.table(), np.zeros(2)
+    for kind, colour in ANSWER_COLOURS.items():
+        counts = table.loc[kind, ["base", "tuned"]].to_numpy(dtype=float)
+        if counts.any():
+            shares = 100 * counts / answers.n
+            ax.barh([0, 1], shares, left=left, height=0.6, color=colour, label=kind)
+            _write_shares(ax, left, shares, colour)
+            left = left + shares
+    ax.set_yticks([0, 1], [_wrap(answers.base), _wrap(answers.tuned)])
+    ax.set(xlim=(0, 100), ylim=(1.5, -0.5), xlabel=f"% of {answers.n:,} answers")
+    ax.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=8)
+    return ax
+
+
+def _write_shares(ax: Axes, left: np.ndarray, shares: np.ndarray, colour: str) -> None:
+    """The per cent inside each part of a bar, where there is room for it."""
+    ink = "black" if colour in ("#E69F00", "#56B4E9", "#CC79A7", "#999999") else "white"
+    for row, (start, share) in enumerate(zip(left, shares, strict=True)):
+        if share >= 4:
+            ax.text(start + share / 2, row, f"{share:.0f}", ha="center", va="center", color=ink)
 
 
 def plot_losses(

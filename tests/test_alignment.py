@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slimlib.results import Results, ResultsError, Samples, Score, TaskResults, read_results
-from slimlib.results.alignment import align_samples, mean_over_seeds
+from slimlib.results import (
+    Results,
+    ResultsError,
+    Samples,
+    Score,
+    TaskResults,
+    align_samples,
+    mean_over_seeds,
+    read_results,
+)
 from slimlib.results.samples import documents_hash
 
 DATA = Path(__file__).parent / "data" / "lm_eval"

@@ -16,6 +16,7 @@ from slimlib.answers import Equations, check_equations, classify, flips, format_
 from slimlib.answers.changed import GAINED, LOST
 from slimlib.answers.kinds import ran_on
 from slimlib.answers.rows import chosen, gold_of, length_limit, question_of, text_of
+from slimlib.plots import ANSWER_COLOURS
 from slimlib.results import Results, Samples, TaskResults, read_results
 
 # lm-eval 0.4.13's gsm8k.yaml
@@ -578,13 +579,17 @@ def test_the_outcome_is_shown_escaped():
 def test_the_picture_holds_every_answer(outcome):
     from matplotlib.figure import Figure
 
-    for shown in (outcome, outcome.table()):
-        ax = answers.plot_answers(shown, Figure().subplots())
-        for row in (0, 1):
-            bars = [bars.patches[row].get_width() for bars in ax.containers]
-            assert sum(bars) == pytest.approx(100)
-        names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert "rambling" not in names and names[:2] == ["right", "format"]
+    ax = outcome.plot(Figure().subplots())
+    for row in (0, 1):
+        bars = [bars.patches[row].get_width() for bars in ax.containers]
+        assert sum(bars) == pytest.approx(100)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "rambling" not in names and names[:2] == ["right", "format"]
+
+
+def test_every_kind_of_answer_has_a_colour_of_its_own():
+    assert tuple(ANSWER_COLOURS) == answers.KINDS
+    assert len({*ANSWER_COLOURS.values()}) == len(answers.KINDS)
 
 
 def test_nothing_heavy_is_loaded():

@@ -17,7 +17,7 @@ from slimlib.answers.kinds import (
     has_answers,
     ran_on,
 )
-from slimlib.answers.outcome import FormatOrAbility, format_or_ability, plot_answers
+from slimlib.answers.outcome import FormatOrAbility, format_or_ability
 
 __all__ = [
     "CATEGORIES",
@@ -31,7 +31,6 @@ __all__ = [
     "flips",
     "format_or_ability",
     "has_answers",
-    "plot_answers",
     "ran_on",
     "show_flips",
 ]

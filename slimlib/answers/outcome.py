@@ -7,7 +7,6 @@ Counts are documents that both models answered; why an answer was lost is read o
 from __future__ import annotations
 
 import html
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -166,6 +165,12 @@ class FormatOrAbility:
         lost = self.documents
         return lost[lost["reason"] == reason].head(k).drop(columns="reason").reset_index(drop=True)
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Both models' kinds of answers as stacked bars."""
+        from slimlib.plots import plot_answers
+
+        return plot_answers(self, ax)
+
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self.sentence())}</p>{self.table().to_html(float_format='%.1f')}"
 
@@ -277,63 +282,3 @@ def _only_generated(base: Results, tuned: Results) -> str:
             f"{', '.join(shared) or 'none'})"
         )
     return fitting[0]
-
-
-# Okabe and Ito's colours, as in slimlib.plots.
-_COLOURS = {
-    "right": "#009E73",
-    "format": "#56B4E9",
-    ARITHMETIC: "#D55E00",
-    REASONING: "#E69F00",
-    UNSHOWN: "#CC79A7",
-    "no answer line": "#0072B2",
-    "rambling": "#999999",
-    "empty": "#000000",
-}
-
-
-def plot_answers(answers: FormatOrAbility | pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw the kinds of answers of both models as two stacked bars, in per cent of the documents.
-
-    Args:
-        answers: of `format_or_ability`, or its `.table()`.
-        ax: where to draw; default a new figure.
-    """
-    names = ["base", "tuned"]
-    table, labels = answers, names
-    if isinstance(answers, FormatOrAbility):
-        table, labels = answers.table(), [_wrap(name) for name in (answers.base, answers.tuned)]
-    ax = ax or _new_axes()
-    left = np.zeros(2)
-    for kind in KINDS:
-        if table.loc[kind, names].any():
-            shares = (100 * table.loc[kind, names] / table[names].sum()).to_numpy(dtype=float)
-            _draw_kind(ax, kind, left, shares)
-            left = left + shares
-    ax.set_yticks([0, 1], labels)
-    ax.set(xlim=(0, 100), ylim=(1.5, -0.5), xlabel=f"% of {int(table['base'].sum()):,} answers")
-    ax.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=8)
-    return ax
-
-
-def _draw_kind(ax: Axes, kind: str, left: np.ndarray, shares: np.ndarray) -> None:
-    """One kind's part of both bars, with its per cent where there is room."""
-    dark = kind in ("right", ARITHMETIC, "no answer line", "empty")
-    ax.barh([0, 1], shares, left=left, height=0.6, color=_COLOURS[kind], label=kind)
-    for row, (start, share) in enumerate(zip(left, shares, strict=True)):
-        if share >= 4:
-            middle, colour = start + share / 2, "white" if dark else "black"
-            ax.text(middle, row, f"{share:.0f}", ha="center", va="center", color=colour)
-
-
-def _wrap(name: str) -> str:
-    return textwrap.fill(name, 20, break_on_hyphens=False)
-
-
-def _new_axes() -> Axes:
-    from matplotlib import pyplot as plt
-
-    from slimlib.plots import STYLE
-
-    with plt.rc_context(STYLE):
-        return plt.subplots(figsize=(6.4, 3.0), layout="constrained")[1]

@@ -1,11 +1,12 @@
 """The paper's formulas, and the statistics that say whether a change is real, as pure functions.
 
-`formulas` has the paper's metrics; `paired` the tests and intervals on the scores of two models on
-the same documents; `unpaired` one accuracy, two accuracies from aggregates alone, and Holm's
-correction. Accuracies, losses and intervals are in per cent or points (0 to 100); per-document
-scores are arrays in 0 to 1. Arguments always come as base, then tuned.
+`formulas` has the paper's metrics; `paired`, `bootstrap` and `power` the tests and intervals on the
+scores of two models on the same documents; `unpaired` one accuracy, two accuracies from aggregates
+alone, and Holm's correction. Accuracies, losses and intervals are in per cent or points (0 to 100),
+per-document scores arrays in 0 to 1. Arguments always come as base, then tuned.
 """
 
+from slimlib.metrics.bootstrap import paired_bootstrap
 from slimlib.metrics.formulas import (
     Z95,
     Estimate,
@@ -22,17 +23,15 @@ from slimlib.metrics.formulas import (
 from slimlib.metrics.paired import (
     McNemarTest,
     PairedTTest,
-    equivalence_test,
     forgetting_interval,
-    is_binary,
     mcnemar_test,
-    minimum_detectable_difference,
     newcombe_interval,
-    paired_bootstrap,
     paired_difference,
     paired_t_test,
     t_interval,
 )
+from slimlib.metrics.power import equivalence_test, minimum_detectable_difference
+from slimlib.metrics.scores import is_binary
 from slimlib.metrics.unpaired import (
     ZTest,
     holm,

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from slimlib.results.alignment import align_samples, mean_over_seeds
+from slimlib.results.alignment import align_samples
 from slimlib.results.folders import read_mapping, read_path
 from slimlib.results.records import task_entry
+from slimlib.results.seeds import mean_over_seeds
 from slimlib.results.types import (
     Alignment,
     Pair,

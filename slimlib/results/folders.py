@@ -19,7 +19,8 @@ from slimlib.results.harness import (
 )
 from slimlib.results.json_files import foreign, is_record, load_results_json
 from slimlib.results.records import read_record
-from slimlib.results.samples import Rows, embedded_rows, file_rows, is_number, read_samples
+from slimlib.results.rows import Rows, embedded_rows, file_rows, is_number
+from slimlib.results.samples import read_samples
 from slimlib.results.types import Results, ResultsError, Score, TaskResults
 
 STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")  # at the end of a file's stem

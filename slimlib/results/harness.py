@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from slimlib.results.rows import Rows, is_finite, is_number, short
 from slimlib.results.samples import (
     PLAIN_MEANS,
     TOLERANCE,
-    Rows,
     TaskSamples,
     documents_hash,
-    is_finite,
-    is_number,
     read_samples,
-    short,
 )
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 

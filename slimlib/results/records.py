@@ -16,7 +16,8 @@ import numpy as np
 
 from slimlib.config import Task
 from slimlib.files import sha256
-from slimlib.results.samples import Rows, file_rows, is_finite, is_number, read_samples
+from slimlib.results.rows import Rows, file_rows, is_finite, is_number
+from slimlib.results.samples import read_samples
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 
 

@@ -1,7 +1,7 @@
 """Every document's score from lm-eval's sample rows, checked against the task's aggregate.
 
-Rows come as JSON Lines (since 0.4.3), as one JSON array (0.4.0 to 0.4.2) or from memory; only ids,
-hashes and scores are kept. Rows without a `filter` are told apart by their order, which is checked.
+Only ids, hashes and scores of the rows (`slimlib.results.rows`) are kept. Rows without a `filter`
+are told apart by their order, which is checked.
 """
 
 from __future__ import annotations
@@ -11,28 +11,20 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from slimlib.files import sha256
-from slimlib.results.json_files import NOT_JSON
+from slimlib.results.rows import Rows, is_finite, is_number, short
 from slimlib.results.types import ResultsError, Samples
 
 PLAIN_MEANS = {"acc", "acc_norm", "exact_match", "em"}  # aggregates that are means over documents
 TOLERANCE = 1e-6  # between an aggregate and the mean of the documents' scores
 NO_SCORES = {"doc_id", "filter", "doc", "target", "idx"}  # numbers in old rows that are no scores
 _MISSING = object()
-
-
-class Rows(NamedTuple):
-    """Where a task's rows are: what to call the place, and how to read them."""
-
-    label: str
-    read: Callable[[], Iterable[Any]]
 
 
 class _Row(NamedTuple):
@@ -49,56 +41,6 @@ class TaskSamples(NamedTuple):
     samples: dict[str, Samples]
     notes: list[str]
     load_rows: Callable[[], list[dict[str, Any]]]
-
-
-def embedded_rows(data: Mapping[str, Any], task: str, source: str) -> Rows | None:
-    """The rows of a task inside the results object; None: there are none."""
-    samples = data.get("samples")
-    rows = samples.get(task) if isinstance(samples, Mapping) else None
-    return Rows(source, lambda: rows) if isinstance(rows, list | tuple) and rows else None
-
-
-def file_rows(path: Path) -> Iterator[Any]:
-    """The rows of a samples file, JSON Lines or one JSON array.
-
-    Raises:
-        ResultsError: the file is not whole; names it and the line.
-    """
-    try:
-        # newline: "\r" or U+2028 inside a string must not end a line
-        with open(path, encoding="utf-8-sig", newline="\n") as stream:
-            first = stream.readline()
-            if first.lstrip().startswith("["):
-                yield from _array(first + stream.read(), path)
-                return
-            for number, line in enumerate(itertools.chain([first], stream), 1):
-                if line.strip():
-                    yield _parsed(line, path, number)
-    except UnicodeDecodeError:
-        raise ResultsError(f"{path} is not UTF-8 text; give the file that lm-eval wrote") from None
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read ({error.strerror})") from None
-
-
-def _parsed(line: str, path: Path, number: int) -> Any:
-    try:
-        return json.loads(line)
-    except NOT_JSON:
-        raise ResultsError(
-            f"{path} line {number} is not whole JSON (a half-written file?); "
-            "evaluate the task again or remove the file to go without its documents"
-        ) from None
-
-
-def _array(text: str, path: Path) -> list[Any]:
-    try:
-        return json.loads(text)
-    except NOT_JSON as error:
-        line = getattr(error, "lineno", 1)
-        raise ResultsError(
-            f"{path} line {line} is not whole JSON (a half-written file?); "
-            "evaluate the task again or remove the file to go without its documents"
-        ) from None
 
 
 def read_samples(
@@ -216,19 +158,6 @@ def _metrics(row: Mapping[str, Any]) -> list[str]:
 
 def _names(rows: list[_Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{m},{row.filter or 'none'}" for row in rows for m in row.scores))
-
-
-def is_number(value: Any) -> bool:
-    """A number or truth value, numpy's included."""
-    return isinstance(value, int | float | np.number | np.bool_)
-
-
-def is_finite(value: Any) -> bool:
-    """A number that a float can hold: not NaN, infinite, or of 400 digits."""
-    try:
-        return is_number(value) and math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _doc_hash(row: Mapping[str, Any]) -> str | None:
@@ -373,12 +302,6 @@ def _column(
                 "evaluate the task again or remove the file to go without its documents"
             )
     return np.array(values, dtype=np.float64)
-
-
-def short(value: Any) -> str:
-    """A value for a message."""
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge number"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_means(
