@@ -47,10 +47,20 @@ class Attribution:
     missing: tuple[str, ...]  # arms of the ladder without results
 
     def table(self) -> pd.DataFrame:
-        """One row per benchmark and step, and the whole, as text."""
-        from slimlib.verdicts import ladder_table
+        """One row of numbers per benchmark and step (see `Change.row`), with its share (per cent).
 
-        return ladder_table(self)
+        The last of each benchmark is the whole change, from the ladder's first arm to its last.
+        """
+        import pandas as pd
+
+        rows = []
+        for role, steps in self.steps.items():
+            for step in steps:
+                names = {"before": step.before, "after": step.after, "cause": step.cause}
+                rows.append({"role": role, **names, "share": step.share} | step.change.row())
+            ends = {"before": steps[0].before, "after": steps[-1].after, "cause": "all steps"}
+            rows.append({"role": role, **ends, "share": None} | self.totals[role].row())
+        return pd.DataFrame(rows)
 
     def sentences(self) -> str:
         """Per benchmark the steps that changed it, then the study's questions."""

@@ -68,6 +68,27 @@ class Change:
             "dK": Estimate(-value, -high, -low),
         }[self.loss]
 
+    def row(self) -> dict[str, Any]:
+        """The change as one row of a table of numbers: limits in columns of their own."""
+        limits = dict(zip(("difference", "low", "high"), self.difference, strict=True))
+        loss = dict(zip(("loss_value", "loss_low", "loss_high"), self.loss_estimate, strict=True))
+        return {
+            "n": self.n,
+            "base": self.base,
+            "tuned": self.tuned,
+            **limits,
+            "test": self.test,
+            "p_value": self.p_value,
+            "p_holm": self.p_holm,
+            "p_t": self.p_t,
+            "lost": self.lost,
+            "gained": self.gained,
+            "loss": self.loss,
+            **loss,
+            "detectable": self.detectable,
+            "verdict": self.verdict,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts and None, as JSON takes them."""
         value, low, high = self.difference

@@ -74,10 +74,11 @@ class Comparison:
         return {task: format_or_ability(*sides, task, strict=False) for task in answered}
 
     def table(self) -> pd.DataFrame:
-        """One row per task and metric, as text."""
-        from slimlib.verdicts import change_table
+        """One row of numbers per task and metric (see `Change.row`): per cent, points, p-values."""
+        import pandas as pd
 
-        return change_table(self.changes)
+        rows = [{"task": c.task, "metric": c.metric} | c.row() for c in self.changes]
+        return pd.DataFrame(rows).set_index(["task", "metric"])
 
     def sentences(self) -> str:
         """The verdict, one sentence per task."""

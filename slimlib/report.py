@@ -218,9 +218,8 @@ def _digits(n: int) -> int:
 def seeds_table(records_by_seed: Mapping[int, Sequence[Record]]) -> pd.DataFrame:
     """Each seed's losses: one row per seed, arm and benchmark, as numbers.
 
-    Columns: base, tuned (per cent), difference with its paired 95 % limits (points), n, the exact
-    McNemar p-value, raw and Holm's, the paired t-test's, answers lost and gained, and FR, dA or dK
-    (loss, loss_value, loss_low, loss_high), verdict.
+    Columns: those of `Change.row`: base, tuned (per cent), difference with its paired 95 % limits
+    (points), test, p-values, answers lost and gained, FR, dA or dK with its limits, verdict.
 
     Raises:
         ValueError: a record filed under another seed than its own; and as `table2`.
@@ -236,29 +235,12 @@ def seeds_table(records_by_seed: Mapping[int, Sequence[Record]]) -> pd.DataFrame
             head = {"study": first["study"], "seed": seed, "arm": arm}
             head["compared_with"] = first["compared_with"]
             changes = {role: comparison.of(role) for role in BENCHMARKS}
-            rows += [head | {"role": r} | _numbers(c) for r, c in changes.items() if c]
+            rows += [
+                head | {"role": role, "metric": change.metric} | change.row()
+                for role, change in changes.items()
+                if change
+            ]
     return pd.DataFrame(rows)
-
-
-def _numbers(change: Change) -> dict[str, Any]:
-    """A change as a row of numbers."""
-    names = ("difference", "low", "high")
-    loss = dict(zip(("loss_value", "loss_low", "loss_high"), change.loss_estimate, strict=True))
-    return {
-        "metric": change.metric,
-        "n": change.n,
-        "base": change.base,
-        "tuned": change.tuned,
-        **dict(zip(names, change.difference, strict=True)),
-        "p_mcnemar": _mcnemar(change),
-        "p_holm": change.p_holm,
-        "p_t": change.p_t,
-        "lost": change.lost,
-        "gained": change.gained,
-        "loss": change.loss,
-        **loss,
-        "verdict": change.verdict,
-    }
 
 
 def render_table2(table: pd.DataFrame, width: int = 160) -> str:

@@ -176,7 +176,7 @@ def comparison_text(comparison: Comparison, columns: int | None = None) -> str:
         lines.append("")
         for said in answers_sentences(task, answers):
             lines.append(textwrap.fill(said, width, subsequent_indent="  "))
-    lines += ["", comparison.table().to_string(line_width=columns), ""]
+    lines += ["", change_table(comparison.changes).to_string(line_width=columns), ""]
     for note in (LEGEND, rules(comparison), *comparison.notes):
         lines.append(textwrap.fill(note, width, initial_indent="- ", subsequent_indent="  "))
     return "\n".join(lines)
@@ -189,7 +189,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     for task, answers in comparison.answers.items():
         first, *others = map(markdown_text, answers_sentences(task, answers))
         lines += [f"- {first}", *(f"  - {other}" for other in others)]
-    lines += ["", _markdown(comparison.table()), ""]
+    lines += ["", _markdown(change_table(comparison.changes)), ""]
     lines += [f"- {markdown_text(n)}" for n in (LEGEND, rules(comparison), *comparison.notes)]
     return "\n".join(lines)
 
@@ -214,7 +214,7 @@ def comparison_html(comparison: Comparison) -> str:
         for note in (LEGEND, rules(comparison), *comparison.notes)
     )
     heading = html.escape(title(comparison))
-    return f"<h4>{heading}</h4><ul>{said}</ul>{comparison.table().to_html()}{notes}"
+    return f"<h4>{heading}</h4><ul>{said}</ul>{change_table(comparison.changes).to_html()}{notes}"
 
 
 # ------------------------------------------------------------------------------------- the ladder
@@ -305,7 +305,7 @@ _QUESTION_WORDS = {
 
 def ladder_markdown(attribution: Attribution) -> str:
     """Ladder and questions as Markdown."""
-    table = attribution.table().reset_index().set_index("benchmark")
+    table = ladder_table(attribution).reset_index().set_index("benchmark")
     said = [markdown_text(line) for line in question_sentences(attribution)]
     lists = [f"  - {line.strip()}" if line.startswith("  ") else f"- {line}" for line in said]
     return "\n".join([_markdown(table), "", *lists])
@@ -314,4 +314,4 @@ def ladder_markdown(attribution: Attribution) -> str:
 def ladder_html(attribution: Attribution) -> str:
     """Ladder and questions for a notebook."""
     said = "".join(f"<li>{html.escape(s)}</li>" for s in question_sentences(attribution))
-    return f"{attribution.table().to_html()}<ul>{said}</ul>"
+    return f"{ladder_table(attribution).to_html()}<ul>{said}</ul>"

@@ -159,7 +159,10 @@ def test_every_output_tells_the_same(attribution):
     told = json.loads(json.dumps(attribution.to_dict(), allow_nan=False))
     assert len(told["ladder"]["gsm8k"]["steps"]) == 4
     verdicts = [step["change"]["verdict"] for step in told["ladder"]["gsm8k"]["steps"]]
-    assert verdicts == table.loc[MICRO.task_labels["gsm8k"], "verdict"].tolist()[:4]
+    ours = table[table["role"] == "gsm8k"]
+    assert [*verdicts, attribution.totals["gsm8k"].verdict] == ours["verdict"].tolist()
+    assert ours["difference"].iloc[:4].sum() == pytest.approx(ours["difference"].iloc[4])
+    assert table["base"].dtype == float and ours["cause"].iloc[-1] == "all steps"
     lines = attribution.to_markdown().splitlines()
     assert sum(line.startswith("|") for line in lines) == 2 + 15
     assert MICRO.comparisons[0].text in attribution._repr_html_()

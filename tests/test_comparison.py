@@ -492,3 +492,10 @@ def test_alignment_takes_paths_too():
     data = Path(__file__).parent / "data" / "lm_eval" / "0.4.13"
     pairs = slimlib.align_samples(data / "base", str(data / "tuned")).pairs
     assert len(pairs["gsm8k", "strict-match"].base) == 8
+
+
+def test_the_table_is_of_numbers(published):
+    row = published.table().loc[("mmlu_high_school_computer_science", "acc,none")]
+    assert row["difference"] == pytest.approx(-13) and row["loss_value"] == pytest.approx(13)
+    assert row["low"] == pytest.approx(-26.55, abs=0.01) and row["n"] == 100
+    assert row["p_value"] < row["p_holm"] and row["test"] == "unpaired z"

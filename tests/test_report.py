@@ -298,17 +298,18 @@ def test_seeds_table_is_numbers_that_metrics_gives():
     row = table[(table.seed == 1) & (table.role == "gsm8k")].iloc[0]
     assert (row.difference, row.low, row.high) == metrics.paired_difference(*scores)
     assert (row.loss_value, row.loss_low, row.loss_high) == metrics.forgetting_interval(*scores)
-    assert row.p_mcnemar == metrics.mcnemar_test(*scores).p_value
+    assert row.p_value == metrics.mcnemar_test(*scores).p_value
     assert row.p_t == metrics.paired_t_test(*scores).p_value
     assert (row.arm, row.compared_with, row.n) == ("llama-2k", "llama-base", N)
 
 
 def test_mcnemars_p_is_only_of_single_answers():
-    """Half points: the p-value is the t-test's and stays out of McNemar's column."""
+    """Half points: the p-value is the t-test's, and Table 2's row of McNemar's stays empty."""
     base, tuned = (make_record(a) for a in ("llama-base", "llama-2k"))
     set_scores(tuned, "gsm8k", [0.5] * 60 + [0] * 140)
     row = report.seeds_table({0: [base, tuned]}).set_index("role").loc["gsm8k"]
-    assert pd.isna(row.p_mcnemar) and row.p_t < 0.05
+    assert row.test == "paired t" and row.p_value == row.p_t < 0.05
+    assert cell(report.table2([base, tuned], MICRO), "llama-2k", "gsm8k", "p, exact McNemar") == "-"
 
 
 def test_seeds_table_refuses_a_record_under_another_seed(records):
