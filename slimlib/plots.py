@@ -152,12 +152,8 @@ def plot_changes(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
     The grey band is the margin within which a change counts as kept once it is shown to be smaller.
     """
-    from matplotlib import pyplot as plt
-
     changes = comparison.headlines or comparison.changes
-    if ax is None:
-        with plt.rc_context(STYLE):
-            _, ax = plt.subplots(figsize=(6.8, 1.5 + 0.55 * len(changes)), layout="constrained")
+    ax = ax or _subplots(6.8, 1.5 + 0.55 * len(changes))
     ax.axvspan(-comparison.margin, comparison.margin, color="#EEEEEE", zorder=0)
     ax.axvline(0, color=TOTAL, linewidth=0.8, zorder=1)
     for row, change in enumerate(changes):
@@ -181,11 +177,7 @@ def _wrap_title(text: str) -> str:
 
 def plot_answers(answers: FormatOrAbility, ax: Axes | None = None) -> Axes:
     """Draw both models' kinds of answers as stacked bars, in per cent of the documents."""
-    from matplotlib import pyplot as plt
-
-    if ax is None:
-        with plt.rc_context(STYLE):
-            _, ax = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
+    ax = ax or _subplots(6.4, 3.0)
     table, left = answers.table(), np.zeros(2)
     for kind, colour in ANSWER_COLOURS.items():
         counts = table.loc[kind, ["base", "tuned"]].to_numpy(dtype=float)
@@ -261,11 +253,22 @@ def _finish(ax: Axes, study: Study, role: str, labels: Sequence[str]) -> Axes:
 
 
 def _new_axes(study: Study) -> Axes:
+    ax = _subplots(6.4, 4.2)
+    ax.figure.suptitle(study.title, fontsize=10)
+    return ax
+
+
+def _subplots(width: float, height: float) -> Axes:
+    """New axes in our style, shown by a notebook like any others."""
     from matplotlib import pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    figure.suptitle(study.title, fontsize=10)
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        interactive = plt.isinteractive()
+    # A notebook's backend, loaded by its first figure, turns this on; the context took it back, and
+    # no later figure would be shown.
+    if interactive:
+        plt.ion()
     return ax
 
 

@@ -163,6 +163,17 @@ def test_the_executed_copies_are_kept_and_nothing_half_written(smoke):
     assert not list(folder.rglob("checkpoint-*"))
 
 
+def test_every_picture_that_a_notebook_draws_is_shown(smoke):
+    """The first figure of a kernel loads its backend; the second must not go missing."""
+    _, folder = smoke
+    executed = cells(folder / "notebooks" / "05_analysis.ipynb", "code")
+    drawing = [cell for cell in executed if re.search(r"\.plot\(\)|plots\.show\(", source(cell))]
+    assert len(drawing) == 4
+    for cell in drawing:
+        shown = [kind for output in cell["outputs"] for kind in output.get("data", {})]
+        assert "image/png" in shown, source(cell)
+
+
 def test_run_again_it_skips_everything_and_prints_the_same(smoke, tmp_path):
     first, folder = smoke
     before = {path: path.read_bytes() for path in folder.glob("*/record.json")}
