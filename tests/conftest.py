@@ -97,6 +97,7 @@ def slimlib_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     """`slimlib run ...` as a user types it, without a GPU."""
     command = [sys.executable, "-m", "slimlib", "run", *arguments]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    del environment["MPLBACKEND"]  # a notebook's kernel has one of its own
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
