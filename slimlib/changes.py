@@ -61,12 +61,13 @@ class Change:
     @property
     def loss_estimate(self) -> Estimate:
         """FR (per cent), dA (tuned - base) or dK (base - tuned, points), with its 95 % interval."""
+        return {"FR": self.forgetting, "dA": self.difference, "dK": self.delta_k}[self.loss]
+
+    @property
+    def delta_k(self) -> Estimate:
+        """Base minus tuned, in points."""
         value, low, high = self.difference
-        return {
-            "FR": self.forgetting,
-            "dA": self.difference,
-            "dK": Estimate(-value, -high, -low),
-        }[self.loss]
+        return Estimate(-value, -high, -low)
 
     def row(self) -> dict[str, Any]:
         """The change as one row of a table of numbers: limits in columns of their own."""
@@ -91,7 +92,6 @@ class Change:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts and None, as JSON takes them."""
-        value, low, high = self.difference
         return {
             "task": self.task,
             "metric": self.metric,
@@ -113,7 +113,7 @@ class Change:
             "loss": self.loss,
             "forgetting_rate": _limits(self.forgetting),
             "delta_a": _limits(self.difference),
-            "delta_k": _limits(Estimate(-value, -high, -low)) | {"plus_minus": self.plus_minus},
+            "delta_k": _limits(self.delta_k) | {"plus_minus": self.plus_minus},
             "detectable": self.detectable,
             "verdict": self.verdict,
         }

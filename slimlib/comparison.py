@@ -8,13 +8,13 @@ correction over the tasks. The paper's FR, dA and dK (arXiv 2506.10885, section 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimlib import metrics
 from slimlib.benchmarks import ALPHA, MARGIN, NOT_SHARES, headline, role_of
 from slimlib.changes import HEADLINE, OTHER, SUBTASK, Change, judge, measure
 from slimlib.results import (
@@ -172,7 +172,8 @@ def _changes(alignment: Alignment, margin: float, alpha: float) -> tuple[list[Ch
     """Every metric of every shared task, and a sentence on each that cannot be compared."""
     base, tuned = alignment.base.tasks, alignment.tuned.tasks
     both = {task: (base[task], tuned[task]) for task in in_common(base, tuned)}
-    both = {task: both[task] for task in _groups_first(both)}
+    leaves = {task: {*a.subtasks, *b.subtasks} for task, (a, b) in both.items()}
+    both = {task: both[task] for task in _groups_first(leaves)}
     usable, skipped = {}, []
     for task, sides in both.items():
         names = in_common(*(side.scores for side in sides))
@@ -182,7 +183,7 @@ def _changes(alignment: Alignment, margin: float, alpha: float) -> tuple[list[Ch
         usable[task] = [name for name in names if not reasons[name]]
     roles = {task: a.role or b.role or role_of(task) for task, (a, b) in both.items()}
     firsts = {task: headline(roles[task], names) for task, names in usable.items() if names}
-    families = _families(both, usable, firsts)
+    families = _families(leaves, usable, firsts)
     changes = []
     for task, first in firsts.items():
         for name in sorted(usable[task], key=lambda name: name != first):  # the headline first
@@ -193,10 +194,9 @@ def _changes(alignment: Alignment, margin: float, alpha: float) -> tuple[list[Ch
     return changes, skipped
 
 
-def _groups_first(both: Mapping[str, tuple[TaskResults, TaskResults]]) -> list[str]:
+def _groups_first(leaves: Mapping[str, set[str]]) -> list[str]:
     """The tasks in their order, but each group ahead of what it is made of."""
-    leaves = {task: {*a.subtasks, *b.subtasks} for task, (a, b) in both.items()}
-    order = list(both)
+    order = list(leaves)
 
     def place(task: str) -> tuple[int, int, int]:
         parts = leaves[task] or {task}
@@ -207,7 +207,7 @@ def _groups_first(both: Mapping[str, tuple[TaskResults, TaskResults]]) -> list[s
 
 
 def _families(
-    both: Mapping[str, tuple[TaskResults, TaskResults]],
+    leaves: Mapping[str, set[str]],
     usable: Mapping[str, Sequence[str]],
     firsts: Mapping[str, str],
 ) -> dict[str, str]:
@@ -216,14 +216,13 @@ def _families(
     A group stands for its leaves and for groups inside it, where all its leaves have its metric. A
     group of unlike tasks (the Open LLM Leaderboard's) stands for nothing: its tasks do.
     """
-    groups = {task: {*a.subtasks, *b.subtasks} for task, (a, b) in both.items()}
-    groups = {task: leaves for task, leaves in groups.items() if leaves and task in firsts}
+    groups = {task: inside for task, inside in leaves.items() if inside and task in firsts}
     standing = {
-        task: leaves
-        for task, leaves in groups.items()
-        if all(firsts[task] in usable.get(leaf, [firsts[task]]) for leaf in leaves)
+        task: inside
+        for task, inside in groups.items()
+        if all(firsts[task] in usable.get(leaf, [firsts[task]]) for leaf in inside)
     }
-    parts = {leaf for leaves in standing.values() for leaf in leaves}
+    parts = {leaf for inside in standing.values() for leaf in inside}
     parts |= {g for g in groups if any(groups[g] < other for other in standing.values())}
     return {
         task: SUBTASK if task in parts else OTHER if task in groups.keys() - standing else HEADLINE
@@ -257,4 +256,4 @@ def _too_wide(task: TaskResults, name: str) -> bool:
     value, stderr = task.scores[name]
     if stderr is None or task.n is None or task.n < 2 or task.subtasks:
         return False
-    return stderr > 1.5 * math.sqrt(value * (1 - value) / (task.n - 1))
+    return 100 * stderr > 1.5 * metrics.standard_error(100 * value, task.n)

@@ -105,11 +105,14 @@ def compare_all(groups: Mapping[str, Sequence[Record]]) -> dict[str, Comparison]
     return found
 
 
-def seed_spread(base: Sequence[Record], tuned: Sequence[Record], role: str) -> float | None:
-    """SD over tuned's seeds of its loss against base; None for a single seed."""
-    if len(tuned) < 2 or role not in BENCHMARKS:
-        return None
-    each = [compare_arms(base, [record]) for record in tuned]
-    changes = [c.of(role, BENCHMARKS[role].headline) for c in each if c is not None]
+def compare_seeds(base: Sequence[Record], tuned: Sequence[Record]) -> list[Comparison]:
+    """Each seed of an arm against base; none for a single seed."""
+    each = [compare_arms(base, [record]) for record in tuned] if len(tuned) > 1 else []
+    return [comparison for comparison in each if comparison is not None]
+
+
+def seed_spread(seeds: Sequence[Comparison], role: str) -> float | None:
+    """SD over seeds of a benchmark's loss; None for fewer than two."""
+    changes = [comparison.of(role, BENCHMARKS[role].headline) for comparison in seeds]
     losses = [change.loss_estimate.value for change in changes if change is not None]
     return float(np.std(losses, ddof=1)) if len(losses) > 1 else None

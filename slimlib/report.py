@@ -27,6 +27,7 @@ from slimlib.losses import (
     by_arm,
     compare_all,
     compare_arms,
+    compare_seeds,
     results_of,
     seed_spread,
     task_of,
@@ -148,14 +149,14 @@ def _arm_cells(
     group: Sequence[Record], partner: Sequence[Record], roles: Iterable[str]
 ) -> dict[tuple[str, str], str]:
     cells = {}
-    comparison = compare_arms(partner, group)
+    comparison, seeds = compare_arms(partner, group), compare_seeds(partner, group)
     for role in roles:
         titles = row_titles(role)
         for metric, title in BENCHMARKS[role].metrics.items():
             cells[role, title] = _score_cell(results_of(group, role, metric))
         change = comparison.of(role, BENCHMARKS[role].headline) if comparison else None
         if change:
-            texts = _loss_cells(change, seed_spread(partner, group, role))
+            texts = _loss_cells(change, seed_spread(seeds, role))
             cells |= {(role, t): text for t, text in zip(titles[-4:], texts, strict=True)}
     return cells
 

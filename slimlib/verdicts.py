@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from slimlib.benchmarks import LOSS_NAMES
-from slimlib.changes import FORGOT, IMPROVED, KEPT, UNKNOWN, Change
+from slimlib.changes import FORGOT, HEADLINE, IMPROVED, KEPT, UNKNOWN, Change
 from slimlib.formats import interval, markdown_table, markdown_text, number, p_cell, p_text
 
 if TYPE_CHECKING:
@@ -81,11 +81,8 @@ def _meaning(change: Change, margin: float, alpha: float) -> str:
         return f"The {kind} is real" + (f", and small: {within}." if small else ".")
     if change.verdict == KEPT:
         return f"The same {within}."
-    seen = (
-        "No difference was seen"
-        if change.difference.value == 0
-        else ("The difference is not established")
-    )
+    same = change.difference.value == 0
+    seen = "No difference was seen" if same else "The difference is not established"
     if change.detectable is None or change.detectable >= 100:  # not even a change of everything
         return f"{seen}."
     return (
@@ -98,7 +95,7 @@ def change_table(changes: Sequence[Change]) -> pd.DataFrame:
     """One row per task and metric, as text; index: the row's title."""
     rows = [
         {
-            "task and metric": ("  " if c.family != "headline" else "") + c.title,
+            "task and metric": ("  " if c.family != HEADLINE else "") + c.title,
             "base": number(c.base),
             "tuned": number(c.tuned),
             "difference": number(c.difference.value, sign="+"),
@@ -299,7 +296,7 @@ _QUESTION_WORDS = {
     FORGOT: "worse",
     IMPROVED: "better",
     KEPT: "the same within the margin",
-    UNKNOWN: "not enough data to tell",
+    UNKNOWN: UNKNOWN,
 }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import product, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from slimlib.formats import markdown_table
+from slimlib import formats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ def weakest(verdicts: Iterable[str]) -> str:
 def p_text(p_value: float) -> str:
     """A p-value for reading: "p = 0.060", "p < 0.001", and a power of ten below that."""
     if p_value >= 1e-4:
-        return f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
+        return formats.p_text(p_value)
     # below the smallest float a p-value is 0
     return f"p < 1e-{math.floor(-math.log10(max(p_value, 1e-300)))}"
 
@@ -146,7 +146,7 @@ class Audit:
             rows = [finding[1:] for finding in self.findings if finding.paper == paper]
             if rows:
                 head = [name.capitalize() for name in Finding._fields[1:]]
-                parts.append(f"### Paper {paper}: {title}\n\n{markdown_table(head, rows)}")
+                parts.append(f"### Paper {paper}: {title}\n\n{formats.markdown_table(head, rows)}")
         legend = [f"- *{verdict}*: {meaning}." for verdict, meaning in MEANINGS.items()]
         return "\n\n".join([*parts, self._summary(), "\n".join(legend)]) + "\n"
 

@@ -233,6 +233,7 @@ def _by_id(task: str, kind: str, base: Samples, tuned: Samples) -> Pair:
 
 
 def differ(base: str | None, tuned: str | None) -> bool:
+    """Whether two hashes are known and not the same."""
     return base is not None and tuned is not None and base != tuned
 
 
@@ -250,8 +251,8 @@ def _made(
         (base.prompt_hashes[i], tuned.prompt_hashes[j]) for i, j in zip(left, right, strict=True)
     ]
     unknown = any(None in both for both in prompts)
-    differ = None if unknown else sum(ours != theirs for ours, theirs in prompts)
-    return Pair(task, kind, left, right, *rest, rule, differ)
+    changed = None if unknown else sum(ours != theirs for ours, theirs in prompts)
+    return Pair(task, kind, left, right, *rest, rule, changed)
 
 
 def _settings_that_differ(base: Results, tuned: Results, shared: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from slimlib.results.harness import (
     MODEL_KEYS,
     canonical,
+    count_documents,
     model_args,
     model_name,
     part,
@@ -248,7 +249,7 @@ def _from_samples(task: str, path: Path, notes: list[str]) -> TaskResults:
         for kind, samples in found.samples.items()
         for metric, values in samples.scores.items()
     }
-    n = next((len(samples.doc_ids) for samples in found.samples.values()), None)
+    n = count_documents(found.samples)
     return TaskResults(task, scores, found.samples, n=n, load_rows=found.load_rows)
 
 

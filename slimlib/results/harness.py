@@ -162,7 +162,7 @@ def _task(
         version=_version(data, raw),
         num_fewshot=_num_fewshot(data, raw),
         limit=_number(part(data, "config").get("limit")),
-        n=_documents(found.samples) or n,
+        n=count_documents(found.samples) or n,
         subtasks=tuple(canonical(leaf) for leaf in leaves),
         higher_is_better=better,
         load_rows=found.load_rows if rows is not None else None,
@@ -219,7 +219,8 @@ def _count(data: Mapping[str, Any], raw: str) -> int | None:
     return None if _finite(count) is None or count < 1 else int(count)
 
 
-def _documents(samples: dict[str, Samples]) -> int | None:
+def count_documents(samples: dict[str, Samples]) -> int | None:
+    """How many documents the samples have; None without samples."""
     return next((len(kind.doc_ids) for kind in samples.values()), None)
 
 

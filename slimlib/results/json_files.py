@@ -11,6 +11,7 @@ from typing import Any
 from slimlib.results.types import ResultsError
 
 NOT_JSON = (ValueError, RecursionError)  # broken; a number of 5,000 digits; nested without end
+SAMPLES_FILE = "a samples file, one row a document, without the results it belongs to"
 WAY_OUT = "give a results JSON of lm-evaluation-harness, its --output_path folder or a slimlib arm"
 
 
@@ -47,7 +48,7 @@ def _no_json(text: str, error: Exception) -> str:
     except NOT_JSON:
         return f"not valid JSON ({error})"
     if isinstance(row, dict) and "doc_id" in row:
-        return "a samples file, one row a document, without the results it belongs to"
+        return SAMPLES_FILE
     return "JSON Lines, not one JSON object"
 
 
@@ -55,7 +56,7 @@ def foreign(data: Any) -> str | None:
     """Why this is no results file that can be read; None: it is one of lm-eval or slimlib."""
     if isinstance(data, list):
         if data and isinstance(data[0], Mapping) and "doc_id" in data[0]:
-            return "a samples file, one row a document, without the results it belongs to"
+            return SAMPLES_FILE
         return "a JSON list (HELM's statistics look so), not lm-eval's object"
     if not isinstance(data, Mapping):
         return "not a JSON object"
@@ -101,8 +102,5 @@ _KINDS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
         lambda d: "architectures" in d or ("model_type" in d and "results" not in d),
         "a config.json: it describes a model",
     ),
-    (
-        lambda d: "doc_id" in d and "results" not in d,
-        "a samples file, one row a document, without the results it belongs to",
-    ),
+    (lambda d: "doc_id" in d and "results" not in d, SAMPLES_FILE),
 )

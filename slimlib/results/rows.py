@@ -58,21 +58,21 @@ def _parsed(line: str, path: Path, number: int) -> Any:
     try:
         return json.loads(line)
     except NOT_JSON:
-        raise ResultsError(
-            f"{path} line {number} is not whole JSON (a half-written file?); "
-            "evaluate the task again or remove the file to go without its documents"
-        ) from None
+        raise _half_written(path, number) from None
 
 
 def _array(text: str, path: Path) -> list[Any]:
     try:
         return json.loads(text)
     except NOT_JSON as error:
-        line = getattr(error, "lineno", 1)
-        raise ResultsError(
-            f"{path} line {line} is not whole JSON (a half-written file?); "
-            "evaluate the task again or remove the file to go without its documents"
-        ) from None
+        raise _half_written(path, getattr(error, "lineno", 1)) from None
+
+
+def _half_written(path: Path, line: int) -> ResultsError:
+    return ResultsError(
+        f"{path} line {line} is not whole JSON (a half-written file?); "
+        "evaluate the task again or remove the file to go without its documents"
+    )
 
 
 def is_number(value: Any) -> bool:
