@@ -19,6 +19,8 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "AdapterConfig": "config",
+    "Rule": "config",
     "RunConfig": "config",
     "Study": "config",
     "get_study": "config",
@@ -31,6 +33,9 @@ _HOME = {
     "load_model": "model",
     "attach": "adapters",
     "merge_arm": "adapters",
+    "load_adapter": "adapters",
+    "save_adapter": "adapters",
+    "compile_plan": "adapters",
     "finetune_arm": "train",
     "evaluate_arm": "evaluate",
     "evaluate_model": "evaluate",

@@ -21,6 +21,7 @@ ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
 MERGE_BASES = ("dequant_nf4", "16bit", "requantised")
 TEMPLATES = ("as-run", "alpaca")
 DTYPES = ("float16", "bfloat16", "float32")
+QUANTISERS = ("nf4", "icq", "int4", "gptq", "tiles")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
@@ -32,20 +33,42 @@ class ModelConfig:
     name: str  # hub id, folder, or "micro:base" for an embedded checkpoint
     revision: str | None = None  # pinned hub commit; None for folders
     dtype: str = "auto"  # auto: float16 on a T4, bfloat16 from 8.0 up, float32 on a CPU
-    load_in_4bit: bool = True  # NF4 with double quantisation (QLoRA)
+    load_in_4bit: bool = True
+    quantiser: str = "nf4"  # what 4 bit means: a name in slimlib.quantise.QUANTISERS
+    block_size: int | None = 64  # weights that share a scale; None: as the adapter's own groups
     max_seq_length: int = 1024  # tokens; as run
     backend: str = "auto"  # "unsloth" on a GPU, "transformers" elsewhere
 
 
 @dataclass(frozen=True)
-class AdapterConfig:
-    """The LoRA adapter, under the names of PEFT."""
+class Rule:
+    """Which modules of an adapter get other values than the rest; all that is given must match."""
 
-    method: str = "qlora"
+    layer_type: str | None = None  # "attention" (q, k, v, o) or "mlp" (gate, up, down)
+    projection: tuple[str, ...] = ()  # such as ("q_proj", "k_proj")
+    layers: str | None = None  # "first_half", "second_half", "0-7" (inclusive), "random_half:SEED"
+    r: int | None = None
+    lam: int | None = None
+    lam1: int | None = None
+    lam2: int | None = None
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The adapter, under the names of PEFT; the structured methods' own values below."""
+
+    method: str = "qlora"  # a name in slimlib.adapters.METHODS
     r: int = 16  # as run; the paper says "typically r = 8"
     lora_alpha: int = 16  # as run
     lora_dropout: float = 0.0  # as run
     target_modules: tuple[str, ...] = ALL_LINEAR  # as run; the paper says Q/K/V
+    lam: int = 2  # Q-BaRA: inputs averaged and outputs repeated together
+    lam1: int = 4  # QA-HiRA: inputs averaged together
+    lam2: int = 8  # QA-HiRA: outputs repeated together
+    group_size: int = 32  # QA-LoRA: inputs averaged together, the quantiser's group
+    iec_beta: str | float = "learned"  # IR-QLoRA: from 0; a number: the article's fixed form
+    keep_scale: bool = False  # a rule's rank keeps lora_alpha / r of the whole
+    rules: tuple[Rule, ...] = ()  # per layer type, projection or depth; none may contradict
 
 
 @dataclass(frozen=True)
@@ -194,7 +217,7 @@ def get_study(name: str = "auto", data: str | None = None, **overrides: Any) -> 
     """Return a named study, with overrides by field name.
 
     Args:
-        name: one of STUDIES, or "auto": the paper's on a CUDA GPU, micro elsewhere.
+        name: one of STUDIES or GRIDS, or "auto": the paper's on a CUDA GPU, micro elsewhere.
         data: local folder of the benchmarks and rows; default the environment's SLIMLIB_DATA.
         **overrides: KEY=VALUE as for the command line's --set (see `override`).
 
@@ -207,11 +230,12 @@ def get_study(name: str = "auto", data: str | None = None, **overrides: Any) -> 
 
         name, reason = choose_study()
     from slimlib.overrides import override
-    from slimlib.presets import STUDIES
+    from slimlib.presets import GRIDS, STUDIES
 
-    if name not in STUDIES:
-        raise ValueError(f"unknown study {name!r}; known: auto, {', '.join(STUDIES)}")
-    study = replace(STUDIES[name](), reason=reason)
+    known = {**STUDIES, **GRIDS}
+    if name not in known:
+        raise ValueError(f"unknown study {name!r}; known: auto, {', '.join(known)}")
+    study = replace(known[name](), reason=reason)
     data = data or (os.environ.get("SLIMLIB_DATA") if study.data == "local" else None)
     if study.data == "local" and not data:
         raise ValueError(f"study {name!r} reads local files: give --data DIR or set SLIMLIB_DATA")
@@ -261,6 +285,7 @@ def validate(study: Study) -> Study:
         _check(arm.model.max_seq_length >= 1, arm, "model.max_seq_length", "1 or more")
         _check(arm.merge.merge_base in MERGE_BASES, arm, "merge.merge_base", MERGE_BASES)
         _check(arm.merge.dtype in DTYPES, arm, "merge.dtype", DTYPES)
+        _check_quantiser(arm)
         _check_adapter(arm)
         _check_data(arm)
         _check_train(arm)
@@ -268,15 +293,32 @@ def validate(study: Study) -> Study:
     return study
 
 
+def _check_quantiser(arm: RunConfig) -> None:
+    quantiser, block = arm.model.quantiser, arm.model.block_size
+    _check(quantiser in QUANTISERS, arm, "model.quantiser", QUANTISERS)
+    _check(block is None or block >= 1, arm, "model.block_size", "1 or more, or None")
+    if quantiser == "nf4":
+        _check(block == 64, arm, "model.block_size", "64, the block of NF4")
+    elif arm.writes_weights:  # PEFT can only quantise again what bitsandbytes quantised
+        bases = tuple(base for base in MERGE_BASES if base != "requantised")
+        _check(arm.merge.merge_base in bases, arm, "merge.merge_base", bases)
+
+
 def _check_adapter(arm: RunConfig) -> None:
     if arm.adapter is None:
         return
-    _check(arm.adapter.method == "qlora", arm, "adapter.method", "qlora")
-    _check(arm.adapter.r >= 1, arm, "adapter.r", "1 or more")
+    from slimlib.adapters import METHODS
+
+    _check(arm.adapter.method in METHODS, arm, "adapter.method", tuple(METHODS))
+    for name in ("r", "lam", "lam1", "lam2", "group_size"):
+        _check(getattr(arm.adapter, name) >= 1, arm, f"adapter.{name}", "1 or more")
     _check(arm.adapter.lora_alpha > 0, arm, "adapter.lora_alpha", "above 0")
     _check(0 <= arm.adapter.lora_dropout < 1, arm, "adapter.lora_dropout", "in [0, 1)")
     modules = arm.adapter.target_modules
     _check(modules != () and all(modules), arm, "adapter.target_modules", "names of modules")
+    beta = arm.adapter.iec_beta
+    fixed = isinstance(beta, int | float) and math.isfinite(beta)
+    _check(beta == "learned" or fixed, arm, "adapter.iec_beta", "learned, or a number")
 
 
 def _check_data(arm: RunConfig) -> None:

@@ -1,17 +1,19 @@
 """Loading models: Unsloth's FastLanguageModel on a GPU, transformers + bitsandbytes elsewhere.
 
-4 bit means NF4 with double quantisation (QLoRA). Both backends quantise the same 16-bit checkpoint
-on load, so that merging can dequantise exactly the weights that the adapter was trained against.
+4 bit means NF4 with double quantisation (QLoRA), unless the config names another quantiser: then
+the 16-bit weights are replaced by what that quantiser makes of them. Both backends quantise the
+same checkpoint on load, so that merging has exactly the weights that the adapter was trained on.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import ModelConfig
+from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.hardware import find_device, resolve_dtype
 
 BACKENDS = ("unsloth", "transformers")
@@ -64,12 +66,15 @@ def load_tokenizer(config: ModelConfig) -> Any:
     return tokenizer
 
 
-def load_model(config: ModelConfig, backend: str | None = None) -> tuple[Any, Any]:
+def load_model(
+    config: ModelConfig, backend: str | None = None, adapter: AdapterConfig | None = None
+) -> tuple[Any, Any]:
     """Load a model and its tokenizer, in 4 bit unless the config says otherwise.
 
     Args:
-        config: name, revision, dtype, load_in_4bit, max_seq_length.
+        config: name, revision, dtype, load_in_4bit, quantiser, block_size, max_seq_length.
         backend: "unsloth" or "transformers"; default the config's.
+        adapter: that will be attached; needed where block_size is None.
 
     Returns:
         (model, tokenizer); the model is on the GPU if there is one.
@@ -78,11 +83,65 @@ def load_model(config: ModelConfig, backend: str | None = None) -> tuple[Any, An
         ValueError: unknown backend, dtype or embedded checkpoint.
         OSError: the hub or the folder has no such model (transformers' own message).
     """
-    if choose_backend(backend or config.backend) == "unsloth":
-        model = _load_unsloth(config)
-    else:
-        model = load_transformers(config)
-    return model, load_tokenizer(config)
+    backend = choose_backend(backend or config.backend)
+    return load_base(config, adapter, backend), load_tokenizer(config)
+
+
+def load_base(
+    config: ModelConfig, adapter: AdapterConfig | None = None, backend: str = "transformers"
+) -> Any:
+    """Load a model as an adapter of `adapter`'s plan is trained on it.
+
+    Args:
+        config: of the model.
+        adapter: gives each module's block where config.block_size is None.
+        backend: "unsloth" or "transformers".
+
+    Raises:
+        ValueError: a block that does not fit a module, or None without an adapter that has one.
+    """
+    load = _load_unsloth if backend == "unsloth" else load_transformers
+    if not config.load_in_4bit or config.quantiser == "nf4":
+        return load(config)
+    from slimlib.quantise import quantise_model_
+
+    model = load(replace(config, load_in_4bit=False))
+    quantise_model_(model, config.quantiser, blocks(config, linear_shapes(model), adapter))
+    return model
+
+
+def linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
+    """The linear modules inside a model's decoder: path -> (d_in, d_out), in the model's order."""
+    from torch.nn import Linear
+
+    head = model.get_output_embeddings()
+    return {
+        name: (module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and module is not head
+    }
+
+
+def blocks(
+    config: ModelConfig, linears: dict[str, tuple[int, int]], adapter: AdapterConfig | None
+) -> dict[str, int | tuple[int, int]]:
+    """Each module's quantisation block: the config's, or the one its adapter merges into.
+
+    Raises:
+        ValueError: block_size is None and the adapter has no block.
+    """
+    if config.block_size is not None:
+        return dict.fromkeys(linears, config.block_size)
+    from slimlib.adapters import compile_plan
+
+    plan = compile_plan(linears, adapter) if adapter else {}
+    found = {name: plan[name].block for name in linears if name in plan and plan[name].block}
+    if {*found} != {*linears}:
+        missing = next(name for name in linears if name not in found)
+        raise ValueError(
+            f"block_size=None takes the adapter's own groups, and {missing} has none: give a number"
+        )
+    return found
 
 
 def _revision(config: ModelConfig) -> str | None:

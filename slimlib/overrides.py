@@ -15,6 +15,7 @@ from slimlib.config import (
     DataConfig,
     MergeConfig,
     ModelConfig,
+    Rule,
     RunConfig,
     Study,
     TrainConfig,
@@ -96,6 +97,8 @@ def parse_value(config: Any, name: str, value: Any) -> Any:
         ValueError: naming the field, the text and the expected type.
     """
     kind = next(f.type for f in fields(config) if f.name == name)
+    if kind.startswith("tuple[Rule"):
+        return _rules(value)
     if isinstance(value, list | tuple | dict):
         return tuple(value) if isinstance(value, list) else value
     value = str(value)  # a number of another type is refused like a text
@@ -108,6 +111,8 @@ def parse_value(config: Any, name: str, value: Any) -> Any:
             return int(value)
         if kind.startswith("float"):
             return float(value)
+        if kind == "str | float":
+            return float(value) if value[:1] in "+-.0123456789" else value
         if kind.startswith("tuple[str"):
             return tuple(part.strip() for part in value.split(","))
         if kind.startswith("Mapping"):
@@ -115,6 +120,20 @@ def parse_value(config: Any, name: str, value: Any) -> Any:
     except (ValueError, KeyError, AttributeError):
         raise ValueError(f"{name}={value!r} is not a value of type {kind}") from None
     return value
+
+
+def _rules(value: Any) -> tuple[Rule, ...]:
+    """[{"layer_type": "mlp", "r": 8}], as JSON text or as objects -> rules."""
+    try:
+        rules = json.loads(value) if isinstance(value, str) else value
+        given = [rule if isinstance(rule, Rule) else Rule(**rule) for rule in rules]
+    except (ValueError, TypeError) as error:
+        known = ", ".join(f.name for f in fields(Rule))
+        raise ValueError(
+            f"rules={value!r} is no list of rules ({error}); a rule has some of {known}, as in "
+            '[{"layer_type": "mlp", "r": 8}]'
+        ) from None
+    return tuple(replace(rule, projection=tuple(rule.projection)) for rule in given)
 
 
 def _set_tasks(arm: RunConfig, key: str, value: Any) -> RunConfig:

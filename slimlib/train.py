@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters import attach, free_memory, trainables_to_float32
+from slimlib.adapters import attach, free_memory, save_adapter, trainables_to_float32
 from slimlib.config import RunConfig
 from slimlib.data import load_rows
 from slimlib.files import atomic_path, read_jsonl
@@ -43,7 +43,7 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 
 def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     rows = load_rows(config.data, config.seed, run.data_folder())
-    model, tokenizer = load_model(config.model)
+    model, tokenizer = load_model(config.model, adapter=config.adapter)
     dataset, counts = tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
     base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
@@ -52,7 +52,7 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     checkpoint = last_checkpoint(folder / "checkpoints")
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     with atomic_path(folder / "adapter") as temporary:
-        trainer.model.save_pretrained(temporary)
+        save_adapter(trainer.model, temporary)
         tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     seconds, steps = outcome.metrics["train_runtime"], trainer.state.global_step

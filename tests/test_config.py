@@ -306,13 +306,20 @@ def test_every_listed_key_can_be_set():
         "merge.merge_base": "16bit",
         "model.load_in_4bit": "false",
         "train.warmup_ratio": "0.5",
+        "adapter.method": "q-bara",
+        "adapter.keep_scale": "true",
+        "adapter.rules": '[{"layer_type": "mlp", "r": 8}]',
+        "model.quantiser": "int4",
+        "model.block_size": "32",
     }
+    # the study's own re-quantised arm goes with NF4 alone, and NF4 with blocks of 64
+    needs = {"model.quantiser": {"arms": "llama-base,llama-2k"}}
+    needs["model.block_size"] = needs["model.quantiser"] | {"model.quantiser": "int4"}
     dtypes = ("model.dtype", "merge.dtype", "evaluate.dtype")
     for key in settable_keys():
-        if key == "adapter.method":  # there is one
-            continue
         value = "float32" if key in dtypes else values.get(key, "3")
-        assert get_study("paper", **{key: value}) != get_study("paper"), key
+        given = needs.get(key, {})
+        assert get_study("paper", **given, **{key: value}) != get_study("paper", **given), key
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_plain_peft_reloads_the_adapter_on_the_4_bit_base(
 ) -> None:
     from peft import PeftModel
 
-    from slimlib.adapters import _logits
+    from slimlib.adapters.merge import _logits
 
     assert "unsloth" not in sys.modules
     base = load_transformers(run.study[ARM].model)
@@ -168,7 +168,7 @@ def test_plain_peft_reloads_the_adapter_on_the_dequantised_base(
 ) -> None:
     from peft import PeftModel
 
-    from slimlib.adapters import _logits
+    from slimlib.adapters.merge import _logits
 
     base = load_transformers(run.study[ARM].model).dequantize().float()
     tuned = PeftModel.from_pretrained(base, run.adapter_folder(ARM))
@@ -178,7 +178,7 @@ def test_plain_peft_reloads_the_adapter_on_the_dequantised_base(
 def test_the_merged_model_is_the_trained_one_to_stock_transformers(
     run: Run, unsloth_logits: list[Any], tokenizer: Any
 ) -> None:
-    from slimlib.adapters import saved_logits
+    from slimlib.adapters.merge import saved_logits
 
     merged = Path(run.model_path(ARM))
     assert distance(saved_logits(merged, tokenizer), unsloth_logits) < TOLERANCE

@@ -73,9 +73,9 @@ def main(folder: Path) -> None:
     run, seen = Run(study(), folder), watch_trainer()
     train.finetune_arm(run, ARM)
     found = report(seen)
-    logits = adapters._logits(seen["trainer"].model, seen["tokenizer"])
+    logits = adapters.merge._logits(seen["trainer"].model, seen["tokenizer"])
     save_file({str(i): x.contiguous() for i, x in enumerate(logits)}, folder / "logits.safetensors")
-    adapters.write_merged = evaluate.evaluate_model = not_here
+    adapters.merge.write_merged = evaluate.evaluate_model = not_here
     adapters.merge_arm(run, ARM)
     evaluate.evaluate_arm(run, ARM)
     write_json(folder / "report.json", found)

@@ -1,9 +1,9 @@
-"""Attaching a LoRA adapter to a quantised model, and merging it into plain weights.
+"""Merging an adapter into plain weights.
 
 y = (W + s B A) x with W frozen in 4 bit (paper eq. 1.3; s = lora_alpha / r). Merging writes
 W + s B A as 16- or 32-bit safetensors that stock transformers loads. There are three choices of W:
 
-    dequant_nf4   what the adapter was trained against: the NF4 weights, dequantised
+    dequant_nf4   what the adapter was trained against: the quantised weights, dequantised
     16bit         the original weights, which differ from those by the quantisation error
     requantised   as run by the author: PEFT's merge on 4 bit, which quantises W + dW again and
                   so loses most of a small dW
@@ -16,10 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import AdapterConfig, ModelConfig, RunConfig
+from slimlib.adapters.saving import adapter_path, load_adapter
+from slimlib.config import RunConfig
 from slimlib.files import atomic_path
 from slimlib.hardware import find_device, peak_memory_gb, resolve_dtype
-from slimlib.model import load_transformers, resolve_name, unsloth_loaded
+from slimlib.model import load_base, load_transformers, resolve_name, unsloth_loaded
 from slimlib.runs import Run, in_clean_process
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
@@ -30,62 +31,6 @@ CHECK_PROMPTS = (
     "<|user|>\nInstruction: Name three colours.\nInput: \nOutput:\n<|assistant|>\n",
     "Water boils at one hundred degrees. Ice melts at",
 )
-
-
-def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) -> Any:
-    """Attach a trainable LoRA adapter, its weights in float32.
-
-    Args:
-        model: from `load_model`, by either backend.
-        config: r, lora_alpha, lora_dropout, target_modules.
-        seed: of the initial A (B starts at zero, so the model is unchanged at step 0).
-        max_seq_length: tokens; Unsloth sizes its buffers by it.
-
-    Raises:
-        ValueError: no module of the model has a name in target_modules (PEFT's message).
-    """
-    import torch
-
-    torch.manual_seed(seed)
-    lora = {
-        "r": config.r,
-        "lora_alpha": config.lora_alpha,
-        "lora_dropout": config.lora_dropout,
-        "target_modules": list(config.target_modules),
-        "bias": "none",
-    }
-    if unsloth_loaded():
-        from unsloth import FastLanguageModel
-
-        model = FastLanguageModel.get_peft_model(
-            model,
-            use_gradient_checkpointing="unsloth" if find_device().kind == "cuda" else False,
-            random_state=seed,
-            max_seq_length=max_seq_length,
-            **lora,
-        )
-    else:
-        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-        checkpointing = find_device().kind == "cuda"  # trades time for memory; a CPU has memory
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
-        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
-    trainables_to_float32(model)
-    return model
-
-
-def trainables_to_float32(model: Any) -> None:
-    """Store the trainable weights in float32, whatever the frozen ones are in.
-
-    fp16's GradScaler needs them so, and bfloat16 would round most steps of Adam away. TRL casts the
-    adapter of a quantised model to bfloat16, so this is done once more when the trainer is built.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-
-
-# --------------------------------------------------------------------------------------- merging
 
 
 def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
@@ -103,8 +48,8 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
         print(f"merge {arm}: nothing to merge, {config.model.name} is evaluated as it is")
         return None
     adapter = run.adapter_folder(arm) if config.adapter else None
-    if adapter and not (adapter / "adapter_config.json").exists():
-        raise ValueError(f"arm {arm!r}: no adapter in {adapter}; fine-tune it first")
+    if adapter:
+        adapter_path(adapter)
     if unsloth_loaded() and not run.done(arm, "merge"):
         in_clean_process(merge_arm, run, arm)
     target = run.arm_folder(arm) / "merged"
@@ -118,9 +63,9 @@ def write_merged(config: RunConfig, adapter: Path | None, target: Path) -> dict[
     name = resolve_name(config.model.name)
     # the vocabulary and pad token as they were: evaluation must see every arm with one tokenizer
     tokenizer = AutoTokenizer.from_pretrained(name, revision=config.model.revision)
-    expected = reference_logits(config.model, adapter, tokenizer)
+    expected = reference_logits(config, adapter, tokenizer)
     merge_base = config.merge.merge_base if adapter else "dequant_nf4"
-    model = merged_model(config.model, adapter, merge_base)
+    model = merged_model(config, adapter, merge_base)
     with atomic_path(target) as folder:
         model.to(resolve_dtype(config.merge.dtype)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -140,30 +85,25 @@ def write_merged(config: RunConfig, adapter: Path | None, target: Path) -> dict[
     }
 
 
-def merged_model(config: ModelConfig, adapter: Path | None, merge_base: str) -> Any:
+def merged_model(config: RunConfig, adapter: Path | None, merge_base: str) -> Any:
     """A plain float32 model of W (+ s B A), by one of the three choices of W."""
-    from peft import PeftModel
-
     if merge_base == "16bit":
-        model = load_transformers(replace(config, load_in_4bit=False, dtype="float32"))
-    else:
-        model = load_transformers(replace(config, load_in_4bit=True))
+        whole = replace(config.model, load_in_4bit=False, dtype="float32")
+        return load_adapter(load_transformers(whole), adapter).merge_and_unload()
+    model = load_base(replace(config.model, load_in_4bit=True), config.adapter)
     if merge_base == "requantised":
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload().dequantize().float()
-    if merge_base == "dequant_nf4":
-        model = model.dequantize().float()
-    if adapter is None:
-        return model
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        return load_adapter(model, adapter).merge_and_unload().dequantize().float()
+    if config.model.quantiser == "nf4":
+        model = model.dequantize()
+    model = model.float()
+    return load_adapter(model, adapter).merge_and_unload() if adapter else model
 
 
-def reference_logits(config: ModelConfig, adapter: Path | None, tokenizer: Any) -> list[Any]:
-    """Logits of what was trained: the 4-bit model with its adapter."""
-    model = load_transformers(replace(config, load_in_4bit=True))
+def reference_logits(config: RunConfig, adapter: Path | None, tokenizer: Any) -> list[Any]:
+    """Logits of what was trained: the quantised model with its adapter."""
+    model = load_base(replace(config.model, load_in_4bit=True), config.adapter)
     if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter)
+        model = load_adapter(model, adapter)
     logits = _logits(model, tokenizer)
     del model
     free_memory()

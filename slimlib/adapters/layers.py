@@ -1,0 +1,125 @@
+"""The structured methods inside PEFT: a LoraConfig that carries the plan, and PEFT's own layers.
+
+Nothing of PEFT is changed: its layers are subclassed, registered through the config, and the saved
+config has a type of its own, so that PEFT without slimlib refuses it instead of loading an
+untrained adapter. Importing this module lets `PeftModel.from_pretrained` read such a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import bitsandbytes
+from peft import LoraConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.lora import Linear, Linear4bit
+from torch import nn
+
+from slimlib.adapters.methods import METHODS
+from slimlib.adapters.plan import Entry, Plan, entry_from_dict
+from slimlib.adapters.saving import exact_key
+
+SAVED_TYPE = "SLIMLIB_LORA"  # of the files; PEFT's LORA in memory
+
+
+@dataclass
+class SlimLoraConfig(LoraConfig):
+    """LoRA with tied entries: PEFT's config and one entry of the plan for each module.
+
+    Raises:
+        ValueError: combined with what reads or rescales the plain matrices (rslora, DoRA, another
+            initialisation, a bias), naming the first module and its shape.
+    """
+
+    slim: list[dict[str, Any]] = field(default_factory=list)  # a list: order survives sorted keys
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._entries = {values["name"]: entry_from_dict(values) for values in self.slim}
+        refused = {
+            "use_rslora": self.use_rslora,
+            "use_dora": self.use_dora,
+            "lora_bias": self.lora_bias,
+            "init_lora_weights": self.init_lora_weights is not True,
+        }
+        for name, on in refused.items():
+            if on and self._entries:
+                where = next(iter(self._entries.values())).where
+                raise ValueError(f"{where}: {name}={getattr(self, name)} does not go with it")
+        self._register_custom_module({bitsandbytes.nn.Linear4bit: Slim4bit, nn.Linear: SlimLinear})
+
+    def entry(self, module: str, layer: nn.Module) -> Entry:
+        """The plan's entry of a module.
+
+        Raises:
+            ValueError: the plan was made for another model.
+        """
+        entry = self._entries.get(module)
+        dims = (layer.in_features, layer.out_features)
+        if entry is None or (entry.d_in, entry.d_out) != dims:
+            made = entry.where if entry else f"no entry for {module}"
+            raise ValueError(f"{module} is {dims[1]} x {dims[0]}, but the plan has {made}")
+        return entry
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"peft_type": SAVED_TYPE}
+
+
+class _Structured:
+    """What both layers share: matrices built from the plan's entry in place of plain ones."""
+
+    def __init__(self, base_layer, adapter_name, config, r=0, lora_alpha=1, **kwargs):
+        self.module = kwargs["target_name"]  # Linear4bit drops it on the way to update_layer
+        super().__init__(base_layer, adapter_name, config, r=r, lora_alpha=lora_alpha, **kwargs)
+
+    def update_layer(self, adapter_name, r, lora_alpha, config, **kwargs):
+        if not isinstance(config, SlimLoraConfig):  # a plain adapter beside a structured one
+            super().update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
+            return
+        entry = config.entry(self.module, self.get_base_layer())
+        super().update_layer(
+            adapter_name, entry.r, lora_alpha=entry.lora_alpha, config=config, **kwargs
+        )
+        pair = METHODS[entry.method].build(entry)
+        self.lora_A[adapter_name], self.lora_B[adapter_name] = pair
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+
+class SlimLinear(_Structured, Linear):
+    """A structured adapter on a plain linear layer."""
+
+
+class Slim4bit(_Structured, Linear4bit):
+    """A structured adapter on a 4-bit linear layer of bitsandbytes."""
+
+
+PEFT_TYPE_TO_CONFIG_MAPPING.setdefault(SAVED_TYPE, SlimLoraConfig)
+
+
+def peft_config(plan: Plan, lora: Mapping[str, Any]) -> LoraConfig:
+    """PEFT's config of a plan: its own for plain LoRA, ours for the structured methods.
+
+    Args:
+        plan: the compiled entries, all of one method.
+        lora: r, lora_alpha, lora_dropout, target_modules, bias.
+    """
+    entries = list(plan.values())
+    if METHODS[entries[0].method].structured:
+        slim = [asdict(entry) for entry in entries]
+        return SlimLoraConfig(task_type="CAUSAL_LM", slim=slim, **lora)
+    return LoraConfig(
+        task_type="CAUSAL_LM", **lora, **patterns(plan, lora["r"], lora["lora_alpha"])
+    )
+
+
+def patterns(plan: Plan, r: int, lora_alpha: float) -> dict[str, dict[str, Any]]:
+    """PEFT's rank_pattern and alpha_pattern, one exact key for each module that differs."""
+    return {
+        "rank_pattern": {exact_key(e.name): e.r for e in plan.values() if e.r != r},
+        "alpha_pattern": {
+            exact_key(e.name): e.lora_alpha for e in plan.values() if e.lora_alpha != lora_alpha
+        },
+    }

@@ -1,0 +1,131 @@
+"""An adapter's folder: plain LoRA that stock PEFT loads, and beside it the structured form.
+
+    adapter/                  adapter_config.json, adapter_model.safetensors: plain LoRA
+    adapter/slimlib/          the structured form, to train on or to load with slimlib
+
+The plain form computes the same with A_eff and B_eff written out (Q-BaRA: rank lam r, alpha lam
+alpha). QA-HiRA has none, since its rank is up to a quarter of the layer: it is shared merged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slimlib.adapters.methods import METHODS
+
+STRUCTURED = "slimlib"  # the subfolder
+CONFIG_FILE = "adapter_config.json"
+
+
+def save_adapter(model: Any, folder: str | Path) -> None:
+    """Write a trained PEFT model's adapter: the plain form, and the structured one if it has one.
+
+    Args:
+        model: with the adapter attached by `attach` (or by PEFT with a SlimLoraConfig).
+        folder: is created; an `atomic_path` keeps half-written ones away.
+    """
+    folder = Path(folder)
+    method = _method(model)
+    if not method.structured:
+        model.save_pretrained(folder)
+        return
+    model.save_pretrained(folder / STRUCTURED)
+    if method.exports:
+        export_plain(model, folder)
+
+
+def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any:
+    """Put a saved adapter on a model: the structured form where it is there, else the plain one.
+
+    Raises:
+        ValueError: the folder holds no adapter.
+    """
+    from peft import PeftModel
+
+    import slimlib.adapters.layers  # noqa: F401  lets PEFT read the structured form
+
+    folder = adapter_path(folder)
+    return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+
+
+def adapter_path(folder: str | Path) -> Path:
+    """The folder inside an arm's adapter/ that holds what was trained.
+
+    Raises:
+        ValueError: there is no adapter.
+    """
+    for path in (Path(folder) / STRUCTURED, Path(folder)):
+        if (path / CONFIG_FILE).exists():
+            return path
+    raise ValueError(f"no adapter in {folder}; fine-tune it first")
+
+
+def export_plain(model: Any, folder: str | Path) -> None:
+    """Write a structured adapter as plain LoRA: A_eff and B_eff, the same s, any PEFT loads it.
+
+    Args:
+        model: a PEFT model with one adapter of QLoRA, IR-QLoRA, QA-LoRA or Q-BaRA.
+        folder: for adapter_config.json and adapter_model.safetensors.
+
+    Raises:
+        ValueError: QA-HiRA, which as plain LoRA would be as large as a quarter of the weights.
+    """
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    if not _method(model).exports:
+        raise ValueError(f"{_method(model).label} has no plain LoRA form: ship it merged")
+    name, config = model.active_adapter, model.active_peft_config
+    tensors, ranks, alphas = {}, {}, {}
+    for path, layer in _adapted(model):
+        a, b = (getattr(layer, part)[name].weight.detach() for part in ("lora_A", "lora_B"))
+        for part, weight in (("lora_A", a), ("lora_B", b)):
+            tensors[f"base_model.model.{path}.{part}.weight"] = weight.cpu().contiguous()
+        ranks[path] = len(a)
+        alphas[path] = _whole(layer.scaling[name] * len(a))
+    r, alpha = _most_common(ranks), _most_common(alphas)
+    plain = LoraConfig(
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=config.base_model_name_or_path,
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=sorted(config.target_modules),
+        rank_pattern={exact_key(path): value for path, value in ranks.items() if value != r},
+        alpha_pattern={exact_key(path): value for path, value in alphas.items() if value != alpha},
+        inference_mode=True,
+    )
+    plain.save_pretrained(str(folder))
+    save_file(tensors, Path(folder) / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def exact_key(module: str) -> str:
+    """PEFT's pattern for one module and no other.
+
+    PEFT takes the first pattern that matches and saves them sorted, so patterns that overlap would
+    change their meaning when they are read back.
+    """
+    return "^" + module.replace(".", r"\.")
+
+
+def _method(model: Any) -> Any:
+    slim = getattr(model.active_peft_config, "slim", None)
+    return METHODS[slim[0]["method"] if slim else "qlora"]
+
+
+def _adapted(model: Any) -> list[tuple[str, Any]]:
+    """(path in the base model, layer) of every adapted linear layer."""
+    from peft.tuners.lora import LoraLayer
+
+    named = model.get_base_model().named_modules()
+    return [(path, module) for path, module in named if isinstance(module, LoraLayer)]
+
+
+def _whole(number: float) -> int | float:
+    return int(number) if float(number).is_integer() else number
+
+
+def _most_common(values: dict[str, Any]) -> Any:
+    found = list(values.values())
+    return max(set(found), key=found.count)
