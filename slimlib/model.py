@@ -97,16 +97,21 @@ def load_base(
         adapter: gives each module's block where config.block_size is None.
         backend: "unsloth" or "transformers".
 
+    Returns:
+        The model; with a quantiser other than NF4 its `quantisation` says what that cost.
+
     Raises:
         ValueError: a block that does not fit a module, or None without an adapter that has one.
     """
     load = _load_unsloth if backend == "unsloth" else load_transformers
     if not config.load_in_4bit or config.quantiser == "nf4":
         return load(config)
-    from slimlib.quantise import quantise_model_
+    from slimlib.quantise import quantise_model_, summarise
 
     model = load(replace(config, load_in_4bit=False))
-    quantise_model_(model, config.quantiser, blocks(config, linear_shapes(model), adapter))
+    shapes = linear_shapes(model)
+    reports = quantise_model_(model, config.quantiser, blocks(config, shapes, adapter))
+    model.quantisation = summarise(reports, shapes)
     return model
 
 

@@ -66,6 +66,7 @@ def write_merged(config: RunConfig, adapter: Path | None, target: Path) -> dict[
     expected = reference_logits(config, adapter, tokenizer)
     merge_base = config.merge.merge_base if adapter else "dequant_nf4"
     model = merged_model(config, adapter, merge_base)
+    quantisation = getattr(model, "quantisation", None)
     with atomic_path(target) as folder:
         model.to(resolve_dtype(config.merge.dtype)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -81,6 +82,7 @@ def write_merged(config: RunConfig, adapter: Path | None, target: Path) -> dict[
         "merge_base": merge_base,
         "dtype": config.merge.dtype,
         "logit_check": check,
+        **({"quantisation": quantisation} if quantisation else {}),
         "peak_memory_gb": round(peak_memory_gb(), 3),
     }
 
