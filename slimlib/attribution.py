@@ -8,7 +8,7 @@ fine-tuning -> merging). The steps' changes add up to the whole change. Made fro
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ class Step:
     after: str  # arm
     cause: str
     change: Change
-    share: float | None  # per cent of the whole change; None where that is not established
+    share: float | None  # per cent of the whole change; None where either may be chance
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,30 @@ class Attribution:
         return "\n".join([*ladder_sentences(self), *question_sentences(self)])
 
     def plot(self, role: str | None = None, ax: Axes | None = None) -> Axes:
-        """The waterfall of one benchmark (default: the study's first)."""
+        """The waterfall of one benchmark (default: the study's first).
+
+        Args:
+            role: the benchmark's role, task or label; a label's beginning will do.
+            ax: default a new one.
+
+        Raises:
+            ValueError: no such benchmark; names those there are.
+        """
         from slimlib.plots import plot_waterfall
 
-        return plot_waterfall(self, role or next(iter(self.study.task_labels)), ax)
+        role = self._role(role) if role else next(iter(self.study.task_labels))
+        return plot_waterfall(self, role, ax)
+
+    def _role(self, name: str) -> str:
+        labels = self.study.task_labels
+        for role, label in labels.items():
+            if name in (role, label, self.totals[role].task if role in self.totals else None):
+                return role
+        begun = [role for role, label in labels.items() if label.lower().startswith(name.lower())]
+        if len(begun) == 1:
+            return begun[0]
+        known = ", ".join(f"{role} ({label})" for role, label in labels.items())
+        raise ValueError(f"study {self.study.name} has no benchmark {name!r}; it has: {known}")
 
     def to_markdown(self) -> str:
         """Table and sentences as Markdown."""
@@ -102,6 +122,10 @@ class Attribution:
             ],
         }
 
+    def __repr__(self) -> str:
+        told = (f"{self.study.task_labels[r]}: {c.verdict}" for r, c in self.totals.items())
+        return f"<Attribution of {self.study.name}; {', '.join(told) or 'no results'}>"
+
     def _repr_html_(self) -> str:
         from slimlib.verdicts import ladder_html
 
@@ -121,8 +145,14 @@ def attribute(
 
     Raises:
         ValueError: fewer than two arms of the ladder are evaluated, or two of them on different
-            documents.
+            documents; records that are no list of records.
     """
+    if isinstance(records, Mapping):
+        keys = ", ".join(map(str, records)) or "nothing"
+        raise ValueError(
+            f"records is a mapping of {keys}, not a list of records; of records by seed "
+            "slimlib.gallery.pool makes one list"
+        )
     run = study if isinstance(study, Run) else None
     study = run.study if run else get_study(study) if isinstance(study, str) else study
     if records is None:
@@ -179,8 +209,8 @@ def _steps(
 
 
 def _share(change: Change, total: Change) -> float | None:
-    """Per cent of the whole change; a share of what may be chance would mean nothing."""
-    if total.verdict not in (FORGOT, IMPROVED):
+    """Per cent of the whole change; where either may be chance it would mean nothing."""
+    if not {change.verdict, total.verdict} <= {FORGOT, IMPROVED}:
         return None
     share = 100 * change.difference.value / total.difference.value
     return share if math.isfinite(share) else None

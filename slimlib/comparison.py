@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from slimlib.answers import FormatOrAbility
+    from slimlib.answers import Answers
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,12 @@ class Comparison:
         return None
 
     @cached_property
-    def answers(self) -> dict[str, FormatOrAbility]:
+    def answers(self) -> Answers:
         """Task -> format or ability, where the generated answers are at hand."""
-        from slimlib.answers import format_or_ability, has_answers
+        from slimlib.answers import compared_answers
 
-        shared = [c.task for c in self.changes if c.family != OTHER and c.paired]
-        sides = self.base, self.tuned
-        answered = [task for task in shared if all(has_answers(s.tasks[task]) for s in sides)]
-        # `compare` has refused already what may not be paired
-        return {task: format_or_ability(*sides, task, strict=False) for task in answered}
+        roles = {c.task: c.role for c in self.changes if c.family != OTHER and c.paired}
+        return compared_answers(self.base, self.tuned, roles)
 
     def table(self) -> pd.DataFrame:
         """One row of numbers per task and metric (see `Change.row`): per cent, points, p-values."""
@@ -118,6 +115,10 @@ class Comparison:
 
         return plot_changes(self, ax)
 
+    def __repr__(self) -> str:
+        told = ", ".join(f"{change.title}: {change.verdict}" for change in self.headlines)
+        return f"<Comparison {self.tuned.name!r} against {self.base.name!r}; {told}>"
+
     def _repr_html_(self) -> str:
         from slimlib.verdicts import comparison_html
 
@@ -146,6 +147,8 @@ def compare(
         ResultsError: a file is missing or unreadable, or the two cannot be compared; says why.
         ValueError: margin or alpha out of range.
     """
+    from slimlib.answers import without_answers
+
     if not 0 < margin < 100:
         raise ValueError(f"margin={margin}: must be above 0 and below 100 points")
     if not 0 < alpha < 1:
@@ -157,8 +160,9 @@ def compare(
         why = [*skipped, *before.notes, *after.notes, *alignment.unmatched]
         why = "; ".join(dict.fromkeys(why)) or "no metric in common"
         raise ResultsError(f"{before.source} and {after.source}: nothing to compare ({why})")
+    unread = without_answers(before, after)
     notes = (*before.notes, *after.notes, *alignment.differences, *alignment.unmatched, *skipped)
-    notes = tuple(dict.fromkeys(notes))
+    notes = tuple(dict.fromkeys((*notes, *unread)))
     return Comparison(before, after, judge(changes, alpha), alignment, margin, alpha, notes)
 
 

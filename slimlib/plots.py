@@ -41,6 +41,7 @@ LOST, GAINED, NOISE, TOTAL = "#D55E00", "#0072B2", "#BBBBBB", "#444444"
 VERDICT_COLOURS = {FORGOT: LOST, IMPROVED: GAINED, KEPT: "#009E73", UNKNOWN: NOISE}
 ANSWER_COLOURS = {  # kind of answer (`slimlib.answers.KINDS`) -> colour, in the order of the bars
     "right": "#009E73",
+    "right, then ran on": "#8FD3BD",
     "format": "#56B4E9",
     "wrong arithmetic": "#D55E00",
     "wrong reasoning": "#E69F00",
@@ -194,7 +195,7 @@ def plot_answers(answers: FormatOrAbility, ax: Axes | None = None) -> Axes:
 
 def _write_shares(ax: Axes, left: np.ndarray, shares: np.ndarray, colour: str) -> None:
     """The per cent inside each part of a bar, where there is room for it."""
-    ink = "black" if colour in ("#E69F00", "#56B4E9", "#CC79A7", "#999999") else "white"
+    ink = "black" if colour in ("#E69F00", "#56B4E9", "#CC79A7", "#999999", "#8FD3BD") else "white"
     for row, (start, share) in enumerate(zip(left, shares, strict=True)):
         if share >= 4:
             ax.text(start + share / 2, row, f"{share:.0f}", ha="center", va="center", color=ink)

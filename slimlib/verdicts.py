@@ -83,12 +83,27 @@ def _meaning(change: Change, margin: float, alpha: float) -> str:
         return f"The same {within}."
     same = change.difference.value == 0
     seen = "No difference was seen" if same else "The difference is not established"
-    if change.detectable is None or change.detectable >= 100:  # not even a change of everything
-        return f"{seen}."
-    return (
-        f"{seen}: with these results the test, before Holm's correction, would find a change of "
-        f"{number(change.detectable, 1)} points 80 % of the time."
+    return f"{seen}{_could_show(change)}."
+
+
+def _could_show(change: Change) -> str:
+    """The smallest change that the test finds 80 % of the time, as far as base has room for it."""
+    points, base = change.detectable, number(change.base)
+    if points is None:
+        return ""
+    losable, gainable = points <= change.base, points <= 100 - change.base
+    if not (losable or gainable) or points >= 100:  # 100 stands for 100 or more
+        return (
+            f", and no change could have been shown: from {base} % not even the largest is found "
+            "80 % of the time"
+        )
+    what = "change" if losable and gainable else "loss" if losable else "gain"
+    text = (
+        f": with these results the test, before Holm's correction, would find a {what} of "
+        f"{number(points, 1)} points 80 % of the time"
     )
+    other = {"loss": "gain", "gain": "loss"}.get(what)
+    return text + (f"; from {base} % no {other} could have been shown" if other else "")
 
 
 def change_table(changes: Sequence[Change]) -> pd.DataFrame:

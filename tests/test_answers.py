@@ -255,6 +255,7 @@ def test_loops_need_three_repeats():
 
 TEXTS = ("1 + 1 = 2\n#### 2", "It is 3.", "", "It is 9.", "2 + 3 = 6\n#### 6", "2 + 4 = 6\n#### 6")
 GOLDS = (2, 3, 4, 5, 5, 7)
+RAN_ON = "#### 2\nQ: and 3 more?"  # right by strict-match, 3 by flexible-extract
 
 
 @pytest.mark.parametrize("layout", ["memory", "file"])
@@ -270,6 +271,12 @@ def test_the_table_has_one_row_per_document(layout, old):
     assert list(table["flexible"]) == [True, True, False, False, False, False]
     assert list(table["equations_wrong"]) == [0, 0, 0, 0, 1, 0]
     assert table.loc[0, ["question", "answer", "gold"]].tolist() == ["q0", TEXTS[0], "#### 2"]
+
+
+def test_an_answer_that_was_right_and_then_ran_on_is_a_kind_of_its_own():
+    (row,) = answers.answer_table(gsm8k((RAN_ON,), (2,))).to_dict("records")
+    assert (row["strict"], row["flexible"]) == (True, False)
+    assert (row["category"], row["kind"]) == ("right", "right, then ran on")
 
 
 @pytest.mark.parametrize("layout", ["memory", "file"])
@@ -353,7 +360,8 @@ def test_a_loss_is_taken_apart(outcome):
         "rambling": 0,
         "empty": 1,
     }
-    assert outcome.before["right"] == 8 and outcome.after["format"] == 2
+    assert outcome.before["right"] == 7 and outcome.after["format"] == 2
+    assert outcome.before["right, then ran on"] == 1  # "#### 2\n#### 5"
     assert (outcome.equations_before, outcome.equations_after) == ((7, 1), (3, 1))
 
 
@@ -366,6 +374,7 @@ def test_counts_add_up(outcome):
     assert outcome.format_loss == (2 - 1) - (0 - 1) == 2
     assert outcome.strict_loss == outcome.flexible_loss + outcome.format_loss
     table = outcome.table()
+    assert table.loc["right, then ran on"].tolist() == [1, 0, 0, 0]
     assert table["lost"].sum() == outcome.lost
     assert table["% of the lost"].sum() == pytest.approx(100)
 
@@ -383,16 +392,18 @@ def test_counts_add_up_on_random_answers():
         ]
         assert forth.format_loss == only[1] - only[0]
         assert (forth.lost, forth.strict_loss) == (back.gained, -back.strict_loss)
+        assert forth.strict[0] == forth.before["right"] + forth.overrun[0]
+        assert forth.flexible[1] == forth.after["right"] + forth.after["format"]
         assert forth.before == back.after
 
 
 def test_the_sentence_says_it(outcome):
     assert outcome.sentence() == (
-        "Of 6 lost answers 1 (16.7 %) lost only the format; the others: 1 (16.7 %) with a wrong "
-        "equation, 1 (16.7 %) wrong though the equations hold, 1 (16.7 %) wrong without an "
-        "equation, 1 (16.7 %) without an answer line, 1 (16.7 %) empty. Net change: strict-match "
-        '-5 = flexible-extract -3 and format alone -2 (another number after a right "#### n": '
-        "1 before, 0 after). Equations right: 88 % before, 75 % after."
+        "Of 6 answers lost by strict-match 1 (16.7 %) lost only the format; the others: 1 (16.7 %) "
+        "with a wrong equation, 1 (16.7 %) wrong though the equations hold, 1 (16.7 %) wrong "
+        "without an equation, 1 (16.7 %) without an answer line, 1 (16.7 %) empty. Net change: "
+        'strict-match -5 = flexible-extract -3 and format alone -2 (right "#### n", then ran on to '
+        "another number: 1 before, 0 after). Equations right: 88 % before, 75 % after."
     )
 
 
@@ -400,7 +411,7 @@ def test_a_model_with_itself_lost_nothing():
     task = gsm8k(["#### 2", "", "#### 3"], [2] * 3)
     same = format_or_ability(task, task)
     assert same.lost == same.gained == same.format_loss == 0
-    assert "None of the 1 right answers was lost" in same.sentence()
+    assert "None of the 1 answers right by strict-match was lost" in same.sentence()
     assert "none to check before" in same.sentence()
     assert not same.table().isna().any(axis=None)
     json.dumps(same.to_dict(examples=3), allow_nan=False)
@@ -584,7 +595,7 @@ def test_the_picture_holds_every_answer(outcome):
         bars = [bars.patches[row].get_width() for bars in ax.containers]
         assert sum(bars) == pytest.approx(100)
     names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "rambling" not in names and names[:2] == ["right", "format"]
+    assert "rambling" not in names and names[:3] == ["right", "right, then ran on", "format"]
 
 
 def test_every_kind_of_answer_has_a_colour_of_its_own():

@@ -50,6 +50,12 @@ def test_without_two_rungs_the_way_out_is_named(tmp_path, records):
     assert attribution_of([], MICRO).steps == {}
 
 
+def test_records_by_seed_are_refused_and_the_way_out_is_named():
+    message = "records is a mapping of 1, 2, 3407, not a list of records; .*slimlib.gallery.pool"
+    with pytest.raises(ValueError, match=message):
+        attribute("micro", SEEDS)
+
+
 def test_records_of_another_study_are_refused(records):
     with pytest.raises(ValueError, match="table of smoke"):
         attribute("smoke", records)
@@ -92,8 +98,15 @@ def test_the_steps_add_up_to_the_whole_and_equal_the_paired_statistics(records, 
 
 def test_shares_of_the_whole_by_hand():
     steps = attribute(MICRO, ladder_of(90, 90, 50, 52, 40)).steps["gsm8k"]
-    assert [s.share for s in steps] == pytest.approx([0, 80, -4, 24])
     assert [s.change.verdict == FORGOT for s in steps] == [False, True, False, True]
+    assert [s.share for s in steps] == [None, pytest.approx(80), None, pytest.approx(24)]
+
+
+def test_a_step_the_other_way_has_a_share_below_0():
+    found = attribute(MICRO, ladder_of(60, 90, 20, 20, 20))
+    assert [s.share for s in found.steps["gsm8k"][:2]] == pytest.approx([-75, 175])
+    said = found.sentences().splitlines()
+    assert said[1].endswith("gained, -75 % of the whole") and said[3].endswith("may be chance")
 
 
 def test_a_change_that_may_be_chance_has_no_shares():
@@ -167,6 +180,22 @@ def test_every_output_tells_the_same(attribution):
     assert sum(line.startswith("|") for line in lines) == 2 + 15
     assert MICRO.comparisons[0].text in attribution._repr_html_()
     assert "nan" not in attribution.sentences() + attribution.to_markdown()
+
+
+def test_a_waterfall_by_role_task_or_label(attribution):
+    from matplotlib.figure import Figure
+
+    label = MICRO.task_labels["gsm8k"]
+    for name in ("gsm8k", "task_of_gsm8k", label, "Arithmetic", None):
+        assert attribution.plot(name, Figure().subplots()).get_title("left") == label
+    assert attribution.plot("facts", Figure().subplots()).get_title("left") != label
+    with pytest.raises(ValueError, match="no benchmark 'sums'; it has: gsm8k .arithmetic"):
+        attribution.plot("sums")
+
+
+def test_the_repr_is_short(attribution):
+    told = repr(attribution)
+    assert told.startswith("<Attribution of micro; arithmetic (as GSM8K): ") and len(told) < 200
 
 
 def test_the_committed_micro_ladder_says_that_fine_tuning_lost_it():

@@ -242,6 +242,15 @@ def test_compare_prints_json_and_markdown(capsys):
     assert capsys.readouterr().out.startswith("### stand-in/tuned, against stand-in/base\n")
 
 
+def test_the_help_names_the_defaults(capsys):
+    with pytest.raises(SystemExit) as done:
+        cli.main(["compare", "-h"])
+    assert done.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for default in ("(default: 2)", "(default: 0.05)", "(default: refuse)", "(default: text)"):
+        assert default in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

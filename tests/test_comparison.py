@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 import slimlib
+from slimlib import gallery
 from slimlib.changes import FORGOT, HEADLINE, IMPROVED, KEPT, OTHER, SUBTASK, UNKNOWN
 from slimlib.comparison import compare
 from slimlib.results import ResultsError
@@ -297,6 +299,13 @@ def test_a_groups_subtasks_are_a_family_of_their_own():
     assert list(families)[0] == "mmlu"  # ahead of its subtasks
 
 
+def test_the_groups_of_0_4_0_are_headlines_alone():
+    data = Path(__file__).parent / "data" / "lm_eval" / "0.4.0"
+    families = {c.task: c.family for c in compare(data / "base", data / "tuned").changes}
+    assert [task for task, family in families.items() if family == HEADLINE] == ["gsm8k", "mmlu"]
+    assert [*families.values()].count(SUBTASK) == 4
+
+
 def test_a_group_of_unlike_tasks_stands_for_none_of_them():
     """As the Open LLM Leaderboard's: its exact_match is that of one of its tasks."""
     scores = {
@@ -386,6 +395,30 @@ def test_what_is_detectable_goes_with_the_level_of_the_claims():
     assert one(base, tuned, alpha=0.9).detectable is None
 
 
+@pytest.mark.parametrize(
+    ("base", "tuned", "what", "never"),
+    [
+        ([1, 0] * 50, [0, 1, 1, 0] * 25, "change", None),
+        ([1] * 3 + [0] * 37, [0] * 20 + [1] * 4 + [0] * 16, "gain", "from 7.50 % no loss"),
+        ([0] * 3 + [1] * 37, [1] * 20 + [0] * 4 + [1] * 16, "loss", "from 92.50 % no gain"),
+        ([1, 0, 1, 0, 0], [0, 1, 1, 0, 0], None, "from 40.00 % not even the largest"),
+        ([1] * 4, [1, 1, 0, 0], None, "from 100.00 % not even the largest"),
+    ],
+)
+def test_a_change_for_which_base_has_no_room_is_not_called_detectable(base, tuned, what, never):
+    first, second = (sampled({"arc_easy": ("acc", s)}, m) for s, m in ((base, "a"), (tuned, "b")))
+    comparison = compare(first, second)
+    (change,) = comparison.changes
+    said = comparison.sentences()
+    assert (never or "") in said and ("no change could have been shown" in said) == (what is None)
+    assert (what is None) == (f"{change.detectable:.1f} points" not in said)
+    if what:
+        assert f"would find a {what} of {change.detectable:.1f} points 80 % of the time" in said
+        room = {"loss": change.base, "gain": 100 - change.base}
+        found = [kind for kind, points in room.items() if points >= change.detectable]
+        assert found == (["loss", "gain"] if what == "change" else [what])
+
+
 def test_the_second_metric_is_no_headline(published):
     families = {(c.task, c.metric): c.family for c in published.changes}
     assert families["gsm8k", FLEXIBLE] == HEADLINE and families["gsm8k", STRICT] == OTHER
@@ -469,6 +502,50 @@ def test_format_or_ability_and_its_examples_are_in_every_output():
     for text in texts:
         assert "gsm8k, format or ability? Of " in " ".join(text.split())
         assert all(f"{reason} ({found.reasons[reason]})" in text for reason in reasons)
+
+
+def test_answers_are_found_by_task_and_by_role():
+    data = Path(__file__).parent / "data" / "lm_eval" / "0.4.13"
+    named = {}
+    for model in ("base", "tuned"):
+        results = slimlib.read_results(data / model)
+        task = replace(results.tasks["gsm8k"], task="my_maths", role="gsm8k")
+        named[model] = replace(results, tasks={"my_maths": task})
+    answers = compare(**named).answers
+    assert list(answers) == ["my_maths"]
+    assert answers["gsm8k"] is answers["my_maths"]
+    with pytest.raises(ValueError, match="no answers of 'mmlu'; there are those of: my_maths"):
+        answers["mmlu"]
+
+
+def test_records_without_answers_say_why_format_or_ability_is_not_told():
+    folder = gallery.FIGURES / "records" / "micro" / "seed-1"
+    pair = folder / "llama-base.json", folder / "llama-2k.json"
+    comparison = compare(*pair)
+    (note,) = [note for note in comparison.notes if "format or ability?" in note]
+    assert note.startswith("micro_arithmetic: ") and "scores but no answers of micro base" in note
+    with pytest.raises(ValueError, match="no answers of 'gsm8k'; there are those of: none"):
+        comparison.answers["gsm8k"]
+
+
+def test_a_mean_over_seeds_has_no_answers_and_says_so():
+    data = Path(__file__).parent / "data" / "lm_eval" / "0.4.13"
+    comparison = compare(data / "base", [data / "base", data / "tuned"])
+    assert "gsm8k" not in comparison.answers
+    assert [note for note in comparison.notes if "a mean over seeds has no answers" in note]
+
+
+def test_with_answers_or_without_documents_there_is_no_such_note(published):
+    data = Path(__file__).parent / "data" / "lm_eval" / "0.4.13"
+    for comparison in (published, compare(data / "base", data / "tuned")):
+        assert not [note for note in comparison.notes if "format or ability?" in note]
+
+
+def test_the_repr_is_short(published):
+    assert repr(published) == (
+        "<Comparison 'tuned' against 'base'; GSM8K, flexible: forgot, HellaSwag, acc_norm: kept, "
+        "MMLU-CS, acc: not enough data to tell>"
+    )
 
 
 def test_the_level_moves_the_verdict():

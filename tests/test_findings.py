@@ -99,7 +99,16 @@ def test_text_wraps_cells_and_puts_the_reason_below():
         assert max(map(len, lines)) <= width
     text = Audit((long,)).to_text(width=100)
     assert "    a reason of many words" in text
-    assert text.endswith("1 claim: 1 differs.")
+    assert text.startswith("1 claim: 1 differs.\n\nPaper B: ")
+    assert text.endswith("many words")
+
+
+def test_the_summary_comes_first():
+    audit = Audit((NASTY, PLAIN))
+    for text in (audit.to_text(), audit.to_markdown()):
+        assert text.startswith("2 claims: 1 agrees, 1 differs.\n\n")
+        assert text.count("2 claims") == 1 and "\n\n\n" not in text
+    assert audit._repr_html_().startswith("<p>2 claims: 1 agrees, 1 differs.</p>")
 
 
 def test_text_says_a_shared_reason_once():

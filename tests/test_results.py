@@ -755,6 +755,49 @@ def test_a_group_within_itself_ends(tmp_path: Path) -> None:
     assert "mmlu_a" in read_results(write(tmp_path / "r.json", data)).tasks["mmlu"].subtasks
 
 
+def indented(*entries: tuple[str, str]) -> dict[str, Any]:
+    """What 0.4.0 writes: (task, alias) in its order, without a list of groups."""
+    return {"results": {name: {"acc,none": 0.5, "alias": alias} for name, alias in entries}}
+
+
+def test_groups_of_0_4_0_are_seen_by_their_indentation() -> None:
+    data = indented(
+        *(("arc", "arc"), ("mmlu", "mmlu"), ("mmlu_h", " - humanities"), ("mmlu_law", "  - law")),
+        *(("mmlu_s", " - stem"), ("mmlu_cs", "  - cs"), ("mmlu_maths", "  - maths")),
+        *(("bigs", "bigs"), ("big_a", " - a"), ("last", "- last")),
+    )
+    found = {name: task.subtasks for name, task in read_results(data).tasks.items()}
+    assert {name: leaves for name, leaves in found.items() if leaves} == {
+        "mmlu": ("mmlu_law", "mmlu_cs", "mmlu_maths"),
+        "mmlu_h": ("mmlu_law",),
+        "mmlu_s": ("mmlu_cs", "mmlu_maths"),
+        "bigs": ("big_a",),
+    }
+
+
+def test_a_list_of_groups_counts_more_than_indentation() -> None:
+    data = indented(("a", "a"), ("b", " - b"), ("c", "c")) | {"group_subtasks": {"c": ["a"]}}
+    found = {name: task.subtasks for name, task in read_results(data).tasks.items()}
+    assert found == {"a": (), "b": (), "c": ("a",)}
+
+
+def test_indentation_out_of_order_gives_no_groups() -> None:
+    """As a tool leaves it that sorts the keys: which group a task is in cannot be told."""
+    data = indented(("mmlu", "mmlu"), ("mmlu_a", "  - a"), ("mmlu_stem", " - stem"))
+    results = read_results(data)
+    assert not any(task.subtasks for task in results.tasks.values())
+    (note,) = results.notes
+    assert note.startswith("groups are not recognised")
+
+
+def test_real_groups_of_0_4_0_are_joined() -> None:
+    tasks = read_results(DATA / "0.4.0" / "base").tasks
+    assert tasks["mmlu"].subtasks == ("mmlu_philosophy", "mmlu_high_school_computer_science")
+    assert tasks["mmlu"].samples["none"].scores["acc"].sum() == 5 and tasks["mmlu"].n == 8
+    assert tasks["mmlu_stem"].subtasks == ("mmlu_high_school_computer_science",)
+    assert tasks["gsm8k"].subtasks == ()
+
+
 # ------------------------------------------------------------------------------- simple_evaluate
 
 

@@ -7,6 +7,7 @@ rest of the subject is looked up from here: `check_equations`, `classify`, `answ
 from __future__ import annotations
 
 from slimlib.answers.changed import flips, show_flips
+from slimlib.answers.compared import Answers, compared_answers, without_answers
 from slimlib.answers.equations import Equations, check_equations
 from slimlib.answers.kinds import (
     CATEGORIES,
@@ -23,14 +24,17 @@ __all__ = [
     "CATEGORIES",
     "KINDS",
     "REASONS",
+    "Answers",
     "Equations",
     "FormatOrAbility",
     "answer_table",
     "check_equations",
     "classify",
+    "compared_answers",
     "flips",
     "format_or_ability",
     "has_answers",
     "ran_on",
     "show_flips",
+    "without_answers",
 ]

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 STRICT_FILTER, FLEXIBLE_FILTER, METRIC = "strict-match", "flexible-extract", "exact_match"
 # The six categories of `classify`, in its order of precedence ...
 CATEGORIES = ("right", "format", "empty", "rambling", "no answer line", "wrong")
-# ... and as a loss is explained, best to worst: "wrong" taken apart by the equations.
+# ... and as a loss is explained, best to worst: "right" apart from what only strict-match takes for
+# right (another number follows "#### n"), "wrong" taken apart by the equations.
+RAN_ON = "right, then ran on"
 ARITHMETIC, REASONING, UNSHOWN = "wrong arithmetic", "wrong reasoning", "wrong, no equations"
-KINDS = ("right", "format", ARITHMETIC, REASONING, UNSHOWN, "no answer line", "rambling", "empty")
-REASONS = KINDS[1:]
+REASONS = ("format", ARITHMETIC, REASONING, UNSHOWN, "no answer line", "rambling", "empty")
+KINDS = ("right", RAN_ON, *REASONS)
 
 COLUMNS = (
     *("doc_id", "category", "kind", "strict", "flexible", "equations_right", "equations_wrong"),
@@ -127,7 +129,7 @@ def answer_table(task: TaskResults) -> pd.DataFrame:
 
     Returns:
         One row per document, in document order: doc_id, category (see `classify`), kind (one of
-        KINDS: "wrong" taken apart by the equations), strict and flexible (bool), equations_right,
+        KINDS: "right" and "wrong" taken apart), strict and flexible (bool), equations_right,
         equations_wrong (counts), question, answer, gold (texts).
 
     Raises:
@@ -153,10 +155,12 @@ def _answer(doc_id: Any, row: dict[str, Any], strict: bool, flexible: bool) -> t
     equations = check_equations(text)
     scores = (strict, flexible, *equations)
     texts = (question_of(row), text, gold_of(row))
-    return doc_id, category, _kind(category, equations), *scores, *texts
+    return doc_id, category, _kind(category, flexible, equations), *scores, *texts
 
 
-def _kind(category: str, equations: Equations) -> str:
+def _kind(category: str, flexible: bool, equations: Equations) -> str:
+    if category == "right" and not flexible:
+        return RAN_ON
     if category != "wrong":
         return category
     if equations.wrong:

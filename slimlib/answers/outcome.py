@@ -20,6 +20,7 @@ from slimlib.answers.kinds import (
     ARITHMETIC,
     FLEXIBLE_FILTER,
     KINDS,
+    RAN_ON,
     REASONING,
     REASONS,
     STRICT_FILTER,
@@ -82,15 +83,13 @@ class FormatOrAbility:
     @property
     def overrun(self) -> tuple[int, int]:
         """Answers that only strict-match has right, before and after: "#### n", then a number."""
-        pairs = zip(self.strict, self.flexible, (self.before, self.after), strict=True)
-        before, after = (strict - flexible + kinds["format"] for strict, flexible, kinds in pairs)
-        return before, after
+        return self.before[RAN_ON], self.after[RAN_ON]
 
     def table(self) -> pd.DataFrame:
         """Kind of answer by model, what the lost answers became, and their shares in per cent."""
         import pandas as pd
 
-        lost = {"right": 0, **self.reasons}
+        lost = {kind: self.reasons.get(kind, 0) for kind in KINDS}
         rows = [
             (self.before[kind], self.after[kind], lost[kind], self._share(lost[kind]))
             for kind in KINDS
@@ -103,10 +102,11 @@ class FormatOrAbility:
 
     def sentence(self) -> str:
         """The loss in words: its reasons, the two filters' sum, and the equations."""
-        text = f"None of the {self.strict[0]} right answers was lost"
+        text = f"None of the {self.strict[0]} answers right by strict-match was lost"
         if self.lost:
             answers = "answer" if self.lost == 1 else "answers"
-            text = f"Of {self.lost} lost {answers} {self._part('format')} lost only the format"
+            lost = f"Of {self.lost} {answers} lost by strict-match"
+            text = f"{lost} {self._part('format')} lost only the format"
         others = [f"{self._part(r)} {_SAYINGS[r]}" for r in _SAYINGS if self.reasons[r]]
         text += f"; the others: {', '.join(others)}" if others else ""
         shares = (_percent(e.share) for e in (self.equations_before, self.equations_after))
@@ -121,7 +121,7 @@ class FormatOrAbility:
         strict, flexible, form = (
             -n for n in (self.strict_loss, self.flexible_loss, self.format_loss)
         )
-        why = f' (another number after a right "#### n": {before} before, {after} after)'
+        why = f' (right "#### n", then ran on to another number: {before} before, {after} after)'
         return (
             f"Net change: strict-match {strict:+d} = flexible-extract {flexible:+d} and format "
             f"alone {form:+d}{why if before != after else ''}."

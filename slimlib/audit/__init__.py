@@ -15,7 +15,8 @@ from slimlib import paper
 from slimlib.audit import claims, scores
 from slimlib.audit.files import file_findings
 from slimlib.audit.findings import AGREES, DIFFERS, Audit, Finding, judge
-from slimlib.shapes import SHAPES, lora_parameters, mlp_saving
+from slimlib.config import AdapterConfig, Rule
+from slimlib.shapes import lora_parameters, saving
 
 
 def audit(files: Sequence[str | Path] = ()) -> Audit:
@@ -64,8 +65,7 @@ def _lora_example() -> Finding:
 def _paper_b() -> Iterator[Finding]:
     """What smaller MLP ranks save: printed are shares of the frozen weights."""
     for (model, divisor), printed in paper.MLP_RANK_SAVINGS.items():
-        trainable = mlp_saving(SHAPES[model], divisor)
-        frozen = mlp_saving(SHAPES[model], divisor, of="frozen")
+        trainable, frozen = _mlp_saving(model, divisor), _frozen_saving(model, divisor)
         cut = "" if judge(printed, frozen, 2) == AGREES else f" ({frozen:.4f}, cut off)"
         yield Finding(
             "B",
@@ -79,7 +79,19 @@ def _paper_b() -> Iterator[Finding]:
         )
 
 
+def _mlp_saving(model: str, divisor: int) -> float:
+    """Per cent of LoRA's parameters that go when the MLP's rank is divided; no rank changes it."""
+    r = 4 * divisor
+    return saving(model, AdapterConfig(r=r), Rule(layer_type="mlp", r=r // divisor))
+
+
+def _frozen_saving(model: str, divisor: int) -> float:
+    """The same share of the frozen weights, which is QA-HiRA's: C has d_in d_out / 32 entries."""
+    hira = AdapterConfig(method="qa-hira", lam1=4, lam2=8)
+    return saving(model, hira, Rule(layer_type="mlp", lam1=4 * divisor))
+
+
 def _savings_here(divisor: int) -> str:
     """The same saving on the two small models."""
     models = ("Llama-3.2-1B", "TinyLlama-1.1B")
-    return ", ".join(f"{mlp_saving(SHAPES[model], divisor):.2f} % ({model})" for model in models)
+    return ", ".join(f"{_mlp_saving(model, divisor):.2f} % ({model})" for model in models)

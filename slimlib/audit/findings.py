@@ -123,32 +123,32 @@ class Audit:
         }
 
     def to_text(self, width: int = 100) -> str:
-        """For a terminal of that many columns: the four cells side by side, the reason below.
+        """For a terminal of that many columns: summary, then four cells a row, the reason below.
 
         Raises:
             ValueError: a width below 60.
         """
         if width < MIN_WIDTH:
             raise ValueError(f"width={width}: needs {MIN_WIDTH} columns or more")
-        lines = []
+        lines = [*textwrap.wrap(self._summary(), width), ""]
         for paper, title in PAPERS.items():
             found = [finding for finding in self.findings if finding.paper == paper]
             if found:
                 lines += [*textwrap.wrap(f"Paper {paper}: {title}", width), ""]
                 lines += [*_columns(("claim", "printed", "recomputed", "verdict"), width)]
                 lines += ["-" * width, *_blocks(found, width)]
-        return "\n".join([*lines, *textwrap.wrap(self._summary(), width)])
+        return "\n".join(lines).rstrip("\n")
 
     def to_markdown(self) -> str:
-        """A table for each paper, and what the verdicts mean."""
-        parts = []
+        """The summary, a table for each paper, and what the verdicts mean."""
+        parts = [self._summary()]
         for paper, title in PAPERS.items():
             rows = [finding[1:] for finding in self.findings if finding.paper == paper]
             if rows:
                 head = [name.capitalize() for name in Finding._fields[1:]]
                 parts.append(f"### Paper {paper}: {title}\n\n{formats.markdown_table(head, rows)}")
         legend = [f"- *{verdict}*: {meaning}." for verdict, meaning in MEANINGS.items()]
-        return "\n\n".join([*parts, self._summary(), "\n".join(legend)]) + "\n"
+        return "\n\n".join([*parts, "\n".join(legend)]) + "\n"
 
     def _repr_html_(self) -> str:
         names = "".join(f"<th>{name}</th>" for name in Finding._fields)
@@ -158,8 +158,8 @@ class Audit:
         )
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return (
-            f"<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
             f"<p>{html.escape(self._summary())}</p>"
+            f"<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
         )
 
     def _summary(self) -> str:

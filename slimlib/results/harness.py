@@ -7,20 +7,11 @@ What a version did not write stays unknown. Where the documents' rows lie is the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import numpy as np
-
+from slimlib.results.groups import indented_groups, joined, leaves_of
 from slimlib.results.rows import Rows, is_finite, is_number, short
-from slimlib.results.samples import (
-    PLAIN_MEANS,
-    TOLERANCE,
-    TaskSamples,
-    documents_hash,
-    read_samples,
-)
+from slimlib.results.samples import PLAIN_MEANS, TaskSamples, read_samples
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 
 OLD_MMLU = "hendrycksTest-"  # what 0.3 called mmlu_
@@ -70,16 +61,18 @@ def read_object(
     """
     notes: list[str] = []
     tasks = {}
+    groups = part(data, "group_subtasks") or indented_groups(data["results"], notes)
     for raw in data["results"]:
         task = canonical(raw)
         if only is not None and task not in only:
             continue
-        found = _task(data, raw, source, find_rows, notes)
+        leaves = tuple(canonical(leaf) for leaf in leaves_of(groups, raw))
+        found = _task(data, raw, leaves, source, find_rows, notes)
         if found is not None:
             tasks[task] = found
     for task, found in list(tasks.items()):
         if found.subtasks:
-            tasks[task] = _join(found, tasks)
+            tasks[task] = joined(found, tasks)
     settings = _settings(data)
     return Results(source, model_name(data) or name or source, tasks, settings, tuple(notes))
 
@@ -136,6 +129,7 @@ def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
 def _task(
     data: Mapping[str, Any],
     raw: str,
+    leaves: tuple[str, ...],
     source: str,
     find_rows: Callable[[str], Rows | None],
     notes: list[str],
@@ -145,7 +139,6 @@ def _task(
     scores = _scores(data, raw, source, notes)
     if not scores:
         return None
-    leaves = _leaves(data, raw)
     rows = None if leaves else find_rows(raw)
     n = _count(data, raw)
     better = _higher_is_better(data, raw)
@@ -163,7 +156,7 @@ def _task(
         num_fewshot=_num_fewshot(data, raw),
         limit=_number(part(data, "config").get("limit")),
         n=count_documents(found.samples) or n,
-        subtasks=tuple(canonical(leaf) for leaf in leaves),
+        subtasks=leaves,
         higher_is_better=better,
         load_rows=found.load_rows if rows is not None else None,
     )
@@ -263,64 +256,3 @@ def _aggregations(data: Mapping[str, Any], raw: str) -> dict[str, str]:
     rows = _metric_list(data, raw)
     named = [(str(row["metric"]), row.get("aggregation")) for row in rows]
     return {metric: value for metric, value in named if isinstance(value, str)}
-
-
-def _leaves(data: Mapping[str, Any], raw: str, seen: frozenset[str] = frozenset()) -> list[str]:
-    """The tasks under a group, through groups of groups; none for a plain task."""
-    leaves: list[str] = []
-    children = part(data, "group_subtasks").get(raw)
-    for child in children if isinstance(children, list) else []:
-        if isinstance(child, str) and child not in seen:
-            leaves += _leaves(data, child, seen | {raw, child}) or [child]
-    return list(dict.fromkeys(leaves))
-
-
-def _join(group: TaskResults, tasks: dict[str, TaskResults]) -> TaskResults:
-    """A group with its leaves' counts, and their samples where it is a mean over documents."""
-    leaves = [tasks.get(leaf) for leaf in group.subtasks]
-    if any(leaf is None for leaf in leaves):
-        return group
-    counts = [leaf.n for leaf in leaves]
-    # a group of unlike tasks has scores that only some of its documents went into
-    alike = all(name in leaf.scores for name in group.scores for leaf in leaves)
-    n = sum(counts) if alike and None not in counts else None
-    kinds = dict.fromkeys(name.partition(",")[2] for name in group.scores)
-    samples = {}
-    for kind in kinds:
-        if all(kind in leaf.samples for leaf in leaves):
-            joined = _joined(group, leaves, kind)
-            samples |= {kind: joined} if joined else {}
-    shots = {leaf.num_fewshot for leaf in leaves}
-    return replace(
-        group,
-        n=group.n if n is None else n,
-        num_fewshot=shots.pop() if len(shots) == 1 else group.num_fewshot,
-        samples=samples,
-        load_rows=partial(_joined_rows, leaves) if samples else None,
-    )
-
-
-def _joined(group: TaskResults, leaves: list[TaskResults], kind: str) -> Samples | None:
-    parts = [leaf.samples[kind] for leaf in leaves]
-    scores = {}
-    for name, score in group.scores.items():
-        metric, _, of = name.partition(",")
-        if of != kind or not all(metric in part.scores for part in parts):
-            continue
-        joined = np.concatenate([part.scores[metric] for part in parts])
-        if abs(joined.mean() - score.value) <= TOLERANCE:
-            scores[metric] = joined
-    pairs = zip(leaves, parts, strict=True)
-    ids = tuple(f"{leaf.task}:{i}" for leaf, part in pairs for i in part.doc_ids)
-    hashes = sum((part.doc_hashes for part in parts), ())
-    prompts = sum((part.prompt_hashes for part in parts), ())
-    return Samples(ids, hashes, prompts, scores, documents_hash(ids, hashes)) if scores else None
-
-
-def _joined_rows(leaves: list[TaskResults]) -> list[dict[str, Any]]:
-    return [
-        {**row, "doc_id": f"{leaf.task}:{row['doc_id']}"}
-        for leaf in leaves
-        if leaf.load_rows is not None
-        for row in leaf.load_rows()
-    ]

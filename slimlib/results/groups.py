@@ -1,0 +1,104 @@
+"""Groups of lm-evaluation-harness: which tasks are under one, and their documents joined.
+
+0.4.0 does not list its groups but indents the names of what they are made of; later ones list them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from slimlib.results.samples import TOLERANCE, documents_hash
+from slimlib.results.types import Samples, TaskResults
+
+
+def indented_groups(results: Mapping[str, Any], notes: list[str]) -> dict[str, list[str]]:
+    """Groups of 0.4.0, which lists none: task -> those indented below it (" - stem").
+
+    A group's alias has a space less in front than its tasks', which follow it. Where some entry has
+    no alias, or one is deeper than that (sorted keys), nothing is known; the latter is noted.
+    """
+    groups: dict[str, list[str]] = {}
+    above: list[str] = []  # the open groups, one for each depth
+    aliases = {raw: entry.get("alias") for raw, entry in results.items()}
+    if not all(isinstance(alias, str) for alias in aliases.values()):
+        return {}
+    for raw, alias in aliases.items():
+        depth = len(alias) - len(alias.lstrip(" ")) if alias.lstrip(" ").startswith("- ") else 0
+        if depth > len(above):
+            notes.append(
+                "groups are not recognised: the tasks are in another order than lm-eval wrote them"
+            )
+            return {}
+        del above[depth:]
+        if above:
+            groups.setdefault(above[-1], []).append(raw)
+        above.append(raw)
+    return groups
+
+
+def leaves_of(
+    groups: Mapping[str, Any], name: str, seen: frozenset[str] = frozenset()
+) -> list[str]:
+    """The tasks under a group, through groups of groups; none for a plain task."""
+    leaves: list[str] = []
+    children = groups.get(name)
+    for child in children if isinstance(children, list) else []:
+        if isinstance(child, str) and child not in seen:
+            leaves += leaves_of(groups, child, seen | {name, child}) or [child]
+    return list(dict.fromkeys(leaves))
+
+
+def joined(group: TaskResults, tasks: dict[str, TaskResults]) -> TaskResults:
+    """A group with its leaves' counts, and their samples where it is a mean over documents."""
+    leaves = [tasks.get(leaf) for leaf in group.subtasks]
+    if any(leaf is None for leaf in leaves):
+        return group
+    counts = [leaf.n for leaf in leaves]
+    # a group of unlike tasks has scores that only some of its documents went into
+    alike = all(name in leaf.scores for name in group.scores for leaf in leaves)
+    n = sum(counts) if alike and None not in counts else None
+    kinds = dict.fromkeys(name.partition(",")[2] for name in group.scores)
+    samples = {}
+    for kind in kinds:
+        if all(kind in leaf.samples for leaf in leaves):
+            whole = _joined_samples(group, leaves, kind)
+            samples |= {kind: whole} if whole else {}
+    shots = {leaf.num_fewshot for leaf in leaves}
+    return replace(
+        group,
+        n=group.n if n is None else n,
+        num_fewshot=shots.pop() if len(shots) == 1 else group.num_fewshot,
+        samples=samples,
+        load_rows=partial(_joined_rows, leaves) if samples else None,
+    )
+
+
+def _joined_samples(group: TaskResults, leaves: list[TaskResults], kind: str) -> Samples | None:
+    parts = [leaf.samples[kind] for leaf in leaves]
+    scores = {}
+    for name, score in group.scores.items():
+        metric, _, of = name.partition(",")
+        if of != kind or not all(metric in part.scores for part in parts):
+            continue
+        values = np.concatenate([part.scores[metric] for part in parts])
+        if abs(values.mean() - score.value) <= TOLERANCE:
+            scores[metric] = values
+    pairs = zip(leaves, parts, strict=True)
+    ids = tuple(f"{leaf.task}:{i}" for leaf, part in pairs for i in part.doc_ids)
+    hashes = sum((part.doc_hashes for part in parts), ())
+    prompts = sum((part.prompt_hashes for part in parts), ())
+    return Samples(ids, hashes, prompts, scores, documents_hash(ids, hashes)) if scores else None
+
+
+def _joined_rows(leaves: list[TaskResults]) -> list[dict[str, Any]]:
+    return [
+        {**row, "doc_id": f"{leaf.task}:{row['doc_id']}"}
+        for leaf in leaves
+        if leaf.load_rows is not None
+        for row in leaf.load_rows()
+    ]
