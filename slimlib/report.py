@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from slimlib import paper
+from slimlib.adapters.methods import METHODS
 from slimlib.benchmarks import BENCHMARKS
 from slimlib.changes import Change
 from slimlib.files import atomic_path
@@ -36,7 +37,6 @@ from slimlib.losses import (
 if TYPE_CHECKING:
     from slimlib.config import Study
 
-METHOD_LABELS = {"qlora": "QLoRA"}
 LEGEND = (
     "Scores in per cent. ± is one standard error; in dK 1.96 of the difference's, unpaired, as the "
     "paper defines it; in columns of several seeds the SD over seeds. FR: forgetting rate, dA: "
@@ -75,11 +75,11 @@ def _set_up(record: Record, sizes: Mapping[str, int]) -> dict[str, str]:
         return row | {"data": "none", "samples": "-", "method": "-"}
     mixture = config["data"]["mixture"]
     parts = " + ".join(f"{100 * share:.0f} % {name}" for name, share in mixture.items())
-    method = config["adapter"]["method"]
+    adapter = config["adapter"]
     return row | {
         "data": parts or config["data"]["dataset"],
         "samples": f"{finetune['rows']:,}" if "rows" in finetune else "-",
-        "method": f"{METHOD_LABELS.get(method, method)}, r {config['adapter']['r']}",
+        "method": METHODS[adapter["method"]].describe(adapter),
     }
 
 

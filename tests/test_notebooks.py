@@ -237,6 +237,8 @@ def test_each_notebook_runs_alone_by_nbconvert_after_the_ones_before(tmp_path):
         assert 'STUDY = \\"auto\\"' in text
         copy.write_text(text.replace('STUDY = \\"auto\\"', 'STUDY = \\"smoke\\"'), "utf-8")
         command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", str(copy)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=600
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "runs" / "smoke" / "table2.csv").exists()

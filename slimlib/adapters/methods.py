@@ -12,6 +12,7 @@ of k consecutive entries and R_k the repetition of each entry k times.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ class QLoRA:
     structured = False  # PEFT's own layers compute it
     exports = True  # stock PEFT can hold it as plain LoRA
     fields: tuple[str, ...] = ("r",)  # what a rule can change
+    text = "r {r}"  # its values in a table
+
+    def describe(self, adapter: Mapping[str, Any]) -> str:
+        """Name and values, for a table; `adapter` is an AdapterConfig as a dict.
+
+        Example: "Q-BaRA, r 16, lambda 2".
+        """
+        ruled = ", by rules" if adapter.get("rules") else ""
+        return f"{self.label}, {self.text.format_map(adapter)}{ruled}"
 
     def check(self, entry: Entry) -> None:
         """Raise ValueError, naming module and shape, where the method does not fit the module."""
@@ -90,6 +100,7 @@ class QALoRA(QLoRA):
     label = "QA-LoRA"
     quantiser = "int4"
     structured = True
+    text = "r {r}, groups of {group_size}"
 
     def check(self, entry: Entry) -> None:
         super().check(entry)
@@ -117,6 +128,7 @@ class QBaRA(QLoRA):
     label = "Q-BaRA"
     structured = True
     fields = ("r", "lam")
+    text = "r {r}, lambda {lam}"
 
     def check(self, entry: Entry) -> None:
         super().check(entry)
@@ -147,6 +159,7 @@ class QAHiRA(QLoRA):
     structured = True
     exports = False
     fields = ("lam1", "lam2")
+    text = "({lam1}, {lam2})"
 
     def check(self, entry: Entry) -> None:
         _divides("lam1", entry.lam1, entry, inputs=True)
