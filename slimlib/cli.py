@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.config import get_study
+from slimlib.presets import GRIDS
 from slimlib.runs import Run
 
 
@@ -37,23 +38,48 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("slimlib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a study: fine-tune, merge, evaluate, report")
-    run.add_argument("--study", default="auto", help="auto, paper, micro, smoke or rehearsal")
+    run.add_argument(
+        "--study", default="auto", help="auto, paper, micro, smoke or rehearsal (default: auto)"
+    )
     run.add_argument("--data", help="local folder of benchmarks and rows")
     run.add_argument("--runs", help="folder of the runs (default: SLIMLIB_RUNS, else ./runs)")
-    run.add_argument("--notebooks", default="01-05", help="which notebooks, as 01-05 or 03")
+    run.add_argument(
+        "--notebooks", default="01-05", help="which notebooks, as 01-05 or 03 (default: 01-05)"
+    )
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as adapter.r=16"
     )
     run.set_defaults(command=run_study)
+    _add_sweep(commands)
     _add_compare(commands)
     audit = commands.add_parser("audit", help="recompute the numbers that the two papers print")
-    audit.add_argument("files", nargs="*", help="the author's result files, or their folder")
+    audit.add_argument(
+        "files", nargs="*", help="the author's result files, or their folder (default: none)"
+    )
     _add_formats(audit)
     audit.set_defaults(command=run_audit)
     figures = commands.add_parser("figures", help="for maintainers: redraw figures/ from records")
     figures.add_argument("runs", nargs="*", help="run folders whose records are taken over first")
     figures.set_defaults(command=run_figures)
     return parser
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser("sweep", help="run a grid study, cell by cell, and list the gaps")
+    sweep.add_argument("--study", default="key_variables_micro", help="or key_variables, on a GPU")
+    sweep.add_argument("--seeds", default="1,2,3", help="of the fine-tuning, as 1,2,3")
+    sweep.add_argument("--workers", type=int, default=1, help="processes that share the cores")
+    sweep.add_argument("--cells", default="", help="some only: cells or experiments, as E1,base")
+    sweep.add_argument("--runs", help="folder of the runs (default: SLIMLIB_RUNS, else ./runs)")
+    sweep.add_argument("--keep-weights", action="store_true", help="of cells that are evaluated")
+    sweep.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as train.learning_rate=1e-3",
+    )
+    sweep.set_defaults(command=run_sweep)
 
 
 def _add_compare(commands: Any) -> None:
@@ -66,14 +92,19 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("base", help="results of the model before: a JSON file or a folder")
     compare.add_argument("tuned", help="results of the model after")
     compare.add_argument(
-        "--margin", type=float, default=MARGIN, help="points within which a change counts as kept"
+        "--margin",
+        type=float,
+        default=MARGIN,
+        help="points within which a change counts as kept (default: %(default)g)",
     )
-    compare.add_argument("--alpha", type=float, default=ALPHA, help="level of every claim")
+    compare.add_argument(
+        "--alpha", type=float, default=ALPHA, help="level of every claim (default: %(default)g)"
+    )
     compare.add_argument(
         "--strict",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="refuse results whose n-shot, task version or limit differ",
+        help="refuse results whose n-shot, task version or limit differ (default: refuse)",
     )
     _add_formats(compare)
     compare.set_defaults(command=run_compare)
@@ -81,7 +112,7 @@ def _add_compare(commands: Any) -> None:
 
 def _add_formats(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", action="store_true", help="print JSON")
+    formats.add_argument("--json", action="store_true", help="print JSON (default: text)")
     formats.add_argument("--markdown", action="store_true", help="print Markdown")
 
 
@@ -102,6 +133,9 @@ def run_study(arguments: argparse.Namespace) -> int:
 
     overrides = parse_overrides(arguments.set)
     study = get_study(arguments.study, arguments.data, **overrides)
+    if study.name in GRIDS:
+        n = len(study.arms)
+        raise ValueError(f"{study.name} is a grid of {n} cells: slimlib sweep --study {study.name}")
     run = Run(study, arguments.runs)
     notebooks = select(arguments.notebooks)
     check_input(run)
@@ -122,6 +156,34 @@ def run_study(arguments: argparse.Namespace) -> int:
             return 1
     print_tables(run)
     return 0
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """Run a grid, write its compact records, say what is missing."""
+    from slimlib.runs import default_root
+    from slimlib.variables.presets import get_design
+    from slimlib.variables.records import read_grid, write_records
+    from slimlib.variables.sweep import sweep
+
+    design = get_design(arguments.study, **parse_overrides(arguments.set))
+    seeds = parse_seeds(arguments.seeds)
+    cells = design.select(arguments.cells) if arguments.cells else ()
+    root = Path(arguments.runs) if arguments.runs else default_root()
+    missing = sweep(design.study, root, seeds, arguments.workers, cells, arguments.keep_weights)
+    folder = root / "records" / design.study.name
+    write_records(design, root, seeds, folder)
+    print(read_grid(folder, design).sentence().splitlines()[0])
+    for job, why in missing.items():
+        print(f"missing: seed {job.seed} {job.cell}: {why}")
+    print(folder)
+    return 1 if missing else 0
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "1,2,3" -> [1, 2, 3]; ValueError on anything else."""
+    if not all(part.strip().isdigit() for part in text.split(",")):
+        raise ValueError(f"--seeds {text!r}: must be whole numbers, as 1,2,3")
+    return [int(part) for part in text.split(",")]
 
 
 def check_input(run: Run) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from slimlib.config import (
@@ -276,3 +277,13 @@ def _rehearsal() -> Study:
 
 
 STUDIES = {"paper": _paper, "micro": _micro, "smoke": _smoke, "rehearsal": _rehearsal}
+
+
+def _grid(name: str) -> Study:
+    from slimlib.variables.presets import DESIGNS  # reads this module's values
+
+    return DESIGNS[name]().study
+
+
+# Grids have a cell for each combination of values, not the eight arms; `slimlib sweep` runs them.
+GRIDS = {name: partial(_grid, name) for name in ("key_variables", "key_variables_micro")}

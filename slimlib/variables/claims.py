@@ -1,0 +1,285 @@
+"""The article's four claims on key variables, tested one by one on a grid's records.
+
+A claim has parts; each part is one contrast of cells. "A costs less than B" is supported by a
+significant difference that way and contradicted by one the other way. "A makes no difference" is
+supported by an equivalence test within the margin and contradicted by a significant difference.
+Anything else is not decided. P-values are corrected (Holm) over the parts of all claims, those of
+differences and those of equivalence each for itself. Controls and breakdowns stand beside and
+decide nothing.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from slimlib import metrics
+from slimlib.benchmarks import ALPHA, MARGIN
+from slimlib.formats import interval, number, p_cell, p_text
+from slimlib.variables.contrasts import Effect, contrast
+from slimlib.variables.grid import EQUAL, FIXED_BLOCK, FIXED_SCALE, RANDOM, Bar
+from slimlib.variables.records import Grid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decided"
+HIGHER, LOWER, SAME, HARMLESS = "higher", "lower", "same", "harmless"  # what a part says of A - B
+PART, BREAKDOWN, CONTROL = "part", "breakdown", "control"
+
+CLAIMS = {
+    1: "Rank: cutting the MLP's rank costs less than cutting the attention's.",
+    2: "Depth: the first and the second half of the layers make no difference.",
+    3: "Lambda: 2 is best, then 1, larger is worse; layer type and depth do not matter.",
+    4: "QA-HiRA: (4, 8) to (8, 8) costs nothing on the MLP, and something on the attention.",
+}
+_Pairs = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One contrast and what it says."""
+
+    claim: int
+    text: str  # "MLP cut minus attention cut"
+    expected: str  # of the claim: HIGHER, LOWER, SAME or HARMLESS
+    kind: str  # PART, BREAKDOWN or CONTROL
+    effect: Effect | None
+    pairs: int  # of the grid; `effect.pairs` of them are there
+    p_holm: float | None = None
+    p_equivalence_holm: float | None = None
+    verdict: str = ""  # "" for what decides nothing
+
+    def row(self) -> dict[str, Any]:
+        """As a row of a table: points and p-values."""
+        row = {"claim": self.claim, "kind": self.kind, "contrast": self.text}
+        row |= {"expected": self.expected, "pairs": f"{0}/{self.pairs}"}
+        if self.effect is None:
+            return row | {"verdict": self.verdict}
+        e = self.effect
+        value, low, high = e.difference
+        return row | {
+            "pairs": f"{e.pairs}/{self.pairs}",
+            "difference": value,
+            "low": low,
+            "high": high,
+            "sd_seeds": e.sd_seeds,
+            "p": e.p_value,
+            "p_holm": self.p_holm,
+            "p_equivalence": e.p_equivalence,
+            "p_equivalence_holm": self.p_equivalence_holm,
+            "p_documents": e.p_documents,
+            "verdict": self.verdict,
+        }
+
+    def sentence(self) -> str:
+        """Contrast, effect, tests and verdict in words."""
+        head = f"{self.text}"
+        verdict = f": {self.verdict}." if self.verdict else "."
+        e = self.effect
+        if e is None:
+            return f"{head}{verdict} Fewer than two seeds of the cells it needs are there."
+        value = f"{number(e.difference.value, 2, '+')} points"
+        limits = f"95 % interval {interval(e.difference, '+')}"
+        size = f"{e.pairs} pairs of cells, {e.seeds} seeds, {e.documents:,} documents"
+        tests = [_p("no difference", e.p_value, self.p_holm)]
+        if self.expected in (SAME, HARMLESS):
+            tests.append(_p("equivalence", e.p_equivalence, self.p_equivalence_holm))
+        spread = f"SD over seeds {number(e.sd_seeds)}; documents alone {p_text(e.p_documents)}"
+        return f"{head}{verdict} {value} ({limits}; {size}); {'; '.join(tests)}; {spread}."
+
+
+def _p(what: str, p: float, corrected: float | None) -> str:
+    holm = "" if corrected is None else f" (Holm {p_cell(corrected)})"
+    return f"{what} {p_text(p)}{holm}"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """All findings on a grid: see `judge_claims`."""
+
+    grid: Grid
+    findings: tuple[Finding, ...]
+    margin: float
+    alpha: float
+
+    def verdict(self, claim: int) -> str:
+        """Contradicted if one part is; supported if all are; else not decided."""
+        verdicts = {f.verdict for f in self.findings if f.claim == claim and f.kind == PART}
+        if CONTRADICTED in verdicts:
+            return CONTRADICTED
+        return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
+
+    def table(self) -> pd.DataFrame:
+        """A row per contrast: points, p-values, verdict."""
+        import pandas as pd
+
+        return pd.DataFrame([finding.row() for finding in self.findings])
+
+    def sentences(self) -> str:
+        """Each claim with its verdict; below it its parts, breakdowns and controls."""
+        lines = []
+        for claim, text in CLAIMS.items():
+            lines.append(f"{claim}. {text} {self.verdict(claim).capitalize()}.")
+            lines += [
+                f"   {'' if f.kind == PART else f.kind + ': '}{f.sentence()}"
+                for f in self.findings
+                if f.claim == claim
+            ]
+        return "\n".join([*lines, *self.notes()])
+
+    def notes(self) -> list[str]:
+        """What the tests are."""
+        study = self.grid.design.study
+        tasks = ", ".join(study.task_labels.values())
+        return [
+            f"Points of the mean over {tasks}. p by t over documents and runs, corrected (Holm) "
+            "over the parts of all claims; equivalence: within "
+            f"{self.margin:g} points. {study.note}"
+        ]
+
+    def _repr_html_(self) -> str:
+        return f"<pre style='white-space: pre-wrap'>{html.escape(self.sentences())}</pre>"
+
+
+def judge_claims(grid: Grid, margin: float = MARGIN, alpha: float = ALPHA) -> Claims:
+    """Test the article's four claims.
+
+    Args:
+        grid: the records; of missing cells the pairs are left out, and counted.
+        margin: points within which a difference counts as none.
+        alpha: level, after Holm's correction.
+
+    Raises:
+        ValueError: margin or alpha out of range.
+    """
+    if not 0 < margin < 100 or not 0 < alpha < 1:
+        raise ValueError(f"margin={margin}, alpha={alpha}: above 0, and below 100 and 1")
+    findings = [
+        Finding(claim, text, expected, kind, contrast(grid, pairs, margin)[0], len(pairs))
+        for claim, text, expected, kind, pairs in _contrasts(grid)
+        if pairs
+    ]
+    for field, raw, some in (
+        ("p_holm", "p_value", (HIGHER, LOWER, SAME, HARMLESS)),
+        ("p_equivalence_holm", "p_equivalence", (SAME, HARMLESS)),
+    ):
+        rows = [i for i, f in enumerate(findings) if f.kind == PART and f.effect]
+        rows = [i for i in rows if findings[i].expected in some]
+        corrected = metrics.holm([getattr(findings[i].effect, raw) for i in rows])
+        for i, p in zip(rows, corrected, strict=True):
+            findings[i] = replace(findings[i], **{field: p})
+    judged = (replace(f, verdict=_verdict(f, alpha)) for f in findings)
+    return Claims(grid, tuple(judged), margin, alpha)
+
+
+def _verdict(finding: Finding, alpha: float) -> str:
+    if finding.kind != PART:
+        return ""
+    if finding.effect is None:
+        return UNDECIDED
+    value, expected = finding.effect.difference.value, finding.expected
+    if finding.p_holm < alpha:
+        right = value < 0 if expected == LOWER else value > 0
+        return SUPPORTED if right and expected != SAME else CONTRADICTED
+    if expected in (SAME, HARMLESS) and finding.p_equivalence_holm < alpha:
+        return SUPPORTED
+    return UNDECIDED
+
+
+# --------------------------------------------------------------------------------- which cells
+
+
+def _contrasts(grid: Grid) -> Iterator[tuple[int, str, str, str, _Pairs]]:
+    bars = {e.id: e.bars for e in grid.design.experiments}
+    yield from _rank(bars.get("E1", ()), bars.get("E3", ()))
+    yield from _depth(bars.get("E2", ()))
+    yield from _lambda(bars.get("E5", ()), bars.get("E4", ()))
+    yield from _hira(bars.get("E6", ()))
+
+
+def pair_up(
+    bars: Sequence[Bar], first: Callable[[Bar], bool], second: Callable[[Bar], bool], change: bool
+) -> _Pairs:
+    """Pairs of bars that agree in model, method and rank and, if asked, in the change."""
+
+    def key(bar: Bar) -> tuple[Any, ...]:
+        return (bar.model, bar.method, bar.r, *([bar.change] if change else []))
+
+    others: dict[tuple[Any, ...], list[Bar]] = {}
+    for bar in filter(second, bars):
+        others.setdefault(key(bar), []).append(bar)
+    return [(a.cell, b.cell) for a in filter(first, bars) for b in others.get(key(a), ())]
+
+
+def _is(where: str, control: str = "", change: str | None = None) -> Callable[[Bar], bool]:
+    """Whether a bar shows this place, control and change."""
+
+    def fits(bar: Bar) -> bool:
+        at = bar.where == where or (where == RANDOM and bar.control == RANDOM)
+        wanted = RANDOM if where == RANDOM else control
+        return at and bar.control == wanted and change in (None, bar.change)
+
+    return fits
+
+
+def _rank(
+    first: Sequence[Bar], others: Sequence[Bar]
+) -> Iterator[tuple[int, str, str, str, _Pairs]]:
+    text, bars = "MLP cut minus attention cut", [*first, *others]
+    mlp, attention = _is("mlp"), _is("attention")
+    yield 1, text, HIGHER, PART, pair_up(bars, mlp, attention, True)
+    for method in dict.fromkeys(bar.method for bar in bars):
+        some = [bar for bar in bars if bar.method == method]
+        yield 1, f"{text}, {method}", HIGHER, BREAKDOWN, pair_up(some, mlp, attention, True)
+    equal = pair_up(bars, _is("mlp", EQUAL), attention, True)
+    yield 1, f"{text} that saves as many parameters", HIGHER, CONTROL, equal
+    fixed = pair_up(bars, _is("mlp", FIXED_SCALE), _is("attention", FIXED_SCALE), True)
+    yield 1, f"{text}, both at a fixed scale", HIGHER, CONTROL, fixed
+
+
+def _depth(bars: Sequence[Bar]) -> Iterator[tuple[int, str, str, str, _Pairs]]:
+    first, second, random = _is("first_half"), _is("second_half"), _is(RANDOM)
+    pairs = pair_up(bars, first, second, True)
+    yield 2, "First half cut minus second half cut", SAME, PART, pairs
+    for name, half in (("First", first), ("Second", second)):
+        text = f"{name} half cut minus random halves cut"
+        yield 2, text, SAME, CONTROL, pair_up(bars, half, random, True)
+    draws = list(dict.fromkeys(bar.where for bar in bars if bar.control == RANDOM))[:2]
+    if len(draws) == 2:
+        one, two = (_is(draw, RANDOM) for draw in draws)
+        text = "One random half cut minus another"
+        yield 2, text, SAME, CONTROL, pair_up(bars, one, two, True)
+
+
+def _lambda(
+    whole: Sequence[Bar], parts: Sequence[Bar]
+) -> Iterator[tuple[int, str, str, str, _Pairs]]:
+    for better, worse in ((2, 1), (1, 4), (4, 8)):
+        first, second = _is("all", change=f"lam {better}"), _is("all", change=f"lam {worse}")
+        text = f"Lambda {better} minus lambda {worse}"
+        yield 3, text, HIGHER, PART, pair_up(whole, first, second, False)
+        for r in dict.fromkeys(bar.r for bar in whole):
+            some = [bar for bar in whole if bar.r == r]
+            pairs = pair_up(some, first, second, False)
+            yield 3, f"{text}, rank {r}", HIGHER, BREAKDOWN, pairs
+    for text, one, other in (
+        ("Attention's lambda changed minus the MLP's", "attention", "mlp"),
+        ("First half's lambda changed minus the second's", "first_half", "second_half"),
+    ):
+        yield 3, text, SAME, PART, pair_up(parts, _is(one), _is(other), True)
+
+
+def _hira(bars: Sequence[Bar]) -> Iterator[tuple[int, str, str, str, _Pairs]]:
+    base = _is("all", change="")
+    for control, kind, how in (("", PART, ""), (FIXED_BLOCK, CONTROL, ", tiles kept at 32")):
+        for where, name, expected in (
+            ("mlp", "MLP", HARMLESS),
+            ("attention", "Attention", LOWER),
+        ):
+            pairs = pair_up(bars, _is(where, control), base, False)
+            yield 4, f"{name} at (8, 8) minus all at (4, 8){how}", expected, kind, pairs
+    pairs = pair_up(bars, _is("mlp"), _is("attention"), False)
+    yield 4, "MLP at (8, 8) minus attention at (8, 8)", HIGHER, CONTROL, pairs

@@ -1,0 +1,328 @@
+"""The compact records of a grid: a file per seed, a line per cell, a bit per document.
+
+seed-S.jsonl begins with a header: study, seed, environment, and the settings that the cells share.
+Each further line is a cell: what differs from those settings, what was trained and measured, and
+for each task the headline score with right and wrong per document as hexadecimal digits, four
+documents each. A cell that is missing has a line with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slimlib.benchmarks import headline
+from slimlib.config import to_dict
+from slimlib.files import atomic_path, read_jsonl
+from slimlib.variables.grid import Design
+from slimlib.variables.sweep import Job, is_done, jobs, reason, seed_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+SHARED = ("model", "adapter", "data", "train", "merge", "evaluate")
+KEPT = {  # stage -> what a line keeps of it
+    "finetune": ("trainable_parameters", "train_loss", "optimizer_steps", "seconds"),
+    "merge": ("logit_check", "seconds"),
+    "evaluate": ("seconds",),
+}
+CHECKED = ("share_of_range", "tolerance", "equal", "top1_agreement")
+QUANTISED = ("bits_per_weight", "mse", "entropy_bits")
+
+
+def pack(scores: Sequence[float]) -> str:
+    """Right and wrong as hexadecimal digits, the first document highest; the end filled with 0.
+
+    Example: 1, 0, 1, 1, 1 -> "b8".
+
+    Raises:
+        ValueError: a score other than 0 and 1.
+    """
+    if any(score not in (0, 1) for score in scores):
+        raise ValueError("a grid's scores must be 0 or 1 for each document")
+    bits = "".join(str(int(score)) for score in scores)
+    bits += "0" * (-len(bits) % 4)
+    return "".join(f"{int(bits[i : i + 4], 2):x}" for i in range(0, len(bits), 4))
+
+
+def unpack(digits: str, n: int) -> np.ndarray:
+    """The first n documents of `pack`, as an array of 0.0 and 1.0.
+
+    Raises:
+        ValueError: too few digits, or too many.
+    """
+    if len(digits) != -(-n // 4):
+        raise ValueError(f"{len(digits)} hexadecimal digits cannot hold {n} documents")
+    bits = "".join(f"{int(digit, 16):04b}" for digit in digits)
+    return np.array([float(bit) for bit in bits[:n]])
+
+
+# ----------------------------------------------------------------------------------------- writing
+
+
+def write_records(design: Design, root: Path, seeds: Sequence[int], folder: Path) -> list[Path]:
+    """Write one file per seed from run folders; cells that are not done get their reason.
+
+    Args:
+        design: the grid.
+        root: of the runs (see `slimlib.variables.sweep`).
+        seeds: of the files to write.
+        folder: where seed-S.jsonl go.
+    """
+    asked = jobs(design.study, seeds)
+    paths = []
+    for seed in seeds:
+        run = seed_run(design.study, seed, root)
+        cells = [job.cell for job in asked if job.seed == seed]
+        done = [cell for cell in cells if is_done(run, cell)]
+        records = {cell: run.record(cell) for cell in done}
+        head = _header(design, seed, records)
+        lines = [
+            _line(records[cell], design, head) if cell in records else _missing(run, cell)
+            for cell in cells
+        ]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [head, *lines])
+        with atomic_path(folder / f"seed-{seed}.jsonl") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        paths.append(folder / f"seed-{seed}.jsonl")
+    return paths
+
+
+def _missing(run: Any, cell: str) -> dict[str, str]:
+    return {"arm": cell, "missing": reason(run, cell)}
+
+
+def _header(design: Design, seed: int, records: Mapping[str, Any]) -> dict[str, Any]:
+    """What all cells share, from the study's first fine-tuned arm."""
+    config = to_dict(design.study.tuned)
+    environment = next((record["environment"] for record in records.values()), {})
+    return {
+        "schema": SCHEMA,
+        "study": design.study.name,
+        "seed": seed,
+        "config": {key: config[key] for key in SHARED},
+        "environment": environment,
+    }
+
+
+def _line(record: Mapping[str, Any], design: Design, head: Mapping[str, Any]) -> dict[str, Any]:
+    """One cell."""
+    config, cell = record["config"], record["arm"]
+    stages = record["stages"]
+    kept = {
+        stage: {key: stages[stage][key] for key in keys if key in stages[stage]}
+        for stage, keys in KEPT.items()
+        if stage in stages
+    }
+    if "merge" in kept:
+        check = kept["merge"]["logit_check"]
+        kept["merge"]["logit_check"] = {key: check[key] for key in CHECKED}
+    tasks = stages["evaluate"]["tasks"]
+    return {
+        "arm": cell,
+        "experiments": list(design.experiments_of(cell)),
+        "compared_with": record["compared_with"],
+        "config": {k: d for k in SHARED if (d := _differing(head["config"][k], config[k]))},
+        **kept,
+        "quantisation": quantisation(stages),
+        "tasks": {name: _scores(task) for name, task in tasks.items()},
+    }
+
+
+def quantisation(stages: Mapping[str, Any]) -> dict[str, float] | None:
+    """Bits per weight, error and entropy of the quantised modules; None where none was."""
+    for stage in ("merge", "finetune"):
+        found = stages.get(stage, {}).get("quantisation")
+        if found:
+            return {key: float(f"{found[key]:.6g}") for key in QUANTISED if key in found}
+    return None
+
+
+def _differing(shared: Any, own: Any) -> Any:
+    """The part of a setting that is not the shared one; "none" where an untuned model has none."""
+    if isinstance(shared, dict) and isinstance(own, dict):
+        return {key: value for key, value in own.items() if shared.get(key) != value}
+    return None if shared == own else own or "none"
+
+
+def _scores(task: Mapping[str, Any]) -> dict[str, Any]:
+    name = headline(task["role"], task["metrics"])
+    metric = task["metrics"][name]
+    return {
+        "role": task["role"],
+        "metric": name,
+        "value": round(metric["value"], 6),
+        "n": task["n"],
+        "documents": task["documents"],
+        "num_fewshot": task["num_fewshot"],
+        "version": task["version"],
+        "bits": pack(metric["scores"]),
+    }
+
+
+# ----------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid with one seed, as measured."""
+
+    seed: int
+    line: Mapping[str, Any]
+    scores: Mapping[str, np.ndarray]  # role -> right (1) or wrong (0), one per document
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Role -> per cent right."""
+        return {role: 100 * float(scores.mean()) for role, scores in self.scores.items()}
+
+    @property
+    def score(self) -> float:
+        """The mean of the benchmarks' per cents, each counting the same."""
+        return float(np.mean(list(self.accuracy.values())))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is there of a grid, and what is not: see `read_grid`."""
+
+    design: Design
+    seeds: tuple[int, ...]
+    cells: Mapping[Job, Cell]
+    missing: Mapping[Job, str]  # -> reason
+    heads: Mapping[int, Mapping[str, Any]]  # seed -> header of its file
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def of(self, cell: str) -> list[Cell]:
+        """A cell's measurements, one per seed; an untuned reference has one."""
+        return [self.cells[Job(s, cell)] for s in self.seeds if Job(s, cell) in self.cells]
+
+    def sentence(self) -> str:
+        """How much of the compiled grid is there; a line for each cell that is missing."""
+        total = len(self.cells) + len(self.missing)
+        seeds = ", ".join(map(str, self.seeds))
+        first = f"{len(self.cells)} of {total} cells of the grid are there (seeds {seeds})"
+        lines = [f"missing: seed {j.seed} {j.cell}: {why}" for j, why in self.missing.items()]
+        return "\n".join([first, *lines])
+
+    def table(self) -> pd.DataFrame:
+        """A row for each cell: experiments, seeds, parameters, bits per weight, scores."""
+        from slimlib.variables.tables import cells_table
+
+        return cells_table(self)
+
+    def record(self, cell: str, seed: int) -> dict[str, Any]:
+        """A cell as a record that `slimlib.compare` reads (headline metrics only).
+
+        Raises:
+            ValueError: the cell is missing; says why.
+        """
+        job = Job(seed, cell)
+        if job not in self.cells:
+            why = self.missing.get(job, "the grid has no such cell and seed")
+            raise ValueError(f"seed {seed} {cell}: {why}")
+        found, head = self.cells[job], self.heads[seed]
+        return {
+            "study": self.design.study.name,
+            "arm": cell,
+            "label": f"{cell} (committed, seed {seed})",
+            "compared_with": found.line["compared_with"],
+            "seed": seed,
+            "config": {"evaluate": head["config"]["evaluate"], "model": head["config"]["model"]},
+            "environment": head["environment"],
+            "stages": {"evaluate": {"status": "done", "tasks": dict(_entries(found.line))}},
+        }
+
+
+def _entries(line: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, task in line["tasks"].items():
+        scores = unpack(task["bits"], task["n"])
+        metric = {"value": float(scores.mean()), "stderr": None, "scores": scores.tolist()}
+        about = {key: task[key] for key in ("role", "version", "num_fewshot", "n", "documents")}
+        yield name, {**about, "task": name, "truncated": 0, "metrics": {task["metric"]: metric}}
+
+
+def read_grid(folder: str | Path, design: Design | None = None) -> Grid:
+    """Read the records of a grid, and hold them against the compiled grid.
+
+    Args:
+        folder: with seed-S.jsonl.
+        design: the grid; default the one that the records name.
+
+    Raises:
+        ValueError: no records there; records of several studies, or of other documents in one task
+            than in another cell; a cell that the grid does not have.
+    """
+    files = sorted(Path(folder).glob("seed-*.jsonl"), key=lambda p: int(p.stem.split("-")[1]))
+    if not files:
+        raise ValueError(f"{folder} holds no seed-*.jsonl; make them with `slimlib sweep`")
+    parts = [read_jsonl(path) for path in files]
+    names = {part[0]["study"] for part in parts}
+    if len(names) > 1:
+        raise ValueError(f"{folder} holds records of {', '.join(sorted(names))}; one can be read")
+    if design is None:
+        from slimlib.variables.presets import get_design
+
+        design = get_design(names.pop())
+    heads = {part[0]["seed"]: part[0] for part in parts}
+    found = {Job(part[0]["seed"], line["arm"]): line for part in parts for line in part[1:]}
+    asked = jobs(design.study, list(heads))
+    if unknown := [job for job in found if job not in asked]:
+        raise ValueError(f"{folder}: study {design.study.name} has no cell {unknown[0].cell!r}")
+    missing = {job: _why_missing(found.get(job), heads[job.seed], design, job) for job in asked}
+    missing = {job: why for job, why in missing.items() if why}
+    cells = {
+        job: Cell(job.seed, found[job], _by_role(found[job])) for job in asked if job not in missing
+    }
+    _check_documents(cells, folder)
+    return Grid(design, tuple(heads), cells, missing, heads)
+
+
+def _why_missing(
+    line: Mapping[str, Any] | None, head: Mapping[str, Any], design: Design, job: Job
+) -> str:
+    """Why a cell is not there; "" for one that is, made by the settings that the grid asks for."""
+    if line is None:
+        return "not run"
+    if "missing" in line:
+        return line["missing"]
+    asked = to_dict(design.study[job.cell])
+    for key in SHARED:
+        own = line["config"].get(key, {})
+        if own == "none" or asked[key] is None:
+            differing = [] if (own == "none") == (asked[key] is None) else [key]
+        else:  # a field that came later than the record is not held against it
+            made = {**head["config"][key], **own}
+            differing = [f"{key}.{k}" for k, v in made.items() if asked[key].get(k, v) != v]
+        if differing:
+            return f"made by other settings ({', '.join(differing)})"
+    return ""
+
+
+def _by_role(line: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The documents of the tasks that play a role (MMLU's 57), one after another."""
+    found: dict[str, list[np.ndarray]] = {}
+    for task in line["tasks"].values():
+        found.setdefault(task["role"], []).append(unpack(task["bits"], task["n"]))
+    return {role: np.concatenate(parts) for role, parts in found.items()}
+
+
+def _check_documents(cells: Mapping[Job, Cell], folder: str | Path) -> None:
+    """Refuse cells that answered other documents: nothing could be paired."""
+    first: dict[str, tuple[str, Job]] = {}
+    for job, cell in cells.items():
+        for name, task in cell.line["tasks"].items():
+            known, other = first.setdefault(name, (task["documents"], job))
+            if task["documents"] != known:
+                raise ValueError(
+                    f"{folder}: {name}: seed {job.seed} {job.cell} and seed {other.seed} "
+                    f"{other.cell} answered different documents"
+                )

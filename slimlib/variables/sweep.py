@@ -1,0 +1,253 @@
+"""Running a grid: worker processes that take one cell after another, and what is missing.
+
+Each worker imports torch once and is bound to its share of the cores. A cell goes through the
+stages of any arm (fine-tune, merge, evaluate), in runs/seed-S/<study>/<cell>/, and is skipped when
+it is done; its weights are deleted then. One that fails leaves its reason in failed.json, and the
+others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slimlib.config import Study
+from slimlib.files import write_json
+from slimlib.overrides import override
+from slimlib.runs import Run
+
+FAILED = "failed.json"
+
+
+class Job(NamedTuple):
+    """One cell of the grid with one seed."""
+
+    seed: int
+    cell: str
+
+
+def jobs(study: Study, seeds: Sequence[int], cells: Sequence[str] = ()) -> list[Job]:
+    """Everything that a grid consists of, or some of its cells.
+
+    An untuned reference knows no seed and is evaluated once, with the lowest.
+
+    Raises:
+        ValueError: no seed, one given twice, or one below 0.
+    """
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds {list(seeds)}: give each once, 0 or more, as in 1,2,3")
+    chosen = [arm for arm in study.arms if not cells or arm.name in cells]
+    first = min(seeds)
+    return [Job(s, arm.name) for s in seeds for arm in chosen if arm.trains or s == first]
+
+
+def seed_run(study: Study, seed: int, root: Path) -> Run:
+    """The run folder of one seed: root/seed-S/<study>."""
+    return Run(override(study, "seed", seed), root / f"seed-{seed}")
+
+
+def is_done(run: Run, cell: str) -> bool:
+    """Whether every stage of a cell is done.
+
+    Raises:
+        SettingsError: by other settings.
+    """
+    return all([run.done(cell, stage) for stage in run.stages(cell)])
+
+
+def reason(run: Run, cell: str) -> str:
+    """Why a cell is not there."""
+    path = run.arm_folder(cell) / FAILED
+    if path.exists():
+        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+    return "cut off" if run.record(cell)["stages"] else "not run"
+
+
+def run_cell(run: Run, cell: str, keep_weights: bool = False) -> None:
+    """All stages of one cell; its weights go when it is evaluated."""
+    from slimlib.adapters import merge_arm
+    from slimlib.evaluate import evaluate_arm
+    from slimlib.train import finetune_arm
+
+    folder = run.arm_folder(cell)
+    if not is_done(run, cell):
+        finetune_arm(run, cell)
+        merge_arm(run, cell)
+        evaluate_arm(run, cell)
+    (folder / FAILED).unlink(missing_ok=True)
+    if not keep_weights:
+        for name in ("adapter", "merged"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+# ----------------------------------------------------------------------------------------- workers
+
+
+@dataclass
+class Worker:
+    """A process, the pipe to it, and the job it has."""
+
+    process: Any
+    pipe: Connection
+    log: Path
+    job: Job | None = None
+    since: float = 0.0
+
+    def give(self, job: Job) -> None:
+        """Send it a job."""
+        self.job, self.since = job, time.perf_counter()
+        self.pipe.send(job)
+
+    def stop(self) -> None:
+        """Let it end; one that is still at work is cut off."""
+        self.pipe.close()
+        self.process.join(0 if self.job else 10)
+        self.process.terminate()
+
+    def answer(self) -> str | None:
+        """Why its job failed; None: it did not. A worker that died says so."""
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            last = lines[-1] if lines else "it said nothing"
+            return f"the process ended with code {self.process.exitcode}: {last}"[:500]
+
+
+def start_worker(study: Study, root: Path, number: int, threads: int, keep: bool) -> Worker:
+    """A fresh Python with so many threads; what it prints goes to root/worker-N.log."""
+    ours, theirs = get_context("spawn").Pipe()
+    log = root / f"worker-{number}.log"
+    about = (theirs, study, str(root), str(log), keep)
+    process = get_context("spawn").Process(target=_work, args=about, daemon=True)
+    limits = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)  # torch reads it when it is imported, in the new process
+    try:
+        process.start()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    theirs.close()
+    return Worker(process, ours, log)
+
+
+def _work(pipe: Connection, study: Study, root: str, log: str, keep: bool) -> None:
+    """What a worker does: jobs until the pipe closes."""
+    stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  for the life of the process
+    os.dup2(stream.fileno(), 1)
+    os.dup2(stream.fileno(), 2)
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        failure = None
+        try:
+            run_cell(seed_run(study, job.seed, Path(root)), job.cell, keep)
+        except (ValueError, RuntimeError, OSError) as error:  # any other ends the process
+            traceback.print_exc()
+            failure = f"{type(error).__name__}: {error}"[:500]
+        sys.stderr.flush()
+        pipe.send(failure)
+
+
+def sweep(
+    study: Study,
+    root: Path,
+    seeds: Sequence[int],
+    workers: int = 1,
+    cells: Sequence[str] = (),
+    keep_weights: bool = False,
+) -> dict[Job, str]:
+    """Run what is not done yet of a grid, or of some of its cells.
+
+    Args:
+        study: a grid.
+        root: folder of the runs.
+        seeds: of the fine-tuned cells; the lowest is also that of the untuned references.
+        workers: processes; each gets an equal share of the cores.
+        cells: names; none means all.
+        keep_weights: keep adapters and merged weights of finished cells.
+
+    Returns:
+        What is missing of the jobs asked for -> why.
+
+    Raises:
+        ValueError: bad numbers; several workers on one GPU; a folder that other settings made.
+    """
+    asked = jobs(study, seeds, cells)
+    runs = {seed: seed_run(study, seed, root) for seed in seeds}
+    todo = deque(job for job in asked if not is_done(runs[job.seed], job.cell))
+    print(f"{study.name}: {len(asked)} cells asked for, {len(asked) - len(todo)} are done already")
+    threads = share_of_cores(workers)
+    root.mkdir(parents=True, exist_ok=True)
+    for run in runs.values() if todo else ():
+        run.data_folder()  # once, here: two workers would write it at the same time
+    team: list[Worker] = []
+    try:
+        team += [
+            start_worker(study, root, n, threads, keep_weights)
+            for n in range(1, min(workers, len(todo)) + 1)
+        ]
+        _run_all(team, todo, runs, (study, root, threads, keep_weights))
+    finally:
+        for worker in team:
+            worker.stop()
+    missing = [job for job in asked if not is_done(runs[job.seed], job.cell)]
+    return {job: reason(runs[job.seed], job.cell) for job in missing}
+
+
+def _run_all(
+    team: list[Worker], todo: deque[Job], runs: Mapping[int, Run], again: tuple[Any, ...]
+) -> None:
+    """Give jobs out until none is left; replace a worker that died."""
+    total, done = len(todo), 0
+    for worker in team:
+        worker.give(todo.popleft())
+    while busy := {worker.pipe: n for n, worker in enumerate(team) if worker.job}:
+        for pipe in wait(list(busy)):
+            n = busy[pipe]
+            worker, job = team[n], team[n].job
+            failure = worker.answer()
+            done += 1
+            seconds = time.perf_counter() - worker.since
+            outcome = f"failed: {failure}" if failure else "done"
+            which = f"[{done}/{total}] seed {job.seed} {job.cell}"
+            print(f"{which}: {outcome} ({seconds:.0f} s)", flush=True)
+            if failure:
+                write_json(runs[job.seed].arm_folder(job.cell) / FAILED, {"reason": failure})
+            worker.job = None
+            if todo and worker.process.exitcode is not None:
+                study, root, threads, keep = again
+                team[n] = worker = start_worker(study, root, n + 1, threads, keep)
+            if todo:
+                worker.give(todo.popleft())
+
+
+def share_of_cores(workers: int) -> int:
+    """Threads of each worker.
+
+    Raises:
+        ValueError: fewer than one worker, more than cores, or several where there is a GPU.
+    """
+    from slimlib.hardware import find_device
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not 1 <= workers <= cores:
+        raise ValueError(f"workers={workers}: must be from 1 to {cores}, the cores of this machine")
+    if workers > 1 and find_device().kind == "cuda":
+        raise ValueError(f"workers={workers}: the cells of a GPU run one at a time; give 1")
+    return cores // workers
