@@ -21,7 +21,7 @@ ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
 MERGE_BASES = ("dequant_nf4", "16bit", "requantised")
 TEMPLATES = ("as-run", "alpaca")
 DTYPES = ("float16", "bfloat16", "float32")
-QUANTISERS = ("nf4", "icq", "int4", "gptq", "tiles")
+QUANTISERS = ("nf4", "icq", "int4", "tiles")  # and gptq:FOLDER
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
@@ -34,7 +34,7 @@ class ModelConfig:
     revision: str | None = None  # pinned hub commit; None for folders
     dtype: str = "auto"  # auto: float16 on a T4, bfloat16 from 8.0 up, float32 on a CPU
     load_in_4bit: bool = True
-    quantiser: str = "nf4"  # what 4 bit means: a name in slimlib.quantise.QUANTISERS
+    quantiser: str = "nf4"  # what 4 bit means: one of QUANTISERS; "gptq:FOLDER" reads a checkpoint
     block_size: int | None = 64  # weights that share a scale; None: as the adapter's own groups
     max_seq_length: int = 1024  # tokens; as run
     backend: str = "auto"  # "unsloth" on a GPU, "transformers" elsewhere
@@ -295,7 +295,9 @@ def validate(study: Study) -> Study:
 
 def _check_quantiser(arm: RunConfig) -> None:
     quantiser, block = arm.model.quantiser, arm.model.block_size
-    _check(quantiser in QUANTISERS, arm, "model.quantiser", QUANTISERS)
+    known = (*QUANTISERS, "gptq:FOLDER, a checkpoint made by slimlib.quantise.load_gptq")
+    gptq = quantiser.startswith("gptq:") and len(quantiser) > len("gptq:")
+    _check(quantiser in QUANTISERS or gptq, arm, "model.quantiser", known)
     _check(block is None or block >= 1, arm, "model.block_size", "1 or more, or None")
     if quantiser == "nf4":
         _check(block == 64, arm, "model.block_size", "64, the block of NF4")

@@ -110,12 +110,12 @@ def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None 
     stages = {name: STAGES[name][1](entry) for name, entry in entries.items()}
     widths = [width for path in stages.values() for s in path for width in (s.d_in, s.d_out)]
     with plt.rc_context(STYLE):
-        interactive = plt.isinteractive()
         figure, axes = plt.subplots(1, len(STAGES), figsize=(14, 7.2), layout="constrained")
         for ax, (name, path) in zip(axes, stages.items(), strict=True):
             _Panel(ax, entries[name], min(widths), max(widths)).draw(path, STAGES[name][0])
         _head_and_legend(figure, entries["qlora"])
-    if interactive:  # see slimlib.plots: the first figure's backend may be set back by the context
+        interactive = plt.isinteractive()
+    if interactive:  # turned on by a notebook's first figure, and taken back by the context
         plt.ion()
     return figure
 

@@ -106,11 +106,15 @@ def load_base(
     load = _load_unsloth if backend == "unsloth" else load_transformers
     if not config.load_in_4bit or config.quantiser == "nf4":
         return load(config)
-    from slimlib.quantise import quantise_model_, summarise
+    from slimlib.quantise import quantise_model_, read_gptq, replace_weights_, summarise
 
     model = load(replace(config, load_in_4bit=False))
     shapes = linear_shapes(model)
-    reports = quantise_model_(model, config.quantiser, blocks(config, shapes, adapter))
+    quantiser, _, folder = config.quantiser.partition(":")
+    if quantiser == "gptq":
+        reports = replace_weights_(model, read_gptq(folder))
+    else:
+        reports = quantise_model_(model, quantiser, blocks(config, shapes, adapter))
     model.quantisation = summarise(reports, shapes)
     return model
 

@@ -85,10 +85,11 @@ def stock_yaml(name: str) -> Path:
     from slimlib.micro import TASKS
 
     for folder in (TASKS, Path(lm_eval.__file__).parent / "tasks"):
-        for path in sorted(folder.rglob(f"{name}.yaml")):
-            if _task_name(path) == name:
-                return path
-    raise ValueError(f"lm-eval has no task {name!r} in a file of that name")
+        for pattern in (f"{name}.yaml", "default.yaml"):  # winogrande/default.yaml, ...
+            for path in sorted(folder.rglob(pattern)):
+                if _task_name(path) == name:
+                    return path
+    raise ValueError(f"lm-eval has no task {name!r} in a file of that name, or in a default.yaml")
 
 
 def _task_name(path: Path) -> str | None:

@@ -38,9 +38,10 @@ def code(path: Path) -> str:
 # -------------------------------------------------------------------------------------------- laws
 
 
-def test_the_five_notebooks_are_numbered():
-    names = [path.stem for path in NOTEBOOKS[:5]]
-    assert names == ["01_setup", "02_finetune", "03_merge", "04_evaluate", "05_analysis"]
+def test_the_notebooks_are_numbered():
+    names = [path.stem for path in NOTEBOOKS]
+    assert names[:5] == ["01_setup", "02_finetune", "03_merge", "04_evaluate", "05_analysis"]
+    assert names[5:] == ["07_key_variables"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -95,6 +96,38 @@ def test_the_study_form_offers_every_study():
     parameters = next(source(c) for c in cells(NOTEBOOKS[0]) if "parameters" in tags(c))
     offered = json.loads(re.search(r"STUDY = .*@param (\[.*\])", parameters)[1])
     assert offered == ["auto", *STUDIES]
+
+
+def grid_and_cell() -> tuple[str, str, int]:
+    """GRID, CELL and SEED as notebook 07 has them."""
+    form = next(source(c) for c in cells(NOTEBOOKS[-1], "code") if "CELL = " in source(c))
+    values = {}
+    exec(form, values)  # a form holds nothing but literals
+    return values["GRID"], values["CELL"], values["SEED"]
+
+
+def test_the_cell_that_is_run_live_is_in_the_grid_and_in_its_records():
+    from slimlib.gallery import FIGURES
+    from slimlib.variables.presets import get_design
+    from slimlib.variables.records import read_grid
+    from slimlib.variables.sweep import Job
+
+    name, cell, seed = grid_and_cell()
+    grid = read_grid(FIGURES / "records" / name, get_design(name))
+    assert Job(seed, cell) in grid.cells, grid.missing.get(Job(seed, cell))
+
+
+def test_the_grid_form_offers_every_grid():
+    from slimlib.presets import GRIDS
+
+    form = next(source(c) for c in cells(NOTEBOOKS[-1], "code") if "CELL = " in source(c))
+    assert {*json.loads(re.search(r"GRID = .*@param (\[.*\])", form)[1])} == {*GRIDS}
+
+
+def test_the_words_of_notebook_07_hold_no_result():
+    """Per cents, points and p-values are printed from the records, never written down."""
+    text = "\n".join(source(c) for c in cells(NOTEBOOKS[-1], "markdown")[1:])
+    assert not re.search(r"\d+\.\d|\d ?%|\d points|p [<=]", text)
 
 
 # --------------------------------------------------------------------------------------- smoke
@@ -237,8 +270,22 @@ def test_each_notebook_runs_alone_by_nbconvert_after_the_ones_before(tmp_path):
         assert 'STUDY = \\"auto\\"' in text
         copy.write_text(text.replace('STUDY = \\"auto\\"', 'STUDY = \\"smoke\\"'), "utf-8")
         command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", str(copy)]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=600
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "runs" / "smoke" / "table2.csv").exists()
+
+
+@pytest.mark.slow
+def test_notebook_07_runs_and_compares_its_cell_with_the_record(tmp_path):
+    from slimlib.execute import execute
+
+    parameters = {"STUDY": "auto", "RUNS": str(tmp_path), "DATA": "", "OVERRIDES": {}}
+    target = execute(NOTEBOOKS[-1], parameters, tmp_path / NOTEBOOKS[-1].name)
+    outputs = [(source(cell), cell["outputs"]) for cell in cells(target, "code")]
+    shown = {text: str(found) for text, found in outputs}
+    drawing = [found for text, found in shown.items() if re.search(r"diagram\.|plot", text)]
+    assert len(drawing) == 3 and all("image/png" in found for found in drawing)
+    live = next(found for text, found in shown.items() if "run_cell(" in text)
+    assert "evaluate" in live and "done in" in live
+    kept = next(found for text, found in shown.items() if "merge_model_inside(" in text)
+    assert "retained_error" in kept

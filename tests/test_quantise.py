@@ -236,6 +236,9 @@ def test_int4_with_integer_zero_points_holds_zero_exactly():
     weight[:, 5] = 0
     stored = quantise(weight, "int4", 32, zeros="int")
     assert stored.dequantize()[:, 5].abs().max() == 0
+    far = 0.5 + weight.clamp(0, 0.5)  # nothing near zero: the step is a fifteenth of the largest
+    error = quantise(far, "int4", 32, zeros="int").dequantize() - far
+    assert error.abs().max() <= 0.51 * far.max() / 15
     zeros = stored.constant.values()
     assert torch.equal(zeros, zeros.round()) and zeros.min() >= 0 and zeros.max() <= 15
 

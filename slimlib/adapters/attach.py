@@ -21,12 +21,14 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
         max_seq_length: tokens; Unsloth sizes its buffers by it.
 
     Raises:
-        ValueError: no module has a name in target_modules, or the values do not fit one (named,
-            with its shape); no weight has been touched.
+        ValueError: no module has a name in target_modules, one that has it is no linear layer of
+            the decoder, or the values do not fit one (named, with its shape); no weight has been
+            touched.
     """
     import torch
 
     plan = compile_plan(linear_shapes(model), config)
+    _check_targets(model, plan, config)
     if plan.warning():
         print(plan.warning())
     lora = {
@@ -45,6 +47,15 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
         model = _attach_unsloth(model, plan, lora, seed, max_seq_length)
     trainables_to_float32(model)
     return model
+
+
+def _check_targets(model: Any, plan: Plan, config: AdapterConfig) -> None:
+    """Refuse a target that PEFT would adapt outside the plan, such as lm_head."""
+    for name, _ in model.named_modules():
+        if name.rsplit(".", 1)[-1] in config.target_modules and name not in plan:
+            raise ValueError(
+                f"{name} is no linear layer inside the decoder: leave it out of target_modules"
+            )
 
 
 def _attach_peft(model: Any, plan: Plan, lora: dict[str, Any]) -> Any:
@@ -82,6 +93,8 @@ def _attach_unsloth_structured(model: Any, plan: Plan, lora: dict[str, Any]) -> 
     from slimlib.adapters.layers import peft_config
 
     model = get_peft_model(model, peft_config(plan, lora))
+    if find_device().kind == "cpu":  # nothing to patch: Unsloth leaves PEFT's layers as they are
+        return model
     return FastLanguageModel.patch_peft_model(model, _checkpointing())
 
 

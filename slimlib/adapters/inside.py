@@ -1,11 +1,11 @@
 """Merging an adapter inside the quantised format: codes and scales untouched, constants changed.
 
 QA-LoRA's dW is the same number on every group of inputs, QA-HiRA's on every tile, so it can be
-added to the zero points or offsets of a quantiser with those blocks. In what precision they are then
-stored decides how much of dW survives: about 1e-5 of it is lost in float32, integers keep nothing.
-A group's midpoint survives float16 four times better than its zero point: form="offset". The other
-methods vary from weight to weight: for them only a merge into 16 or 32 bit is faithful. No kernel
-computes with such a container; `load_inside` gives a plain model of the dequantised weights.
+added to the zero points or offsets of a quantiser with those blocks. The precision in which they
+are then stored decides how much of dW survives: float32 loses about 1e-5 of it, integers nearly
+everything. A group's midpoint (form="offset") survives float16 four to six times better than its
+zero point. The other methods' dW varies from weight to weight: for them only a merge into 16 or 32
+bit is faithful. No kernel computes with such a container: `load_inside` gives a plain model.
 """
 
 from __future__ import annotations
@@ -41,18 +41,17 @@ def exact_delta(entry: Entry, a_core: Tensor | None, b_core: Tensor) -> Tensor:
     """
     import torch
 
-    weights = []
-    for part, module, core in zip("AB", METHODS[entry.method].build(entry), (a_core, b_core)):
+    built = METHODS[entry.method].build(entry)
+    for part, module, core in zip("AB", built, (a_core, b_core), strict=True):
         wanted = getattr(module, "core", None)
-        shapes = [None if t is None else tuple(t.shape) for t in (wanted, core)]
+        shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (wanted, core)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"{entry.where}: lora_{part} of {shapes[1]}: must be {shapes[0]}")
         if core is not None:
             module.core = torch.nn.Parameter(core.detach(), requires_grad=False)
-        weights.append(
-            module.to(core.device if core is not None else b_core.device).double().weight
-        )
-    return entry.scaling * (weights[1] @ weights[0])
+        module.to(b_core.device, torch.float64)
+    a, b = (module.weight for module in built)
+    return entry.scaling * (b @ a)
 
 
 def surviving_share(delta: Tensor, block: Block) -> float:
@@ -239,9 +238,8 @@ def load_inside(folder: str | Path, dtype: str = "float32") -> Any:
         f"{name}.weight": stored.dequantize(dtype) for name, stored in read_inside(folder).items()
     }
     missing, unexpected = model.load_state_dict(state, strict=False)
-    model.tie_weights()
-    tied = {name for name, _ in model.named_parameters()}  # a tied weight is listed once
-    if unexpected or tied & {*missing}:
+    own = {name for name, _ in model.named_parameters()}  # lists a tied weight once
+    if unexpected or own & {*missing}:
         raise ValueError(f"{folder}: weights missing or too many: {[*missing, *unexpected]}")
     return model.eval()
 

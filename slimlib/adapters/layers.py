@@ -20,8 +20,10 @@ from torch import nn
 from slimlib.adapters.methods import METHODS
 from slimlib.adapters.plan import Entry, Plan, entry_from_dict
 from slimlib.adapters.saving import exact_key
+from slimlib.model import linear_shapes
 
 SAVED_TYPE = "SLIMLIB_LORA"  # of the files; PEFT's LORA in memory
+OWN_INIT = "slimlib"  # init_lora_weights: PEFT's own layers refuse to start from it
 
 
 @dataclass
@@ -42,12 +44,14 @@ class SlimLoraConfig(LoraConfig):
             "use_rslora": self.use_rslora,
             "use_dora": self.use_dora,
             "lora_bias": self.lora_bias,
-            "init_lora_weights": self.init_lora_weights is not True,
+            "init_lora_weights": self.init_lora_weights not in (True, OWN_INIT),
         }
         for name, on in refused.items():
             if on and self._entries:
                 where = next(iter(self._entries.values())).where
                 raise ValueError(f"{where}: {name}={getattr(self, name)} does not go with it")
+        # else a layer that has a plain adapter already would take this one for plain, untrained
+        self.init_lora_weights = OWN_INIT
         self._register_custom_module({bitsandbytes.nn.Linear4bit: Slim4bit, nn.Linear: SlimLinear})
 
     def entry(self, module: str, layer: nn.Module) -> Entry:
@@ -56,11 +60,24 @@ class SlimLoraConfig(LoraConfig):
         Raises:
             ValueError: the plan was made for another model.
         """
+        return self._fitting(module, (layer.in_features, layer.out_features))
+
+    def check(self, model: Any) -> None:
+        """Raise ValueError unless the plan was made for this model; nothing is attached yet."""
+        shapes = linear_shapes(model)
+        targets = [n for n in shapes if n.rsplit(".", 1)[-1] in self.target_modules]
+        for module in [*self._entries, *targets]:
+            self._fitting(module, shapes.get(module))
+
+    def _fitting(self, module: str, dims: tuple[int, int] | None) -> Entry:
         entry = self._entries.get(module)
-        dims = (layer.in_features, layer.out_features)
         if entry is None or (entry.d_in, entry.d_out) != dims:
-            made = entry.where if entry else f"no entry for {module}"
-            raise ValueError(f"{module} is {dims[1]} x {dims[0]}, but the plan has {made}")
+            there = f"is {dims[1]} x {dims[0]}" if dims else "is not in the model"
+            made = f"{entry.d_out} x {entry.d_in}" if entry else "no entry"
+            raise ValueError(
+                f"{module} {there}, and the adapter's plan has {made} for it: "
+                "take the model that the adapter was trained on"
+            )
         return entry
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,6 +103,12 @@ class _Structured:
         self.lora_A[adapter_name], self.lora_B[adapter_name] = pair
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def reset_lora_parameters(self, adapter_name, init_lora_weights):
+        # of the plain pair, which `update_layer` is about to replace by one that starts by itself
+        super().reset_lora_parameters(
+            adapter_name, init_lora_weights == OWN_INIT or init_lora_weights
+        )
 
 
 class SlimLinear(_Structured, Linear):

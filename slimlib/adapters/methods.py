@@ -12,6 +12,7 @@ of k consecutive entries and R_k the repetition of each entry k times.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ class QLoRA:
 
     def check(self, entry: Entry) -> None:
         """Raise ValueError, naming module and shape, where the method does not fit the module."""
+        if entry.r < 1:
+            raise ValueError(f"{entry.where}: r={entry.r} must be 1 or more")
         if entry.r > min(entry.d_in, entry.d_out):
             raise ValueError(
                 f"{entry.where}: r={entry.r} exceeds the layer; at most "
@@ -79,11 +82,14 @@ class IRQLoRA(QLoRA):
     quantiser = "icq"
     structured = True
 
+    def check(self, entry: Entry) -> None:
+        super().check(entry)
+        beta = entry.iec_beta
+        if beta != "learned" and not (isinstance(beta, int | float) and math.isfinite(beta)):
+            raise ValueError(f"{entry.where}: iec_beta={beta!r} must be 'learned' or a number")
+
     def parameters(self, entry: Entry) -> int:
         return super().parameters(entry) + 2 * (entry.iec_beta == "learned")
-
-    def max_rank(self, entry: Entry) -> int:
-        return entry.r
 
     def build(self, entry: Entry) -> tuple[Any, Any]:
         from slimlib.adapters.structure import Averaged, Repeated
@@ -180,8 +186,8 @@ class QAHiRA(QLoRA):
     def build(self, entry: Entry) -> tuple[Any, Any]:
         from slimlib.adapters.structure import Pooling, Spread
 
-        inner = self.width(entry)
-        return Pooling(entry.d_in, entry.lam1), Spread(entry.d_out, inner, entry.lam2)
+        spread = Spread(entry.d_out, self.width(entry), entry.lam2)
+        return Pooling(entry.d_in, entry.lam1, beside=spread), spread
 
 
 METHODS = {

@@ -154,6 +154,8 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
     """
     if config.method not in METHODS:
         raise ValueError(f"unknown method {config.method!r}; known: {', '.join(METHODS)}")
+    if config.r < 1:
+        raise ValueError(f"r={config.r}: must be 1 or more")
     targets = [n for n in linears if n.rsplit(".", 1)[-1] in config.target_modules]
     if not targets:
         there = ", ".join(dict.fromkeys(n.rsplit(".", 1)[-1] for n in linears))

@@ -39,13 +39,16 @@ def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any
     """Put a saved adapter on a model: the structured form where it is there, else the plain one.
 
     Raises:
-        ValueError: the folder holds no adapter.
+        ValueError: the folder holds no adapter, or a structured one that another model has.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
-    import slimlib.adapters.layers  # noqa: F401  lets PEFT read the structured form
+    from slimlib.adapters.layers import SlimLoraConfig  # lets PEFT read the structured form
 
     folder = adapter_path(folder)
+    config = PeftConfig.from_pretrained(str(folder))
+    if isinstance(config, SlimLoraConfig):
+        config.check(model)
     return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
 
 

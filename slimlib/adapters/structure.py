@@ -8,6 +8,7 @@ called `core` (and `beta`). P_k is the mean of k consecutive entries, R_k repeat
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -70,19 +71,28 @@ class Spread(Dense):
 
 
 class Pooling(nn.Module):
-    """P_k itself, (d_in / k, d_in), with nothing to train."""
+    """P_k itself, (d_in / k, d_in), with nothing to train.
+
+    Args:
+        d_in: inputs.
+        k: inputs averaged together; divides d_in.
+        beside: the other end of the pair, whose dtype and device this follows: PEFT casts the
+            trained weights to float32 on a 16-bit base, and what has none must agree with them.
+    """
 
     bias = None
 
-    def __init__(self, d_in: int, k: int):
+    def __init__(self, d_in: int, k: int, beside: Dense):
         super().__init__()
         self.d_in, self.k = d_in, k
-        # follows the module's dtype and device; the matrix itself is shared between the layers
-        self.register_buffer("like", torch.empty(0), persistent=False)
+        self.beside = (beside,)  # in a tuple: no submodule of this one
 
     @property
     def weight(self) -> Tensor:
-        return pooling_matrix(self.d_in, self.k, self.like.dtype, self.like.device)
+        shared = pooling_matrix(self.d_in, self.k, *_like(self.beside[0].core))
+        # a new tensor over the same numbers: Unsloth's decoding keeps its 16-bit copies of A and B
+        # on the A it is given, and would take another layer's B from a shared one
+        return shared.detach()
 
     def forward(self, x: Tensor) -> Tensor:
         return means(x, self.k)
@@ -120,10 +130,7 @@ class Repeated(Dense):
 
 def _add_beta(module: nn.Module, beta: str | float) -> None:
     """A trained number that starts at 0, or a fixed one; 1 x 1, since PEFT warns of vectors."""
-    if beta == "learned":
-        module.beta = nn.Parameter(torch.zeros(1, 1))
-    else:
-        module.register_buffer("beta", torch.full((1, 1), float(beta)), persistent=False)
+    module.beta = nn.Parameter(torch.zeros(1, 1)) if beta == "learned" else float(beta)
 
 
 def means(x: Tensor, k: int) -> Tensor:
@@ -135,13 +142,21 @@ def _like(tensor: Tensor) -> tuple[torch.dtype, torch.device]:
     return tensor.dtype, tensor.device
 
 
-@lru_cache(maxsize=16)
+def _kept(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep the last 16 results, ordinary tensors even where the first call came in inference mode.
+
+    Autograd refuses to save an inference tensor, so one built while generating would end training.
+    """
+    return lru_cache(maxsize=16)(torch.inference_mode(False)(build))
+
+
+@_kept
 def pooling_matrix(d: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """P_k as a matrix (d / k, d)."""
     return torch.eye(d // k, dtype=dtype, device=device).repeat_interleave(k, 1) / k
 
 
-@lru_cache(maxsize=16)
+@_kept
 def input_means(r: int, d_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """IR-QLoRA's r means of d_in inputs, (r, d_in).
 
@@ -153,7 +168,7 @@ def input_means(r: int, d_in: int, dtype: torch.dtype, device: torch.device) -> 
     return _same_residue(r, d_in, device).to(dtype) * math.gcd(r, d_in) / d_in
 
 
-@lru_cache(maxsize=16)
+@_kept
 def output_repeats(d_out: int, r: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """IR-QLoRA's repetition of r values over d_out outputs, (d_out, r).
 

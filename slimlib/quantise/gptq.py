@@ -33,8 +33,8 @@ def quantise_gptq(weight: torch.Tensor, block: tuple[int, int]) -> Quantised:
         ValueError: always; says what to call instead.
     """
     raise ValueError(
-        "gptq needs calibration text, not the weights alone: load_gptq(name, group_size, rows) or "
-        "read_gptq(folder), then replace_weights_(model, quantised); int4 rounds to nearest"
+        "gptq needs calibration text, not the weights alone: load_gptq(name, group_size, rows, "
+        'FOLDER), then quantiser="gptq:FOLDER"; int4 rounds to nearest without it'
     )
 
 

@@ -7,7 +7,7 @@
 A matrix that is constant on every block can be added to the constant alone, codes and scales
 untouched: that is the merge inside the quantised format of QA-LoRA and QA-HiRA. INT4 can state its
 constant either way; as an offset (the group's midpoint, scale * (7.5 - zero)) it survives 16 bit
-about four times better than as a zero point.
+four to six times better than as a zero point.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from slimlib import metrics
 from slimlib.benchmarks import ALPHA, MARGIN
 from slimlib.formats import interval, number, p_cell, p_text
-from slimlib.variables.contrasts import Effect, contrast
+from slimlib.variables.contrasts import Effect, contrast, loss_contrast
 from slimlib.variables.grid import EQUAL, FIXED_BLOCK, FIXED_SCALE, RANDOM, Bar
 from slimlib.variables.records import Grid
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decided"
 HIGHER, LOWER, SAME, HARMLESS = "higher", "lower", "same", "harmless"  # what a part says of A - B
-PART, BREAKDOWN, CONTROL = "part", "breakdown", "control"
+PART, LOSS, BREAKDOWN, CONTROL = "part", "loss", "breakdown", "control"
 
 CLAIMS = {
     1: "Rank: cutting the MLP's rank costs less than cutting the attention's.",
@@ -45,7 +45,7 @@ class Finding:
     claim: int
     text: str  # "MLP cut minus attention cut"
     expected: str  # of the claim: HIGHER, LOWER, SAME or HARMLESS
-    kind: str  # PART, BREAKDOWN or CONTROL
+    kind: str  # PART, LOSS (the same of the training loss), BREAKDOWN or CONTROL
     effect: Effect | None
     pairs: int  # of the grid; `effect.pairs` of them are there
     p_holm: float | None = None
@@ -62,6 +62,7 @@ class Finding:
         value, low, high = e.difference
         return row | {
             "pairs": f"{e.pairs}/{self.pairs}",
+            "unit": "nats" if self.kind == LOSS else "points",
             "difference": value,
             "low": low,
             "high": high,
@@ -81,14 +82,17 @@ class Finding:
         e = self.effect
         if e is None:
             return f"{head}{verdict} Fewer than two seeds of the cells it needs are there."
-        value = f"{number(e.difference.value, 2, '+')} points"
+        unit = "nats a token" if self.kind == LOSS else "points"
+        value = f"{number(e.difference.value, 2, '+')} {unit}"
         limits = f"95 % interval {interval(e.difference, '+')}"
-        size = f"{e.pairs} pairs of cells, {e.seeds} seeds, {e.documents:,} documents"
+        pairs = f"{e.pairs} pair{'s' if e.pairs > 1 else ''} of cells"
+        size = f"{pairs}, {e.seeds} seeds" + (f", {e.documents:,} documents" if e.documents else "")
         tests = [_p("no difference", e.p_value, self.p_holm)]
-        if self.expected in (SAME, HARMLESS):
+        if self.expected in (SAME, HARMLESS) and e.documents:
             tests.append(_p("equivalence", e.p_equivalence, self.p_equivalence_holm))
-        spread = f"SD over seeds {number(e.sd_seeds)}; documents alone {p_text(e.p_documents)}"
-        return f"{head}{verdict} {value} ({limits}; {size}); {'; '.join(tests)}; {spread}."
+        tests.append(f"SD over seeds {number(e.sd_seeds)}")
+        tests += [f"documents alone {p_text(e.p_documents)}"] if e.documents else []
+        return f"{head}{verdict} {value} ({limits}; {size}); {'; '.join(tests)}."
 
 
 def _p(what: str, p: float, corrected: float | None) -> str:
@@ -157,11 +161,14 @@ def judge_claims(grid: Grid, margin: float = MARGIN, alpha: float = ALPHA) -> Cl
     """
     if not 0 < margin < 100 or not 0 < alpha < 1:
         raise ValueError(f"margin={margin}, alpha={alpha}: above 0, and below 100 and 1")
-    findings = [
-        Finding(claim, text, expected, kind, contrast(grid, pairs, margin)[0], len(pairs))
-        for claim, text, expected, kind, pairs in _contrasts(grid)
-        if pairs
-    ]
+    findings = []
+    for claim, text, expected, kind, pairs in _contrasts(grid):
+        if pairs:
+            effect = contrast(grid, pairs, margin)
+            findings.append(Finding(claim, text, expected, kind, effect, len(pairs)))
+        if pairs and kind == PART:
+            effect = loss_contrast(grid, pairs)
+            findings.append(Finding(claim, text, expected, LOSS, effect, len(pairs)))
     for field, raw, some in (
         ("p_holm", "p_value", (HIGHER, LOWER, SAME, HARMLESS)),
         ("p_equivalence_holm", "p_equivalence", (SAME, HARMLESS)),

@@ -38,7 +38,7 @@ QUANTISERS: dict[str, tuple[str, int | None]] = {
     "qa-hira": ("tiles", None),
 }
 FIXED_SCALE, EQUAL = "fixed scale", "equal parameters"
-RANDOM, FIXED_BLOCK = "random half", "fixed block"
+RANDOM, FIXED_BLOCK = "random half", "tiles kept at 32"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 from slimlib.benchmarks import headline
 from slimlib.config import to_dict
 from slimlib.files import atomic_path, read_jsonl
+from slimlib.runs import Run
 from slimlib.variables.grid import Design
 from slimlib.variables.sweep import Job, is_done, jobs, reason, seed_run
 
@@ -84,7 +85,9 @@ def write_records(design: Design, root: Path, seeds: Sequence[int], folder: Path
         records = {cell: run.record(cell) for cell in done}
         head = _header(design, seed, records)
         lines = [
-            _line(records[cell], design, head) if cell in records else _missing(run, cell)
+            _line(records[cell], design, head, last_loss(run, cell))
+            if cell in records
+            else _missing(run, cell)
             for cell in cells
         ]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [head, *lines])
@@ -94,7 +97,7 @@ def write_records(design: Design, root: Path, seeds: Sequence[int], folder: Path
     return paths
 
 
-def _missing(run: Any, cell: str) -> dict[str, str]:
+def _missing(run: Run, cell: str) -> dict[str, str]:
     return {"arm": cell, "missing": reason(run, cell)}
 
 
@@ -111,7 +114,17 @@ def _header(design: Design, seed: int, records: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _line(record: Mapping[str, Any], design: Design, head: Mapping[str, Any]) -> dict[str, Any]:
+def last_loss(run: Run, cell: str, steps: int = 10) -> float | None:
+    """Mean training loss of the last steps, nats per token; within one epoch, on unseen rows."""
+    log = run.arm_folder(cell) / "log.jsonl"
+    rows = read_jsonl(log) if log.exists() else []
+    last = [row["loss"] for row in rows if row["step"] > rows[-1]["step"] - steps]
+    return round(float(np.mean(last)), 6) if last else None
+
+
+def _line(
+    record: Mapping[str, Any], design: Design, head: Mapping[str, Any], loss: float | None
+) -> dict[str, Any]:
     """One cell."""
     config, cell = record["config"], record["arm"]
     stages = record["stages"]
@@ -130,6 +143,7 @@ def _line(record: Mapping[str, Any], design: Design, head: Mapping[str, Any]) ->
         "compared_with": record["compared_with"],
         "config": {k: d for k in SHARED if (d := _differing(head["config"][k], config[k]))},
         **kept,
+        "last_loss": loss,
         "quantisation": quantisation(stages),
         "tasks": {name: _scores(task) for name, task in tasks.items()},
     }
@@ -186,6 +200,11 @@ class Cell:
     def score(self) -> float:
         """The mean of the benchmarks' per cents, each counting the same."""
         return float(np.mean(list(self.accuracy.values())))
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss of the last ten steps, nats per token; NaN of an untuned model."""
+        return float(self.line.get("last_loss") or np.nan)
 
 
 @dataclass(frozen=True)

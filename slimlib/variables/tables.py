@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from slimlib.benchmarks import MARGIN
-from slimlib.variables.contrasts import contrast, run_variance, score_interval
+from slimlib.variables.contrasts import Spread, contrast, group_of, run_spread, score_interval
 from slimlib.variables.grid import Bar, Experiment
 from slimlib.variables.records import Cell, Grid
 
@@ -33,10 +33,10 @@ PLACES = {  # of the article -> experiment
 def experiment_table(grid: Grid, id: str, margin: float = MARGIN) -> pd.DataFrame:
     """One experiment as numbers: a row per bar, in the order of the figure.
 
-    Columns: what was changed; trainable parameters and the per cent saved against the baseline; bits
-    per weight of the quantised base; seeds; score with its interval and the SD over seeds; the
-    change against the baseline with interval and p (not corrected: `claims` has the tests that
-    decide); each benchmark. A bar whose cell is missing is NaN.
+    Columns: what was changed; trainable parameters and the per cent saved against the baseline;
+    bits per weight of the quantised base; the training loss of the last steps; seeds; score with
+    its interval and the SD over seeds; the change against the baseline with interval and p (not
+    corrected: `claims` has the tests that decide); each benchmark. A missing cell is NaN.
 
     Args:
         grid: the records.
@@ -47,8 +47,7 @@ def experiment_table(grid: Grid, id: str, margin: float = MARGIN) -> pd.DataFram
         ValueError: no such experiment.
     """
     experiment = grid.design[PLACES.get(id, id)]
-    spread = run_variance([grid.of(cell) for cell in experiment.cells])
-    rows = [_bar_row(grid, experiment, bar, spread, margin) for bar in experiment.bars]
+    rows = [_bar_row(grid, experiment, bar, margin) for bar in experiment.bars]
     index = ["model", "method", "r", "changed", "control"]
     table = pd.DataFrame(rows).set_index(index)
     table.attrs = {"title": f"{experiment.id}. {experiment.title} ({experiment.figure})"}
@@ -56,19 +55,17 @@ def experiment_table(grid: Grid, id: str, margin: float = MARGIN) -> pd.DataFram
     return table
 
 
-def _bar_row(
-    grid: Grid, experiment: Experiment, bar: Bar, spread: float | None, margin: float
-) -> dict[str, Any]:
+def _bar_row(grid: Grid, experiment: Experiment, bar: Bar, margin: float) -> dict[str, Any]:
     row: dict[str, Any] = {"model": bar.model, "method": bar.method, "r": bar.r}
     row |= {"changed": bar.label, "control": bar.control, "cell": bar.cell}
-    cells, base = grid.of(bar.cell), baseline(experiment, bar)
-    row |= cell_row(cells, spread)
+    base = baseline(experiment, bar)
+    row |= cell_row(grid, bar.cell)
     row["saved %"] = np.nan
-    if base is None or not cells or not grid.of(base.cell):
+    if base is None or not grid.of(bar.cell) or not grid.of(base.cell):
         return row
     own, whole = (parameters(grid.of(c)) for c in (bar.cell, base.cell))
     row["saved %"] = 100 * (1 - own / whole)
-    effect = contrast(grid, [(bar.cell, base.cell)], margin)[0]
+    effect = contrast(grid, [(bar.cell, base.cell)], margin)
     if effect and base.cell != bar.cell:
         change = dict(zip(("change", "change low", "change high"), effect.difference, strict=True))
         row |= change | {"p": effect.p_value, "p equivalence": effect.p_equivalence}
@@ -90,16 +87,18 @@ def parameters(cells: Sequence[Cell]) -> int:
     return cells[0].line.get("finetune", {}).get("trainable_parameters", 0)
 
 
-def cell_row(cells: Sequence[Cell], spread: float | None = None) -> dict[str, Any]:
+def cell_row(grid: Grid, cell: str) -> dict[str, Any]:
     """A cell's numbers over its seeds; NaN where none is there."""
+    cells = grid.of(cell)
     if not cells:
         return {"seeds": 0, "score": np.nan}
-    value, low, high = score_interval(cells, spread)
+    value, low, high = score_interval(cells, spread_of(grid, cell))
     stored = cells[0].line.get("quantisation") or {}
     scores = [cell.score for cell in cells]
     row = {
         "parameters": parameters(cells),
         "bits": stored.get("bits_per_weight", np.nan),
+        "loss": float(np.mean([found.loss for found in cells])),
         "seeds": len(cells),
         "score": value,
         "low": low,
@@ -110,14 +109,21 @@ def cell_row(cells: Sequence[Cell], spread: float | None = None) -> dict[str, An
     return row | {role: float(np.mean([c.accuracy[role] for c in cells])) for role in roles}
 
 
+def spread_of(grid: Grid, cell: str, role: str | None = None) -> Spread | None:
+    """The spread between runs that a cell's interval takes; None for an untuned cell."""
+    if not grid.design.study[cell].trains:
+        return None
+    value = (lambda found: found.accuracy[role]) if role else (lambda found: found.score)
+    return run_spread(grid, value).get(group_of(grid, cell))
+
+
 def cells_table(grid: Grid) -> pd.DataFrame:
     """A row for each cell of the grid, missing ones too."""
     names = [arm.name for arm in grid.design.study.arms]
-    spread = run_variance([grid.of(name) for name in names])
     rows = []
     for name in names:
         shown = ", ".join(grid.design.experiments_of(name)) or "reference"
-        rows.append({"cell": name, "experiments": shown} | cell_row(grid.of(name), spread))
+        rows.append({"cell": name, "experiments": shown} | cell_row(grid, name))
     return pd.DataFrame(rows).set_index("cell")
 
 
@@ -139,7 +145,7 @@ def methods_table(grid: Grid) -> pd.DataFrame:
             {
                 "method": method.label,
                 "quantiser": arm.model.quantiser,
-                "bits": cell_row(grid.of(bar.cell)).get("bits", np.nan),
+                "bits": cell_row(grid, bar.cell).get("bits", np.nan),
                 "parameters": parameters(grid.of(bar.cell)) if grid.of(bar.cell) else 0,
                 "rank of dW in q at most": entry.max_rank,
                 "merges into the quantised format": "yes" if entry.block else "no",
@@ -170,8 +176,7 @@ def baselines_table(grid: Grid, margin: float = MARGIN) -> pd.DataFrame:
     study = grid.design.study
     names = [arm.name for arm in study.arms if not arm.trains]
     names += [bar.cell for bar in baselines(grid)]
-    spread = run_variance([grid.of(name) for name in names])
-    rows = [{"cell": name} | cell_row(grid.of(name), spread) for name in names]
+    rows = [{"cell": name} | cell_row(grid, name) for name in names]
     table = pd.DataFrame(rows).set_index("cell")
     table["compared with"] = [study[name].compared_with or "-" for name in names]
     scores = table["score"]
