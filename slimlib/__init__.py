@@ -20,6 +20,7 @@ from typing import Any
 
 _HOME = {
     "AdapterConfig": "config",
+    "ModelConfig": "config",
     "Rule": "config",
     "RunConfig": "config",
     "Study": "config",
@@ -36,6 +37,8 @@ _HOME = {
     "load_adapter": "adapters",
     "save_adapter": "adapters",
     "compile_plan": "adapters",
+    "count_parameters": "shapes",
+    "equal_cut": "shapes",
     "finetune_arm": "train",
     "evaluate_arm": "evaluate",
     "evaluate_model": "evaluate",
@@ -47,7 +50,10 @@ _HOME = {
     "attribute": "attribution",
 }
 __all__ = list(_HOME)
-_MODULES = ("answers", "audit", "metrics", "paper", "plots", "report", "results", "summaries")
+_MODULES = (
+    *("adapters", "answers", "audit", "diagram", "metrics", "paper", "plots", "quantise", "report"),
+    *("results", "shapes", "summaries", "variables"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -162,14 +162,16 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     """Run a grid, write its compact records, say what is missing."""
     from slimlib.runs import default_root
     from slimlib.variables.presets import get_design
-    from slimlib.variables.records import read_grid, write_records
-    from slimlib.variables.sweep import sweep
+    from slimlib.variables.records import read_grid
+    from slimlib.variables.sweep import sweep_grid
+    from slimlib.variables.writing import write_records
 
     design = get_design(arguments.study, **parse_overrides(arguments.set))
     seeds = parse_seeds(arguments.seeds)
     cells = design.select(arguments.cells) if arguments.cells else ()
     root = Path(arguments.runs) if arguments.runs else default_root()
-    missing = sweep(design.study, root, seeds, arguments.workers, cells, arguments.keep_weights)
+    how = (arguments.workers, cells, arguments.keep_weights)
+    missing = sweep_grid(design.study, root, seeds, *how)
     folder = root / "records" / design.study.name
     write_records(design, root, seeds, folder)
     print(read_grid(folder, design).sentence().splitlines()[0])

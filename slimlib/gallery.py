@@ -40,11 +40,15 @@ def collect(run_folder: Path) -> Path:
     """Copy the finished records and loss logs of a study's run folder into figures/records.
 
     Args:
-        run_folder: as runs/micro.
+        run_folder: as runs/micro; of a grid, the folder of its compact records.
 
     Raises:
         ValueError: no records there, or a stage that is not done.
     """
+    if list(run_folder.glob("seed-*.jsonl")):
+        from slimlib.variables.gallery import collect_grid
+
+        return collect_grid(run_folder, FIGURES / "records")
     paths = sorted(run_folder.glob("*/record.json"))
     if not paths:
         raise ValueError(f"{run_folder} holds no */record.json; give the folder of one study")
@@ -86,9 +90,13 @@ def redraw() -> list[Path]:
     """Redraw pictures and tables of every committed study; returns the paths."""
     from slimlib.plots import make_figures
     from slimlib.report import render_table2, seeds_table, table2, write_tables
+    from slimlib.variables.gallery import redraw_grid
 
     written = []
     for folder in sorted((FIGURES / "records").iterdir()):
+        if list(folder.glob("seed-*.jsonl")):
+            written += redraw_grid(folder, FIGURES / folder.name)
+            continue
         by_seed = committed_records(folder.name)
         records = pool(by_seed)
         study = get_study(folder.name)

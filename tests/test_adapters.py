@@ -1,4 +1,4 @@
-"""Adapters and merging: weights by hand, and files that need no slimlib to be read."""
+"""Attaching, merging and training: weights by hand, and files that need no slimlib to be read."""
 
 import json
 import subprocess
@@ -7,12 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from closed_forms import randomise
 from safetensors.torch import load_file
 
-from slimlib.adapters import attach, compare_logits, merge_arm, write_merged
+from slimlib.adapters import METHODS, attach, compare_logits, merge_arm, save_adapter, write_merged
+from slimlib.adapters.merge import merged_model
 from slimlib.config import AdapterConfig, ModelConfig, get_study
-from slimlib.model import load_transformers
+from slimlib.model import load_base, load_transformers
 from slimlib.runs import Run
+from slimlib.train import finetune_arm
 
 MODULES = {  # of the random checkpoint: (d_out, d_in)
     "self_attn.q_proj": (32, 32),
@@ -70,8 +73,10 @@ def test_a_new_adapter_changes_nothing_and_is_all_that_trains(checkpoint):
     assert sum(p.numel() for p in trainable.values()) == hand == 3712
 
 
-def test_the_seed_makes_the_adapter(checkpoint):
-    config, lora = ModelConfig(str(checkpoint)), AdapterConfig(r=2, target_modules=("q_proj",))
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "qa-hira"])
+def test_the_seed_makes_the_adapter(method, checkpoint):
+    config = ModelConfig(str(checkpoint))
+    lora = AdapterConfig(method=method, r=2, group_size=8, target_modules=("q_proj",))
 
     def first_a(seed):
         model = attach(load_transformers(config), lora, seed, 512)
@@ -79,6 +84,26 @@ def test_the_seed_makes_the_adapter(checkpoint):
 
     assert torch.equal(first_a(3), first_a(3))
     assert not torch.equal(first_a(3), first_a(4))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_starts_from_the_4_bit_model_itself(method, checkpoint):
+    config = ModelConfig(str(checkpoint))
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        before = load_transformers(config).eval()(input_ids=ids).logits
+        lora = AdapterConfig(method=method, r=4, group_size=8)
+        model = attach(load_transformers(config), lora, 0, 512).eval()
+        assert torch.equal(model(input_ids=ids).logits, before)
+    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert trainable and {p.dtype for p in trainable.values()} == {torch.float32}
+    assert all("lora_" in name for name in trainable)
+
+
+def test_what_is_wider_than_its_rank_is_said(checkpoint, capsys):
+    lora = AdapterConfig(method="q-bara", r=8, lam=4)
+    attach(load_transformers(ModelConfig(str(checkpoint))), lora, 0, 512)
+    assert "14 of 14 modules are wider than the rank they can reach" in capsys.readouterr().out
 
 
 def test_target_modules_that_the_model_has_not_are_refused(checkpoint):
@@ -190,6 +215,83 @@ def test_a_bare_model_has_nothing_to_merge(tiny_run, capsys):
     assert "nothing to merge" in capsys.readouterr().out
 
 
+# (method, quantiser, block): NF4 for all, and the quantiser of each method's own paper
+BASES = [
+    *((method, "nf4", 64) for method in METHODS),
+    ("ir-qlora", "icq", 64),
+    ("qa-lora", "int4", None),
+    ("qa-hira", "tiles", None),
+    ("q-bara", "int4", 16),
+    ("qlora", "tiles", 32),
+]
+
+
+def arm_of(study, method, quantiser, block, **values):
+    """The study's fine-tuned arm with another method, on another quantiser."""
+    arm = study["llama-2k"]
+    model = replace(arm.model, quantiser=quantiser, block_size=block)
+    return replace(arm, model=model, adapter=AdapterConfig(method=method, **values))
+
+
+def with_adapter(arm, folder):
+    """The arm's quantised model with an adapter of random weights, which is saved in folder."""
+    model = attach(load_base(arm.model, arm.adapter), arm.adapter, 0, 64)
+    save_adapter(randomise(model, 0.1), folder)
+    return model
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.arange(20)[None]).logits
+
+
+@pytest.mark.parametrize(("method", "quantiser", "block"), BASES)
+def test_every_method_merges_on_every_base(method, quantiser, block, tiny_study, tmp_path):
+    """In float32, onto what the quantiser left: plain modules that compute what was trained."""
+    arm = arm_of(tiny_study, method, quantiser, block, r=4, group_size=8)
+    expected = logits(with_adapter(arm, tmp_path))
+    base = logits(load_base(arm.model, arm.adapter))
+    model = merged_model(arm, tmp_path, "dequant_nf4")
+    assert {type(m) for n, m in model.named_modules() if n in NAMES} == {torch.nn.Linear}
+    share = (logits(model) - expected).abs().max() / (expected.max() - expected.min())
+    assert share <= 1e-4
+    assert (base - expected).abs().max() > 1e-2 * (expected.max() - expected.min())
+
+
+def test_a_structured_merge_is_written_with_what_its_base_cost(tiny_study, tmp_path):
+    arm = arm_of(tiny_study, "qa-hira", "tiles", None)
+    with_adapter(arm, tmp_path / "adapter")
+    outcome = write_merged(arm, tmp_path / "adapter", tmp_path / "merged")
+    assert outcome["logit_check"]["equal"] and outcome["logit_check"]["tolerance"] == 1e-4
+    assert set(outcome["quantisation"]) == {"bits_per_weight", "mse", "entropy_bits"}
+
+
+@pytest.mark.parametrize("method", ["ir-qlora", "qa-lora", "q-bara", "qa-hira"])
+def test_the_other_merges_take_structured_adapters_too(method, tiny_study, checkpoint, tmp_path):
+    """The same dW on the original weights; and what NF4 makes of the sum."""
+    arm = arm_of(tiny_study, method, "nf4", 64, r=4, group_size=8)
+    with_adapter(arm, tmp_path)
+    exact, whole, again = (
+        merged_model(arm, tmp_path, base).state_dict()
+        for base in ("dequant_nf4", "16bit", "requantised")
+    )
+    for name in (f"{name}.weight" for name in NAMES):
+        weight = original(checkpoint)[name]
+        moved = exact[name] - nf4(weight)
+        assert moved.abs().max() > 1e-2
+        torch.testing.assert_close(whole[name], weight + moved, atol=1e-5, rtol=0)
+        # a weight on the border of two codes can fall to either side
+        off = (again[name] - nf4(exact[name])).abs() > 1e-5
+        assert off.float().mean() < 0.01
+
+
+@pytest.mark.parametrize("quantiser", ["icq", "int4", "tiles"])
+def test_what_bitsandbytes_did_not_quantise_is_not_quantised_again(quantiser, checkpoint):
+    keys = {"model.quantiser": quantiser, "merge.merge_base": "requantised"}
+    with pytest.raises(ValueError, match=r"merge_base=requantised \(arm llama-2k\): must be"):
+        get_study("smoke", model=str(checkpoint), arms="llama-2k", **keys)
+
+
 # --------------------------------------------------------------------------------- elsewhere
 
 
@@ -264,3 +366,53 @@ def test_the_tolerance_is_a_share_of_the_range(off, equal):
     found = [torch.tensor([[[0.0, 10.0 + 10 * off]]], dtype=torch.float64)]
     assert compare_logits(expected, found, "float32")["equal"] is equal
     assert compare_logits(expected, found, "float16")["equal"]
+
+
+# -------------------------------------------------------------------------------------- training
+
+SEEDS = (0, 1, 2)
+# QA-LoRA's A sees means of group_size inputs, so a step moves its dW less than plain LoRA's
+LEARNING_RATE = {}
+TRAINED = [
+    *((method, "nf4", 64) for method in METHODS),
+    ("ir-qlora", "icq", 64),
+    ("qa-lora", "int4", None),
+    ("qa-hira", "tiles", None),
+]
+
+
+def training(arm, seed):
+    """50 steps of 4 rows on the embedded checkpoint."""
+    rate = LEARNING_RATE.get(arm.adapter.method, arm.train.learning_rate)
+    values = {"max_steps": 50, "logging_steps": 1, "learning_rate": rate}
+    sizes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+    return replace(arm, seed=seed, train=replace(arm.train, **values, **sizes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "quantiser", "block"), TRAINED)
+def test_every_method_trains(method, quantiser, block, tmp_path):
+    """The loss of the last ten steps is at most 0.8 of the first ten's; every tensor has moved."""
+    study = get_study("smoke", arms="llama-2k")
+    ratios = []
+    for seed in SEEDS:
+        arm = training(arm_of(study, method, quantiser, block, r=8, group_size=32), seed)
+        run = Run(replace(study, arms=(arm,)), tmp_path / str(seed))
+        finetune_arm(run, arm.name)
+        losses = [row["loss"] for row in run.logs()[arm.name]]
+        assert len(losses) == 50
+        ratios.append((sum(losses[:10]) / 10, sum(losses[-10:]) / 10))
+        assert_moved(arm, run.adapter_folder(arm.name))
+    print(method, quantiser, [round(b / a, 3) for a, b in ratios])
+    assert sum(b for _, b in ratios) <= 0.8 * sum(a for a, _ in ratios)
+
+
+def assert_moved(arm, folder):
+    """Every trained tensor differs from the one it started as."""
+    fresh = attach(load_base(arm.model, arm.adapter), arm.adapter, arm.seed, 64)
+    start = {n.replace(".default", ""): p for n, p in fresh.named_parameters() if p.requires_grad}
+    slim = folder / "slimlib"
+    found = load_file((slim if slim.is_dir() else folder) / "adapter_model.safetensors")
+    assert found.keys() == start.keys()
+    for name, tensor in found.items():
+        assert (tensor - start[name]).abs().max() > 1e-6, name

@@ -15,10 +15,15 @@ from typing import Any
 import gpu_path
 import pytest
 
-from slimlib.files import read_jsonl
+from slimlib.adapters import METHODS
+from slimlib.files import read_json, read_jsonl
 from slimlib.runs import Run
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+ARM = gpu_path.ARM
+# Of the largest number: float16 rounds by 0.0005, its products are summed in another order, and
+# the plain forward keeps the adapter in float32. Another layer's matrix shows at 0.1 and more.
+HALF_PRECISION = 0.02
 ARMS = {
     "dequant_nf4": "llama-2k",
     "16bit": "llama-2k-16bit",
@@ -42,21 +47,25 @@ def shape(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def in_process(stage: str, shape: str, folder: Path, data: Path) -> None:
+    """Run one stage of gpu_path.py."""
+    done = subprocess.run(
+        [sys.executable, gpu_path.__file__, stage, shape, str(folder), str(data)],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=2400,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
 @pytest.fixture(scope="module")
 def run(shape: str, tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Run:
     """The run folder that three processes, one for each stage, leave behind."""
     folder = tmp_path_factory.mktemp(shape)
     for stage in ("finetune", "merge", "evaluate"):
-        arguments = [stage, shape, str(folder), str(data_folder)]
-        done = subprocess.run(
-            [sys.executable, gpu_path.__file__, *arguments],
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=1200,
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+        in_process(stage, shape, folder, data_folder)
     study = gpu_path.study(gpu_path.SHAPES[shape], folder / "checkpoint", data_folder)
     return Run(study, folder)
 
@@ -127,3 +136,72 @@ def test_every_benchmark_is_scored_on_whole_prompts(run: Run) -> None:
         assert task["n"] == limit
         assert task["truncated"] == 0
         assert all(0 <= metric["value"] <= 1 for metric in task["metrics"].values())
+
+
+# ------------------------------------------------------------------------------------ each method
+
+
+@pytest.fixture(scope="module")
+def methods(shape: str, tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
+    """The folder of each method's run: trained in one process, merged in another."""
+    folder = tmp_path_factory.mktemp(f"{shape}-methods")
+    for stage in ("train-methods", "merge-methods"):
+        in_process(stage, shape, folder, data_folder)
+    return folder
+
+
+def method_run(methods: Path, shape: str, method: str, data: Path) -> Run:
+    return gpu_path.method_run(method, gpu_path.SHAPES[shape], methods, data)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_trains_every_tensor_of_its_own(
+    methods: Path, shape: str, method: str, data_folder: Path
+) -> None:
+    from slimlib.adapters import compile_plan
+
+    run = method_run(methods, shape, method, data_folder)
+    losses = [row["loss"] for row in read_jsonl(run.arm_folder(ARM) / "log.jsonl")]
+    assert len(losses) == 20
+    assert sum(losses[-3:]) < sum(losses[:3])
+    found = read_json(run.root / "trained.json")
+    assert all(found["changed"].values())
+    assert found["dtypes"] == ["torch.float32"]
+    assert found["peak_memory_gb"] < gpu_path.T4_GIB
+    plan = compile_plan(gpu_path.linears(gpu_path.SHAPES[shape]), run.study[ARM].adapter)
+    assert stage_of(run, ARM, "finetune")["trainable_parameters"] == plan.parameters
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_installed_kernels_are_pefts_forward(
+    methods: Path, shape: str, method: str, data_folder: Path
+) -> None:
+    found = read_json(method_run(methods, shape, method, data_folder).root / "trained.json")
+    if not found["unsloth"]:
+        pytest.skip("Unsloth is not installed, or there is no GPU for its kernels")
+    nodes = {"qkv": "LoRA_QKVBackward", "o": "LoRA_WBackward", "mlp": "LoRA_MLPBackward"}
+    for layer in found["fused"]["blocks"]:
+        for block, share in layer.items():
+            assert share["node"] == nodes[block]
+            assert share["effect"] > 0.1
+            assert share["forward"] < HALF_PRECISION
+            assert share["gradients"] < 3 * HALF_PRECISION
+    assert found["fused"]["decode"]["effect"] > 0.1
+    assert found["fused"]["decode"]["difference"] < HALF_PRECISION
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_plain_peft_would_generate_the_same(
+    methods: Path, shape: str, method: str, data_folder: Path
+) -> None:
+    found = read_json(method_run(methods, shape, method, data_folder).root / "plain.json")
+    assert not found["unsloth"]
+    assert len(found["gaps"]) == 2
+    assert all(1 <= len(gaps) <= gpu_path.NEW_TOKENS for gaps in found["gaps"])
+    assert max(max(gaps) for gaps in found["gaps"]) < HALF_PRECISION
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_merges(methods: Path, shape: str, method: str, data_folder: Path) -> None:
+    run = method_run(methods, shape, method, data_folder)
+    assert stage_of(run, ARM, "merge")["logit_check"]["equal"]

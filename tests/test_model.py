@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from slimlib import model
-from slimlib.config import ModelConfig
+from slimlib.config import AdapterConfig, ModelConfig, Rule, get_study
+from slimlib.files import write_json
 from slimlib.hardware import Device
-from slimlib.model import choose_backend, load_model, load_transformers, resolve_name
+from slimlib.model import choose_backend, load_base, load_model, load_transformers, resolve_name
+from slimlib.quantise import quantise
 
 
 @pytest.fixture
@@ -105,3 +107,68 @@ def test_a_local_folder_ignores_a_hub_revision(checkpoint):
         ModelConfig(str(checkpoint)), revision="9535bd9b1d1dea6acafbdc4813b728796aeb28"
     )
     assert load_model(config)[0].config.hidden_size == 32
+
+
+# -------------------------------------------------------------------------------------- quantisers
+
+UP = "model.layers.0.mlp.up_proj"  # 32 -> 48
+
+
+def original(checkpoint, name=UP):
+    from safetensors.torch import load_file
+
+    return load_file(checkpoint / "model.safetensors")[f"{name}.weight"]
+
+
+@pytest.mark.parametrize(("quantiser", "block"), [("icq", 64), ("int4", 16), ("tiles", 32)])
+def test_another_quantiser_leaves_plain_weights(checkpoint, quantiser, block):
+    config = ModelConfig(str(checkpoint), dtype="float32", quantiser=quantiser, block_size=block)
+    network = load_base(config)
+    expected = quantise(original(checkpoint), quantiser, block)
+    found = network.get_submodule(UP)
+    assert type(found) is torch.nn.Linear
+    assert torch.equal(found.weight, expected.dequantize())
+    assert not torch.equal(found.weight, original(checkpoint))
+    assert torch.equal(network.lm_head.weight, original(checkpoint, "lm_head"))
+    assert network.quantisation["bits_per_weight"] == pytest.approx(
+        expected.bits_per_weight, abs=0.1
+    )
+
+
+def test_the_block_can_be_the_adapters_own(checkpoint):
+    rules = (Rule(layer_type="mlp", lam1=8, lam2=8),)
+    adapter = AdapterConfig(method="qa-hira", rules=rules)  # attention (4, 8)
+    config = ModelConfig(str(checkpoint), dtype="float32", quantiser="tiles", block_size=None)
+    network = load_base(config, adapter)
+    for name, block in ((UP, (8, 8)), ("model.layers.1.self_attn.k_proj", (8, 4))):
+        expected = quantise(original(checkpoint, name), "tiles", block).dequantize()
+        assert torch.equal(network.get_submodule(name).weight, expected)
+
+
+@pytest.mark.parametrize("adapter", [None, AdapterConfig(), AdapterConfig(method="q-bara")])
+def test_a_block_of_none_needs_an_adapter_that_has_one(checkpoint, adapter):
+    config = ModelConfig(str(checkpoint), dtype="float32", quantiser="int4", block_size=None)
+    with pytest.raises(ValueError, match=r"layers.0.self_attn.q_proj has none: give a number"):
+        load_base(config, adapter)
+
+
+def test_a_gptq_checkpoint_by_its_folder(checkpoint, tmp_path):
+    """Codes made by rounding, packed by hand in AutoGPTQ's layout: the weights come from there."""
+    from safetensors.torch import save_file
+
+    codes = (torch.arange(48 * 32).view(48, 32) * 7) % 16
+    scales, zeros = torch.full((2, 48), 0.01).half(), 0x77777777
+    packed = sum(codes.T[i::8].long() << (4 * i) for i in range(8))
+    packed = ((packed + 2**31) % 2**32 - 2**31).int().contiguous()
+    tensors = {"qweight": packed, "scales": scales, "qzeros": torch.full((2, 6), zeros).int()}
+    save_file({f"{UP}.{k}": v for k, v in tensors.items()}, tmp_path / "model.safetensors")
+    write_json(tmp_path / "quantize_config.json", {"bits": 4, "format": "gptq_v2"})
+    network = load_base(ModelConfig(str(checkpoint), dtype="float32", quantiser=f"gptq:{tmp_path}"))
+    expected = torch.tensor(0.01).half().float() * (codes - 7)
+    assert torch.equal(network.get_submodule(UP).weight, expected)
+
+
+@pytest.mark.parametrize("quantiser", ["gptq", "gptq:", "nf5"])
+def test_an_unknown_quantiser_is_refused_with_the_way_out(quantiser):
+    with pytest.raises(ValueError, match="must be nf4 or icq or int4 or tiles or gptq:FOLDER"):
+        get_study("micro", arms="llama-base,llama-2k", **{"model.quantiser": quantiser})

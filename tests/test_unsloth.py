@@ -1,9 +1,10 @@
-"""The Unsloth backend for real, on a CPU: 4-bit load, Q/K/V, SFTTrainer, plain PEFT, merge, scores.
+"""The Unsloth backend for real, on a CPU: the whole pipeline once, and each method's adapter.
 
-Unsloth patches transformers and TRL for the whole process, so it runs in one of its own
-(unsloth_path.py), over this environment's packages with Unsloth's two wheels in a folder before
-them: they are fetched once and kept in the user's cache folder. The tests skip where the registry
-cannot be reached for that. SLIMLIB_UNSLOTH_PYTHON names an interpreter that has Unsloth already.
+Unsloth patches transformers and TRL for the whole process, so it runs in some of its own
+(unsloth_path.py, unsloth_methods.py), over this environment's packages with Unsloth's two wheels in
+a folder before them: they are fetched once and kept in the user's cache folder. The tests skip
+where the registry cannot be reached for that. SLIMLIB_UNSLOTH_PYTHON names an interpreter that has
+Unsloth already.
 """
 
 import os
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import unsloth_methods
 import unsloth_path
 
+from slimlib.adapters import METHODS
 from slimlib.files import atomic_path, read_json, read_jsonl
 from slimlib.model import load_transformers
 from slimlib.runs import Run
@@ -60,13 +63,11 @@ def interpreter() -> tuple[str, list[str]]:
     return sys.executable, [str(unsloth_folder()), str(CHECKOUT)]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run folder that the Unsloth process leaves behind."""
+def in_unsloth(script: Any, *arguments: str, folder: Path) -> None:
+    """Run a script's own process with Unsloth on its path, in a folder that it writes to."""
     python, path = interpreter()
-    folder = tmp_path_factory.mktemp("unsloth")
     done = subprocess.run(
-        [python, unsloth_path.__file__, str(folder)],
+        [python, script.__file__, *arguments, str(folder)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
         cwd=folder,
         capture_output=True,
@@ -74,6 +75,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         timeout=1800,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
+# --------------------------------------------------------------------------------- one arm, entire
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run folder that the Unsloth process leaves behind."""
+    folder = tmp_path_factory.mktemp("unsloth")
+    in_unsloth(unsloth_path, folder=folder)
     return Run(unsloth_path.study(), folder)
 
 
@@ -210,3 +221,140 @@ def test_scores_are_those_of_a_process_without_unsloth(run: Run, tmp_path: Path)
     for name, entry in here.items():
         assert entry["metrics"] == there[name]["metrics"]
         assert entry["documents"] == there[name]["documents"]
+
+
+# -------------------------------------------------------------------- each method: fused functions
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Each method's differences between Unsloth's functions and PEFT's own forward, as shares."""
+    folder = tmp_path_factory.mktemp("fused")
+    in_unsloth(unsloth_methods, "fused", folder=folder)
+    return read_json(folder / "fused.json")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("block", "node", "modules"),
+    [("qkv", "LoRA_QKVBackward", 3), ("o", "LoRA_WBackward", 1), ("mlp", "LoRA_MLPBackward", 3)],
+)
+def test_the_fused_training_functions_are_pefts_forward(
+    fused: dict[str, Any], method: str, block: str, node: str, modules: int
+) -> None:
+    found = fused[method]["blocks"][block]
+    assert found["node"] == node  # else it had fallen back to PEFT's forward
+    # A and B; with IR-QLoRA their betas too; QA-HiRA has one matrix
+    assert found["weights"] == modules * {"ir-qlora": 4, "qa-hira": 1}.get(method, 2)
+    assert found["effect"] > 0.1  # of the adapter, else equality would show nothing
+    assert found["forward"] < TOLERANCE
+    assert found["gradients"] < TOLERANCE
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_decoding_and_merging_read_the_matrices_in_effect(
+    fused: dict[str, Any], method: str
+) -> None:
+    found = fused[method]
+    assert found["decode"]["effect"] > 0.1
+    assert found["decode"]["difference"] < TOLERANCE
+    assert found["rewritten"] < TOLERANCE
+    assert found["merge"]["live"] < TOLERANCE
+    assert found["merge"]["by statistics"] < TOLERANCE
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("when", ["decode in 16 bit", "decode after a step"])
+def test_decoding_keeps_no_other_layers_nor_older_matrices(
+    fused: dict[str, Any], method: str, when: str
+) -> None:
+    """Unsloth keeps 16-bit copies of A and B on A; what is built for a layer must not be shared."""
+    assert fused[method][when]["effect"] > 0.1
+    assert fused[method][when]["difference"] < 0.03  # bfloat16 rounds by 0.004; a few sums of it
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_patch_for_a_gpu_takes_every_layer_and_freezes_nothing(
+    fused: dict[str, Any], method: str
+) -> None:
+    assert fused[method]["patch"] == {"layers": 4, "qkv": 4, "o": 4, "mlp": 4}
+    assert fused[method]["prepared"] == {"same": True, "dtypes": ["torch.float32"]}
+
+
+# ------------------------------------------------------------- each method: trained, saved, merged
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with each method's and seed's run."""
+    folder = tmp_path_factory.mktemp("methods")
+    in_unsloth(unsloth_methods, "train", folder=folder)
+    return folder
+
+
+def run_of(runs: Path, method: str, seed: int = unsloth_methods.SEEDS[-1]) -> Run:
+    return Run(unsloth_methods.study(method, seed), runs / f"{method}-{seed}")
+
+
+def logits_of(runs: Path, method: str) -> dict[str, list[Any]]:
+    """Unsloth's logits by what it loaded: the model as trained, its folder, the plain form."""
+    from safetensors.torch import load_file
+
+    found: dict[str, list[Any]] = {}
+    for key, logits in sorted(load_file(runs / f"{method}.safetensors").items()):
+        found.setdefault(key.split()[0], []).append(logits)
+    return found
+
+
+@pytest.mark.parametrize("seed", unsloth_methods.SEEDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_learns_and_moves_every_tensor(runs: Path, method: str, seed: int) -> None:
+    log = read_jsonl(run_of(runs, method, seed).arm_folder(ARM) / "log.jsonl")
+    losses = [row["loss"] for row in log]
+    assert len(losses) == 50
+    assert sum(losses[-10:]) <= 0.8 * sum(losses[:10])
+    found = read_json(runs / "train.json")[f"{method}-{seed}"]
+    assert all(found["changed"].values()), found["changed"]
+    # 4 layers of 7 modules, each with A and B; IR-QLoRA's betas; QA-HiRA's one matrix
+    assert len(found["changed"]) == 28 * {"ir-qlora": 4, "qa-hira": 1}.get(method, 2)
+    assert found["same"]
+    assert found["dtypes"] == ["torch.float32"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unsloth_loads_what_was_saved(runs: Path, method: str) -> None:
+    logits = logits_of(runs, method)
+    assert {*logits} == {"trained", "reloaded"} | ({"plain"} if METHODS[method].exports else set())
+    for found in logits.values():
+        assert distance(found, logits["trained"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.exports])
+def test_stock_peft_loads_the_plain_form(runs: Path, method: str) -> None:
+    from peft import PeftModel
+
+    from slimlib.adapters.merge import _logits
+    from slimlib.model import load_tokenizer
+
+    run, expected = run_of(runs, method), logits_of(runs, method)["trained"]
+    base = load_transformers(run.study[ARM].model)
+    tokenizer = load_tokenizer(run.study[ARM].model)
+    before = _logits(base, tokenizer)
+    tuned = PeftModel.from_pretrained(base, run.adapter_folder(ARM))
+    assert type(tuned.peft_config["default"]).__name__ == "LoraConfig"
+    assert distance(_logits(tuned, tokenizer), expected) < TOLERANCE
+    assert distance(before, expected) > 1000 * TOLERANCE
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_merges_in_a_process_without_unsloth(runs: Path, method: str) -> None:
+    from slimlib.adapters import merge_arm
+    from slimlib.adapters.merge import saved_logits
+    from slimlib.model import load_tokenizer
+
+    assert "unsloth" not in sys.modules
+    run = run_of(runs, method)
+    assert merge_arm(run, ARM)["logit_check"]["equal"]
+    tokenizer = load_tokenizer(run.study[ARM].model)
+    found = saved_logits(Path(run.model_path(ARM)), tokenizer)
+    assert distance(found, logits_of(runs, method)["trained"]) < TOLERANCE

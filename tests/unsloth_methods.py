@@ -1,14 +1,15 @@
 """The five methods under Unsloth on a CPU: what test_unsloth.py runs where it is installed.
 
-python tests/unsloth_methods.py fused FOLDER    Unsloth's fused functions against PEFT's layers
+python tests/unsloth_methods.py fused FOLDER    Unsloth's fused functions against PEFT's own forward
 python tests/unsloth_methods.py train FOLDER    each method trained, saved and loaded again
 
-Both write FOLDER/STAGE.json; the second leaves a run for each method and seed, and the logits of the
-first seed's models by Unsloth.
+Each writes FOLDER/STAGE.json; the second leaves a run for each method and seed, and the logits of
+each method's last model as Unsloth computes them. gpu_path.py takes the comparisons from here.
 """
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,8 @@ import unsloth_path
 from torch import Tensor
 
 from slimlib import adapters, train
-from slimlib.adapters.saving import adapter_path
+from slimlib.adapters import structure
+from slimlib.adapters.saving import _adapted, adapter_path
 from slimlib.config import AdapterConfig, ModelConfig, Rule, Study, get_study
 from slimlib.files import write_json
 from slimlib.model import load_model
@@ -60,11 +62,11 @@ def study(method: str, seed: int) -> Study:
 
 
 def train_all(folder: Path) -> dict[str, Any]:
-    """Every method and seed; `changed` says of each trained tensor whether the training moved it."""
-    found = {}
+    """Every method and seed: what came of each training."""
+    found, seen = {}, watch()
     for method in adapters.METHODS:
         for seed in SEEDS:
-            run, seen = Run(study(method, seed), folder / f"{method}-{seed}"), watch()
+            run = Run(study(method, seed), folder / f"{method}-{seed}")
             train.finetune_arm(run, ARM)
             found[f"{method}-{seed}"] = outcome(seen)
         keep_logits(run, seen, folder / f"{method}.safetensors")
@@ -72,7 +74,7 @@ def train_all(folder: Path) -> dict[str, Any]:
 
 
 def watch() -> dict[str, Any]:
-    """Let finetune_arm leave here its trainer and the weights that it began with."""
+    """Let finetune_arm leave here its last trainer and the weights that it began with."""
     seen = unsloth_path.watch_trainer()
     build = train.make_trainer
 
@@ -91,17 +93,17 @@ def trained(model: Any) -> dict[str, Any]:
 
 
 def outcome(seen: dict[str, Any]) -> dict[str, Any]:
-    end = trained(seen["trainer"].model)
+    """What the tests assert on, as plain JSON."""
+    begin, end = seen["begin"], trained(seen["trainer"].model)
     return {
-        "changed": {n: not torch.equal(seen["begin"].pop(n), p) for n, p in end.items()},
-        "frozen meanwhile": list(seen["begin"]),
+        "changed": {name: not torch.equal(p, begin[name]) for name, p in end.items()},
+        "same": list(begin) == list(end),
         "dtypes": sorted({str(p.dtype) for p in end.values()}),
-        "numbers": sum(p.numel() for p in end.values()),
     }
 
 
 def keep_logits(run: Run, seen: dict[str, Any], path: Path) -> None:
-    """Logits of the trained model, of both its folders as FastLanguageModel loads them."""
+    """Logits of the trained model, and of its folders as FastLanguageModel loads them."""
     from safetensors.torch import save_file
     from unsloth import FastLanguageModel
 
@@ -142,7 +144,7 @@ class NoTriton(ModuleType):
 
 
 def fused_all(folder: Path) -> dict[str, Any]:
-    """How far each method's layers and Unsloth's functions over them are apart, by function."""
+    """How far PEFT's forward and Unsloth's functions over the same layers are apart."""
     import unsloth  # noqa: F401  before its kernels
 
     if find_spec("triton") is None:
@@ -156,60 +158,59 @@ def fused_all(folder: Path) -> dict[str, Any]:
     return {method: fused(config) for method, config in VARIED.items()}
 
 
-def fused(config: AdapterConfig) -> dict[str, Any]:
-    from unsloth.kernels.fast_lora import apply_lora_mlp_swiglu, apply_lora_o, apply_lora_qkv
-
-    model = random_adapter(config)
-    before = trained(model)
-    layer = model.get_base_model().model.layers[1]
-    attention, mlp = layer.self_attn, layer.mlp
-    q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
-    found = {
-        "qkv": compare(model, attention, apply_lora_qkv, lambda x: (q(x), k(x), v(x)), (q, k, v)),
-        "o": compare(model, attention, apply_lora_o, attention.o_proj, (attention.o_proj,)),
-        "mlp": compare(model, mlp, apply_lora_mlp_swiglu, mlp, (mlp,)),
-        "rewritten": rewritten_forward(projections(model)),
-        "merge": merged(model),
-        "decode": decode(projections(model), torch.float32),
-        "prepare": prepare(model, before),
-    }
-    found["patched"] = patch(model)
-    found["decode 16 bit"] = decode(projections(model), torch.bfloat16)
-    with torch.no_grad():
-        for parameter in trained(model).values():  # as an optimiser step: in place
-            parameter.neg_()
-    found["decode after a step"] = decode(projections(model), torch.bfloat16)
-    return found
-
-
-def random_adapter(config: AdapterConfig) -> Any:
-    """The embedded base in float32, with an adapter whose every number is drawn anew."""
-    whole = ModelConfig("micro:base", dtype="float32", load_in_4bit=False, backend="unsloth")
-    model = adapters.attach(load_model(whole)[0], config, seed=0, max_seq_length=64)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in trained(model).values():
-            parameter.normal_(std=0.3)
-    return model
-
-
-def projections(model: Any) -> dict[str, Any]:
-    """The adapted layers of the whole model by name."""
-    return dict(adapters.saving._adapted(model))
-
-
 def swiglu(e: Tensor, g: Tensor) -> Tensor:
     """silu(e) g, in place of a kernel."""
     return torch.nn.functional.silu(e) * g
 
 
 def swiglu_gradients(gradient: Tensor, e: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(silu(e) g, its gradient by g, by e), in place of a kernel; by autograd."""
+    """silu(e) g and its gradients by g and by e, in place of a kernel; by autograd."""
     with torch.enable_grad():
         e, g = e.detach().requires_grad_(), g.detach().requires_grad_()
         h = swiglu(e, g)
         by_e, by_g = torch.autograd.grad(h, (e, g), gradient)
     return h.detach(), by_g, by_e
+
+
+def fused(config: AdapterConfig) -> dict[str, Any]:
+    """One method on the embedded base in float32, its numbers drawn anew; then in 16 bit."""
+    whole = ModelConfig("micro:base", dtype="float32", load_in_4bit=False, backend="unsloth")
+    model = adapters.attach(load_model(whole)[0], config, seed=0, max_seq_length=64)
+    randomise(model)
+    names = list(trained(model))
+    for kept in (structure.pooling_matrix, structure.input_means, structure.output_repeats):
+        kept.cache_clear()  # so that the matrices are first built in inference mode
+    found = {
+        "decode": decode(model),
+        "blocks": blocks(model, layer=1, patched=False),
+        "rewritten": rewritten_forward(model),
+        "merge": merges(model),
+        "patch": patch(model),
+    }
+    found["prepared"] = {
+        "same": list(trained(model)) == names,
+        "dtypes": sorted({str(p.dtype) for p in trained(model).values()}),
+    }
+    found["decode in 16 bit"] = decode(model, torch.bfloat16)
+    with torch.no_grad():
+        for parameter in trained(model).values():  # in place, as an optimiser does
+            parameter.mul_(1.5)
+    found["decode after a step"] = decode(model, torch.bfloat16)
+    return found
+
+
+def randomise(model: Any, dtype: torch.dtype = torch.float32) -> None:
+    """Draw every trained number anew, each layer's adapter giving as much as the layer itself."""
+    torch.manual_seed(1)
+    for _, layer in _adapted(model):
+        with torch.no_grad():
+            for parameter in trained(layer).values():
+                parameter.normal_(std=0.1)
+            x = torch.randn(64, layer.in_features).to(layer.base_layer.weight.device, dtype)
+            base = layer.base_layer(x).float()
+            factor = base.norm() / (layer(x).float() - base).norm()
+            for parameter in layer.lora_B.parameters():
+                parameter.mul_(factor)
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
@@ -218,28 +219,67 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return difference.item()
 
 
-def compare(model: Any, block: Any, fused: Any, plain: Any, parts: tuple[Any, ...]) -> dict:
-    """Outputs and gradients of a fused training function, against PEFT's own forward."""
+def blocks(
+    model: Any, layer: int, patched: bool, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
+    """Unsloth's fused training functions on one decoder layer, against PEFT's own forward.
+
+    Args:
+        model: with an adapter on all seven projections.
+        layer: its number.
+        patched: take the functions that the layer was given; else Unsloth's by name.
+        dtype: of the activations; float16 and bfloat16 under autocast, as in training.
+    """
+    decoder = model.get_base_model().model.layers[layer]
+    attention, mlp = decoder.self_attn, decoder.mlp
+    q, k, v, o = (getattr(attention, f"{name}_proj") for name in "qkvo")
+    if patched:
+        qkv, out, feed = attention.apply_qkv, attention.apply_o, lambda mlp, x: mlp(x)
+    else:
+        from unsloth.kernels import fast_lora
+
+        qkv, out = fast_lora.apply_lora_qkv, fast_lora.apply_lora_o
+        feed = fast_lora.apply_lora_mlp_swiglu
+    own = {
+        "qkv": lambda x: (q(x), k(x), v(x)),
+        "o": lambda x: (o(x),),
+        "mlp": lambda x: (mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)),),
+    }
+    theirs = {
+        "qkv": lambda x: qkv(attention, x),
+        "o": lambda x: (out(attention, x),),
+        "mlp": lambda x: (feed(mlp, x),),
+    }
+    parts = {"qkv": (q, k, v), "o": (o,), "mlp": (mlp.gate_proj, mlp.up_proj, mlp.down_proj)}
+    return {name: compare(model, theirs[name], own[name], parts[name], dtype) for name in parts}
+
+
+def compare(
+    model: Any, theirs: Callable, own: Callable, parts: tuple[Any, ...], dtype: torch.dtype
+) -> dict[str, Any]:
+    """Outputs and gradients (of the input and of all that is trained) by two forwards."""
     weights = [p for part in parts for p in part.parameters() if p.requires_grad]
-    first = next(m for m in parts[0].modules() if hasattr(m, "lora_A"))
+    device = weights[0].device
+    autocast = dtype != torch.float32
+    context = torch.autocast(device.type, dtype) if autocast else nullcontext()
     torch.manual_seed(2)
-    x = torch.randn(2, 7, first.in_features)
-    sides, nodes = [], []
-    for call in (lambda x: fused(block, x), plain):
-        inputs = x.clone().requires_grad_()
-        outputs = call(inputs)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        nodes.append(type(outputs[0].grad_fn).__name__)
-        # cosines weigh the outputs unequally, so that a permutation of them would show
-        loss = sum((y * torch.arange(y.numel()).cos().view_as(y)).sum() for y in outputs)
-        gradients = torch.autograd.grad(loss, [inputs, *weights])
-        sides.append(([y.detach() for y in outputs], gradients))
+    x = torch.randn(2, 7, parts[0].in_features).to(device, dtype)
+    sides = []
+    with context:
+        for call in (theirs, own):
+            inputs = x.clone().requires_grad_()
+            outputs = call(inputs)
+            # unequal weights, so that outputs in another order would show
+            loss = sum(
+                (y * torch.arange(y.numel(), device=device).cos().view_as(y)).sum() for y in outputs
+            )
+            gradients = torch.autograd.grad(loss, [inputs, *weights])
+            sides.append((outputs, gradients))
+        with torch.no_grad(), model.disable_adapter():
+            base = own(x)
     (found, found_gradients), (expected, expected_gradients) = sides
-    with torch.no_grad(), model.disable_adapter():
-        base = plain(x)
-    base = base if isinstance(base, tuple) else (base,)
     return {
-        "node": nodes[0],
+        "node": type(found[0].grad_fn).__name__,
         "forward": max(map(distance, found, expected)),
         "gradients": max(map(distance, found_gradients, expected_gradients)),
         "weights": len(weights),
@@ -247,52 +287,14 @@ def compare(model: Any, block: Any, fused: Any, plain: Any, parts: tuple[Any, ..
     }
 
 
-def rewritten_forward(layers: dict[str, Any]) -> float:
-    """Unsloth's text for the adapter's share of PEFT's forward, run as it is."""
-    from unsloth_zoo.compiler import COMPILED_LORA_FORWARD
-
-    names: dict[str, Any] = {"torch": torch}
-    exec(COMPILED_LORA_FORWARD, names)  # noqa: S102
-    found = []
-    for layer in layers.values():
-        x, a, b = torch.randn(2, 7, layer.in_features), *pair(layer)
-        with torch.no_grad():
-            out = names["lora_forward"](
-                layer.base_layer(x), a, b, layer.lora_dropout["default"], x, layer.scaling["default"]
-            )
-            found.append(distance(out, layer(x)))
-    return max(found)
-
-
-def pair(layer: Any) -> tuple[Any, Any]:
-    return layer.lora_A["default"], layer.lora_B["default"]
-
-
-def merged(model: Any) -> dict[str, float]:
-    """Unsloth's two merges, against what PEFT's layers make of the identity."""
-    from unsloth.save import _merge_lora
-    from unsloth_zoo import saving_utils
-
-    statistics, _ = saving_utils.create_lora_statistics(model)
-    found: dict[str, list[float]] = {"live": [], "by statistics": []}
-    for name, layer in projections(model).items():
-        with torch.no_grad():
-            expected = layer(torch.eye(layer.in_features)).T
-            weight = layer.base_layer.weight.detach()
-            found["live"].append(distance(_merge_lora(layer, name)[0], expected))
-            by_statistics = saving_utils._merge_lora(weight.clone(), statistics[name], name)
-            found["by statistics"].append(distance(by_statistics, expected))
-    return {name: max(shares) for name, shares in found.items()}
-
-
-def decode(layers: dict[str, Any], dtype: torch.dtype) -> dict[str, float]:
-    """Generation's linear layer (one token and a prompt, alone and batched), layer after layer."""
+def decode(model: Any, dtype: torch.dtype = torch.float32) -> dict[str, float]:
+    """Generation's linear function (a token and a prompt, alone and batched), layer by layer."""
     from unsloth.kernels.utils import fast_linear_forward
 
     found, effects = [], []
     for shape in ((1, 1), (3, 1), (2, 5)):
-        for layer in layers.values():
-            x = torch.randn(*shape, layer.in_features, dtype=dtype)
+        for _, layer in _adapted(model):
+            x = torch.randn(*shape, layer.in_features).to(layer.base_layer.weight.device, dtype)
             with torch.inference_mode():
                 out = fast_linear_forward(layer, x.clone())
             with torch.no_grad():
@@ -302,34 +304,61 @@ def decode(layers: dict[str, Any], dtype: torch.dtype) -> dict[str, float]:
     return {"difference": max(found), "effect": min(effects)}
 
 
-def prepare(model: Any, before: dict[str, Any]) -> dict[str, Any]:
-    """What Unsloth, when it patches a model for a GPU, freezes and casts."""
-    from unsloth_zoo.training_utils import prepare_model_for_training
+def rewritten_forward(model: Any) -> float:
+    """Unsloth's own text for the adapter's share of PEFT's forward, run as it stands."""
+    from unsloth_zoo.compiler import COMPILED_LORA_FORWARD
 
-    prepare_model_for_training(model, use_gradient_checkpointing=False)
-    after = trained(model)
-    return {
-        "same": list(after) == list(before),
-        "dtypes": sorted({str(p.dtype) for p in after.values()}),
-    }
+    names: dict[str, Any] = {"torch": torch}
+    exec(COMPILED_LORA_FORWARD, names)
+    found = []
+    for _, layer in _adapted(model):
+        x = torch.randn(2, 7, layer.in_features)
+        parts = (layer.lora_A, layer.lora_B, layer.lora_dropout)
+        a, b, dropout = (part["default"] for part in parts)
+        with torch.no_grad():
+            scaling = layer.scaling["default"]
+            out = names["lora_forward"](layer.base_layer(x), a, b, dropout, x, scaling)
+            found.append(distance(out, layer(x)))
+    return max(found)
+
+
+def merges(model: Any) -> dict[str, float]:
+    """Unsloth's two merges, against what PEFT's layers make of the identity."""
+    from unsloth.save import _merge_lora
+    from unsloth_zoo import saving_utils
+
+    statistics, _ = saving_utils.create_lora_statistics(model)
+    found: dict[str, list[float]] = {"live": [], "by statistics": []}
+    for name, layer in _adapted(model):
+        with torch.no_grad():
+            expected = layer(torch.eye(layer.in_features)).T
+            weight = layer.base_layer.weight.detach().clone()
+            merged = saving_utils._merge_lora(weight.clone(), statistics[name], name)
+            found["by statistics"].append(distance(merged, expected))
+            found["live"].append(distance(_merge_lora(layer, name)[0], expected))
+            layer.base_layer.weight.copy_(weight)  # this merge writes to a float32 one
+    return {name: max(shares) for name, shares in found.items()}
 
 
 def patch(model: Any) -> dict[str, int]:
-    """Unsloth's patch of a model for a GPU, on a base in 16 bit: layers with a fused function."""
+    """Unsloth's patch of a model for a GPU, on a 16-bit base: layers with fused functions."""
+    from transformers import Trainer
     from unsloth.kernels import fast_lora
-    from unsloth.models.llama import FastLlamaModel
+    from unsloth.models import llama
 
+    # it asks whether its loader for a GPU has been here, which names the loop so
+    Trainer._inner_training_loop.__name__ = "_fast_inner_training_loop"
+    llama.clean_gpu_cache = lambda: None
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
-    model = FastLlamaModel.patch_peft_model(model, False)
+    llama.FastLlamaModel.patch_peft_model(model, False)
     layers = model.get_base_model().model.layers
     return {
         "layers": len(layers),
         "qkv": sum(x.self_attn.apply_qkv is fast_lora.apply_lora_qkv for x in layers),
         "o": sum(x.self_attn.apply_o is fast_lora.apply_lora_o for x in layers),
         "mlp": sum(x.mlp.forward.__func__ is fast_lora.apply_lora_mlp_swiglu for x in layers),
-        "trained": len(trained(model)),
     }
 
 

@@ -6,6 +6,7 @@ save_adapter(model, folder); load_adapter(base, folder)
 """
 
 from slimlib.adapters.attach import attach, trainables_to_float32
+from slimlib.adapters.inside import adapter_cores, load_inside, merge_inside, merge_model_inside
 from slimlib.adapters.merge import compare_logits, free_memory, merge_arm, write_merged
 from slimlib.adapters.methods import METHODS
 from slimlib.adapters.plan import Entry, Plan, compile_plan
@@ -15,13 +16,17 @@ __all__ = [
     "METHODS",
     "Entry",
     "Plan",
+    "adapter_cores",
     "attach",
     "compare_logits",
     "compile_plan",
     "export_plain",
     "free_memory",
     "load_adapter",
+    "load_inside",
     "merge_arm",
+    "merge_inside",
+    "merge_model_inside",
     "save_adapter",
     "trainables_to_float32",
     "write_merged",

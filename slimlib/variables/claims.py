@@ -11,7 +11,6 @@ decide nothing.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +18,22 @@ from slimlib import metrics
 from slimlib.benchmarks import ALPHA, MARGIN
 from slimlib.formats import interval, number, p_cell, p_text
 from slimlib.variables.contrasts import Effect, contrast, loss_contrast
-from slimlib.variables.grid import EQUAL, FIXED_BLOCK, FIXED_SCALE, RANDOM, Bar
+from slimlib.variables.hypotheses import (
+    CLAIMS,
+    HARMLESS,
+    HIGHER,
+    LOSS,
+    LOWER,
+    PART,
+    SAME,
+    hypotheses,
+)
 from slimlib.variables.records import Grid
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decided"
-HIGHER, LOWER, SAME, HARMLESS = "higher", "lower", "same", "harmless"  # what a part says of A - B
-PART, LOSS, BREAKDOWN, CONTROL = "part", "loss", "breakdown", "control"
-
-CLAIMS = {
-    1: "Rank: cutting the MLP's rank costs less than cutting the attention's.",
-    2: "Depth: the first and the second half of the layers make no difference.",
-    3: "Lambda: 2 is best, then 1, larger is worse; layer type and depth do not matter.",
-    4: "QA-HiRA: (4, 8) to (8, 8) costs nothing on the MLP, and something on the attention.",
-}
-_Pairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ class Finding:
             "low": low,
             "high": high,
             "sd_seeds": e.sd_seeds,
+            "detectable": e.detectable,
             "p": e.p_value,
             "p_holm": self.p_holm,
             "p_equivalence": e.p_equivalence,
@@ -90,6 +89,8 @@ class Finding:
         tests = [_p("no difference", e.p_value, self.p_holm)]
         if self.expected in (SAME, HARMLESS) and e.documents:
             tests.append(_p("equivalence", e.p_equivalence, self.p_equivalence_holm))
+        if self.verdict == UNDECIDED:
+            tests.append(f"{number(e.detectable, 1)} points would be found in 80 % of repetitions")
         tests.append(f"SD over seeds {number(e.sd_seeds)}")
         tests += [f"documents alone {p_text(e.p_documents)}"] if e.documents else []
         return f"{head}{verdict} {value} ({limits}; {size}); {'; '.join(tests)}."
@@ -162,7 +163,7 @@ def judge_claims(grid: Grid, margin: float = MARGIN, alpha: float = ALPHA) -> Cl
     if not 0 < margin < 100 or not 0 < alpha < 1:
         raise ValueError(f"margin={margin}, alpha={alpha}: above 0, and below 100 and 1")
     findings = []
-    for claim, text, expected, kind, pairs in _contrasts(grid):
+    for claim, text, expected, kind, pairs in hypotheses(grid.design):
         if pairs:
             effect = contrast(grid, pairs, margin)
             findings.append(Finding(claim, text, expected, kind, effect, len(pairs)))
@@ -194,99 +195,3 @@ def _verdict(finding: Finding, alpha: float) -> str:
     if expected in (SAME, HARMLESS) and finding.p_equivalence_holm < alpha:
         return SUPPORTED
     return UNDECIDED
-
-
-# --------------------------------------------------------------------------------- which cells
-
-
-def _contrasts(grid: Grid) -> Iterator[tuple[int, str, str, str, _Pairs]]:
-    bars = {e.id: e.bars for e in grid.design.experiments}
-    yield from _rank(bars.get("E1", ()), bars.get("E3", ()))
-    yield from _depth(bars.get("E2", ()))
-    yield from _lambda(bars.get("E5", ()), bars.get("E4", ()))
-    yield from _hira(bars.get("E6", ()))
-
-
-def pair_up(
-    bars: Sequence[Bar], first: Callable[[Bar], bool], second: Callable[[Bar], bool], change: bool
-) -> _Pairs:
-    """Pairs of bars that agree in model, method and rank and, if asked, in the change."""
-
-    def key(bar: Bar) -> tuple[Any, ...]:
-        return (bar.model, bar.method, bar.r, *([bar.change] if change else []))
-
-    others: dict[tuple[Any, ...], list[Bar]] = {}
-    for bar in filter(second, bars):
-        others.setdefault(key(bar), []).append(bar)
-    return [(a.cell, b.cell) for a in filter(first, bars) for b in others.get(key(a), ())]
-
-
-def _is(where: str, control: str = "", change: str | None = None) -> Callable[[Bar], bool]:
-    """Whether a bar shows this place, control and change."""
-
-    def fits(bar: Bar) -> bool:
-        at = bar.where == where or (where == RANDOM and bar.control == RANDOM)
-        wanted = RANDOM if where == RANDOM else control
-        return at and bar.control == wanted and change in (None, bar.change)
-
-    return fits
-
-
-def _rank(
-    first: Sequence[Bar], others: Sequence[Bar]
-) -> Iterator[tuple[int, str, str, str, _Pairs]]:
-    text, bars = "MLP cut minus attention cut", [*first, *others]
-    mlp, attention = _is("mlp"), _is("attention")
-    yield 1, text, HIGHER, PART, pair_up(bars, mlp, attention, True)
-    for method in dict.fromkeys(bar.method for bar in bars):
-        some = [bar for bar in bars if bar.method == method]
-        yield 1, f"{text}, {method}", HIGHER, BREAKDOWN, pair_up(some, mlp, attention, True)
-    equal = pair_up(bars, _is("mlp", EQUAL), attention, True)
-    yield 1, f"{text} that saves as many parameters", HIGHER, CONTROL, equal
-    fixed = pair_up(bars, _is("mlp", FIXED_SCALE), _is("attention", FIXED_SCALE), True)
-    yield 1, f"{text}, both at a fixed scale", HIGHER, CONTROL, fixed
-
-
-def _depth(bars: Sequence[Bar]) -> Iterator[tuple[int, str, str, str, _Pairs]]:
-    first, second, random = _is("first_half"), _is("second_half"), _is(RANDOM)
-    pairs = pair_up(bars, first, second, True)
-    yield 2, "First half cut minus second half cut", SAME, PART, pairs
-    for name, half in (("First", first), ("Second", second)):
-        text = f"{name} half cut minus random halves cut"
-        yield 2, text, SAME, CONTROL, pair_up(bars, half, random, True)
-    draws = list(dict.fromkeys(bar.where for bar in bars if bar.control == RANDOM))[:2]
-    if len(draws) == 2:
-        one, two = (_is(draw, RANDOM) for draw in draws)
-        text = "One random half cut minus another"
-        yield 2, text, SAME, CONTROL, pair_up(bars, one, two, True)
-
-
-def _lambda(
-    whole: Sequence[Bar], parts: Sequence[Bar]
-) -> Iterator[tuple[int, str, str, str, _Pairs]]:
-    for better, worse in ((2, 1), (1, 4), (4, 8)):
-        first, second = _is("all", change=f"lam {better}"), _is("all", change=f"lam {worse}")
-        text = f"Lambda {better} minus lambda {worse}"
-        yield 3, text, HIGHER, PART, pair_up(whole, first, second, False)
-        for r in dict.fromkeys(bar.r for bar in whole):
-            some = [bar for bar in whole if bar.r == r]
-            pairs = pair_up(some, first, second, False)
-            yield 3, f"{text}, rank {r}", HIGHER, BREAKDOWN, pairs
-    for text, one, other in (
-        ("Attention's lambda changed minus the MLP's", "attention", "mlp"),
-        ("First half's lambda changed minus the second's", "first_half", "second_half"),
-    ):
-        yield 3, text, SAME, PART, pair_up(parts, _is(one), _is(other), True)
-
-
-def _hira(bars: Sequence[Bar]) -> Iterator[tuple[int, str, str, str, _Pairs]]:
-    base = _is("all", change="")
-    for control, kind, how in (("", PART, ""), (FIXED_BLOCK, CONTROL, ", tiles kept at 32")):
-        for where, name, expected in (
-            ("mlp", "MLP", HARMLESS),
-            ("attention", "Attention", LOWER),
-        ):
-            pairs = pair_up(bars, _is(where, control), base, False)
-            yield 4, f"{name} at (8, 8) minus all at (4, 8){how}", expected, kind, pairs
-    pairs = pair_up(bars, _is("mlp"), _is("attention"), False)
-    yield 4, "MLP at (8, 8) minus attention at (8, 8)", HIGHER, CONTROL, pairs

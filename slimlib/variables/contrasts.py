@@ -32,6 +32,7 @@ class Effect:
     difference: Estimate  # with its 95 % interval
     p_value: float  # two-sided t
     p_equivalence: float  # two one-sided tests within the margin
+    detectable: float  # what the test finds in 80 % of repetitions
     sd_seeds: float  # SD over seeds of the difference
     seeds: int
     pairs: int  # of cells
@@ -171,12 +172,14 @@ def measure(
     """
     value = float(np.mean(values))
     total = sum(part.variance for part in parts)
-    df = total**2 / sum(part.variance**2 / part.df for part in parts)  # Satterthwaite
-    error = math.sqrt(total)
+    squares = sum(part.variance**2 / part.df for part in parts)
+    df = total**2 / squares if squares else math.inf  # Satterthwaite
+    error = math.sqrt(total) or math.ulp(0.0)  # nothing varies: p is 0 or 1
     return Effect(
         difference=_interval(value, error, df),
         p_value=float(2 * stats.t.sf(abs(value) / error, df)),
         p_equivalence=float(stats.t.sf((margin - abs(value)) / error, df)),
+        detectable=float(stats.t.ppf(0.975, df) + stats.t.ppf(0.8, df)) * error,
         sd_seeds=float(np.std(values, ddof=1)),
         seeds=len(values),
         pairs=pairs,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from slimlib.adapters import METHODS
 from slimlib.plots import PALETTE, STYLE, save_figure
 from slimlib.variables.contrasts import score_interval, score_matrix
-from slimlib.variables.grid import Bar, Experiment
+from slimlib.variables.design import Bar, Experiment
 from slimlib.variables.records import Grid
 from slimlib.variables.tables import PLACES, spread_of
 

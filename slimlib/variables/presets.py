@@ -22,7 +22,8 @@ from slimlib.presets import (
     MICRO_TRAIN,
     TINYLLAMA,
 )
-from slimlib.variables.grid import Design, Scale, compile_design, restrict
+from slimlib.variables.design import Design, restrict
+from slimlib.variables.grid import Scale, compile_design
 
 MMLU_SUBJECTS = (
     *("abstract_algebra", "anatomy", "astronomy", "business_ethics", "clinical_knowledge"),

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -126,11 +126,18 @@ class Worker:
             return f"the process ended with code {self.process.exitcode}: {last}"[:500]
 
 
-def start_worker(study: Study, root: Path, number: int, threads: int, keep: bool) -> Worker:
-    """A fresh Python with so many threads; what it prints goes to root/worker-N.log."""
+def start_worker(number: int, root: Path, threads: int, *work: Any) -> Worker:
+    """A fresh Python with so many threads; what it prints goes to root/worker-N.log.
+
+    Args:
+        number: of the worker.
+        root: of the runs.
+        threads: that torch may use.
+        *work: study, keep_weights and what to do with a cell, as `sweep_grid` has them.
+    """
     ours, theirs = get_context("spawn").Pipe()
     log = root / f"worker-{number}.log"
-    about = (theirs, study, str(root), str(log), keep)
+    about = (theirs, str(root), str(log), *work)
     process = get_context("spawn").Process(target=_work, args=about, daemon=True)
     limits = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     before = {name: os.environ.get(name) for name in limits}
@@ -144,7 +151,9 @@ def start_worker(study: Study, root: Path, number: int, threads: int, keep: bool
     return Worker(process, ours, log)
 
 
-def _work(pipe: Connection, study: Study, root: str, log: str, keep: bool) -> None:
+def _work(
+    pipe: Connection, root: str, log: str, study: Study, keep: bool, work: Callable[..., None]
+) -> None:
     """What a worker does: jobs until the pipe closes."""
     stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  for the life of the process
     os.dup2(stream.fileno(), 1)
@@ -156,7 +165,7 @@ def _work(pipe: Connection, study: Study, root: str, log: str, keep: bool) -> No
             return
         failure = None
         try:
-            run_cell(seed_run(study, job.seed, Path(root)), job.cell, keep)
+            work(seed_run(study, job.seed, Path(root)), job.cell, keep)
         except (ValueError, RuntimeError, OSError) as error:  # any other ends the process
             traceback.print_exc()
             failure = f"{type(error).__name__}: {error}"[:500]
@@ -164,13 +173,14 @@ def _work(pipe: Connection, study: Study, root: str, log: str, keep: bool) -> No
         pipe.send(failure)
 
 
-def sweep(
+def sweep_grid(
     study: Study,
     root: Path,
     seeds: Sequence[int],
     workers: int = 1,
     cells: Sequence[str] = (),
     keep_weights: bool = False,
+    work: Callable[[Run, str, bool], None] = run_cell,
 ) -> dict[Job, str]:
     """Run what is not done yet of a grid, or of some of its cells.
 
@@ -181,6 +191,7 @@ def sweep(
         workers: processes; each gets an equal share of the cores.
         cells: names; none means all.
         keep_weights: keep adapters and merged weights of finished cells.
+        work: what is done with a cell; importable, as it goes to another process.
 
     Returns:
         What is missing of the jobs asked for -> why.
@@ -198,11 +209,10 @@ def sweep(
         run.data_folder()  # once, here: two workers would write it at the same time
     team: list[Worker] = []
     try:
-        team += [
-            start_worker(study, root, n, threads, keep_weights)
-            for n in range(1, min(workers, len(todo)) + 1)
-        ]
-        _run_all(team, todo, runs, (study, root, threads, keep_weights))
+        about = (root, threads, study, keep_weights, work)
+        for number in range(1, min(workers, len(todo)) + 1):
+            team.append(start_worker(number, *about))
+        _run_all(team, todo, runs, about)
     finally:
         for worker in team:
             worker.stop()
@@ -211,10 +221,10 @@ def sweep(
 
 
 def _run_all(
-    team: list[Worker], todo: deque[Job], runs: Mapping[int, Run], again: tuple[Any, ...]
+    team: list[Worker], todo: deque[Job], runs: Mapping[int, Run], about: tuple[Any, ...]
 ) -> None:
     """Give jobs out until none is left; replace a worker that died."""
-    total, done = len(todo), 0
+    total, done, begin = len(todo), 0, time.perf_counter()
     for worker in team:
         worker.give(todo.popleft())
     while busy := {worker.pipe: n for n, worker in enumerate(team) if worker.job}:
@@ -226,13 +236,13 @@ def _run_all(
             seconds = time.perf_counter() - worker.since
             outcome = f"failed: {failure}" if failure else "done"
             which = f"[{done}/{total}] seed {job.seed} {job.cell}"
-            print(f"{which}: {outcome} ({seconds:.0f} s)", flush=True)
+            minutes = (time.perf_counter() - begin) / done * (total - done) / 60
+            print(f"{which}: {outcome} ({seconds:.0f} s; {minutes:.0f} min left)", flush=True)
             if failure:
                 write_json(runs[job.seed].arm_folder(job.cell) / FAILED, {"reason": failure})
             worker.job = None
             if todo and worker.process.exitcode is not None:
-                study, root, threads, keep = again
-                team[n] = worker = start_worker(study, root, n + 1, threads, keep)
+                team[n] = worker = start_worker(n + 1, *about)
             if todo:
                 worker.give(todo.popleft())
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from slimlib.benchmarks import MARGIN
 from slimlib.variables.contrasts import Spread, contrast, group_of, run_spread, score_interval
-from slimlib.variables.grid import Bar, Experiment
+from slimlib.variables.design import Bar, Experiment
 from slimlib.variables.records import Cell, Grid
 
 PLACES = {  # of the article -> experiment
@@ -60,7 +60,8 @@ def _bar_row(grid: Grid, experiment: Experiment, bar: Bar, margin: float) -> dic
     row |= {"changed": bar.label, "control": bar.control, "cell": bar.cell}
     base = baseline(experiment, bar)
     row |= cell_row(grid, bar.cell)
-    row["saved %"] = np.nan
+    plan = grid.design.plan(bar)
+    row |= {"saturated %": 100 * len(plan.saturated) / len(plan), "saved %": np.nan}
     if base is None or not grid.of(bar.cell) or not grid.of(base.cell):
         return row
     own, whole = (parameters(grid.of(c)) for c in (bar.cell, base.cell))
@@ -133,14 +134,12 @@ def methods_table(grid: Grid) -> pd.DataFrame:
     Columns: quantiser and its block, what is trained, rank of dW in the attention's q at most,
     whether it merges into the quantised format.
     """
-    from slimlib.adapters import METHODS, compile_plan
-    from slimlib.shapes import SHAPES
+    from slimlib.adapters import METHODS
 
     rows = []
     for bar in baselines(grid):
         arm, method = grid.design.study[bar.cell], METHODS[bar.method]
-        shape = next((s for s in SHAPES if s.startswith(bar.model.replace(" ", "-"))), "micro")
-        entry = next(iter(compile_plan(SHAPES[shape].modules(), arm.adapter).values()))
+        entry = next(iter(grid.design.plan(bar).values()))
         rows.append(
             {
                 "method": method.label,

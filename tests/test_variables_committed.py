@@ -1,0 +1,53 @@
+"""The committed records of the miniature grid: whole, and what the committed figures show."""
+
+import pytest
+
+from slimlib.gallery import FIGURES
+from slimlib.variables.claims import judge_claims
+from slimlib.variables.records import read_grid
+from slimlib.variables.tables import cells_table
+
+RECORDS = FIGURES / "records" / "key_variables_micro"
+pytestmark = pytest.mark.skipif(not RECORDS.is_dir(), reason="no grid is committed")
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return read_grid(RECORDS)
+
+
+def test_as_many_records_as_the_compiled_grid_has_cells_or_a_reason_for_each(grid):
+    study = grid.design.study
+    trained = sum(arm.trains for arm in study.arms)
+    assert len(grid.seeds) >= 3
+    whole = len(grid.seeds) * trained + len(study.arms) - trained
+    assert len(grid) + len(grid.missing) == whole
+    assert grid.missing == {}, grid.sentence()
+
+
+def test_every_merge_kept_the_function(grid):
+    for job, cell in grid.cells.items():
+        if grid.design.study[job.cell].writes_weights:
+            assert cell.line["merge"]["logit_check"]["equal"], job
+
+
+def test_parameters_are_what_the_plan_says(grid):
+    from slimlib.shapes import count_parameters
+
+    for job, cell in grid.cells.items():
+        arm = grid.design.study[job.cell]
+        if arm.adapter:
+            counted = count_parameters("micro", arm.adapter)
+            assert cell.line["finetune"]["trainable_parameters"] == counted, job
+
+
+def test_the_committed_words_and_numbers_are_made_from_them(grid):
+    folder = FIGURES / "key_variables_micro"
+    words = f"{grid.sentence()}\n\n{judge_claims(grid).sentences()}\n"
+    assert (folder / "claims.txt").read_text("utf-8") == words
+    numbers = cells_table(grid).round(4).to_csv(lineterminator="\n")
+    assert (folder / "cells.csv").read_text("utf-8") == numbers
+
+
+def test_all_seeds_together_are_small():
+    assert sum(path.stat().st_size for path in RECORDS.iterdir()) < 500_000
