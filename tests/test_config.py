@@ -8,7 +8,8 @@ import pytest
 
 import slimlib
 from slimlib import config
-from slimlib.config import ALL_LINEAR, get_study, to_dict, validate
+from slimlib.checks import validate
+from slimlib.config import ALL_LINEAR, get_study, to_dict
 from slimlib.overrides import settable_keys
 from slimlib.presets import HYPERPARAMETERS, STUDIES
 from slimlib.train import steps_of

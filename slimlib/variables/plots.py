@@ -1,8 +1,8 @@
 """The article's figures as grouped bars with intervals, from a grid's records alone.
 
 One panel per model and method; bars stand together by what was changed, coloured by rank, hatched
-where they are a control. Intervals are 95 %, over documents and runs; each seed is a dot. A cell
-that is missing is a "-".
+where they are a control. Intervals are 95 %, over documents and runs; each seed is a dot. The
+number in a bar is the training loss of its last steps. A cell that is missing is a "-".
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from slimlib.adapters import METHODS
 from slimlib.plots import PALETTE, STYLE, save_figure
@@ -107,12 +109,24 @@ def _draw_panel(
             colour, hatch = _style((bar.r, bar.control), experiment.bars)
             _draw_bar(ax, grid, bar.cell, (at, 0.92 * width), (colour, hatch), role)
     _draw_untuned(ax, grid, bars[0].cell, role)
-    ax.set_xticks(range(len(labels)), [textwrap.fill(label, 11) for label in labels])
+    ticks = [
+        textwrap.fill(label, 11) + bits
+        for label, bits in zip(labels, _bits(grid, bars, labels), strict=True)
+    ]
+    ax.set_xticks(range(len(labels)), ticks)
     ax.tick_params(axis="x", length=0, labelsize=8)
     model, method = panel
     several = len({bar.model for bar in experiment.bars}) > 1
     title = f"{model}, {METHODS[method].label}" if several else METHODS[method].label
     ax.set_title(title, loc="left", fontweight="bold")
+
+
+def _bits(grid: Grid, bars: Sequence[Bar], labels: Sequence[str]) -> list[str]:
+    """A line with the bits per weight of each group's first bar, where they are not all one."""
+    first = [next(bar.cell for bar in bars if bar.label == label) for label in labels]
+    stored = [cells[0].line.get("quantisation") if (cells := grid.of(c)) else None for c in first]
+    bits = [f"{found['bits_per_weight']:.2f} bits" if found else "" for found in stored]
+    return [f"\n{text}" if len({*bits}) > 1 else "" for text in bits]
 
 
 def _draw_bar(
@@ -131,6 +145,12 @@ def _draw_bar(
     value, low, high = score_interval(cells, spread_of(grid, cell, role), role)
     ax.bar(at, value, width, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
     ax.plot([at, at], [low, high], color="black", linewidth=1.2)
+    loss = np.mean([found.loss for found in cells])
+    if np.isfinite(loss):
+        ink = "black" if colour == RANK_COLOURS[0] else "white"
+        text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7, "color": ink}
+        box = {"facecolor": colour, "edgecolor": "none", "pad": 1} if hatch else None
+        ax.text(at, 2, f"{loss:.2f}", bbox=box, **text)
     seeds = 100 * score_matrix(cells, role).mean(axis=1)
     dots = {"markersize": 3, "markerfacecolor": "white", "markeredgewidth": 0.7}
     ax.plot([at] * len(seeds), seeds, "o", color="black", **dots)
@@ -175,7 +195,8 @@ def _text(figure: Figure, grid: Grid, experiment: Experiment) -> None:
     study = grid.design.study
     title = f"{experiment.title} ({experiment.figure})"
     figure.suptitle(f"{title}\n{study.title}", fontsize=10, x=0.01, ha="left")
-    seeds = f"{len(grid.seeds)} seeds (dots), intervals 95 % over documents and runs"
+    seeds = f"{len(grid.seeds)} seeds (dots), intervals 95 % over documents and runs; in the bars "
+    seeds += "the training loss of the last steps, nats a token"
     note = textwrap.fill(f"{seeds}. {study.note}", int(15 * figure.get_figwidth()))
     figure.supxlabel(note, fontsize=8, color="dimgrey", x=0.01, ha="left")
 

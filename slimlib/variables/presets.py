@@ -101,7 +101,7 @@ def _key_variables_micro() -> Design:
         task_labels=MICRO_LABELS,
         data="world",
         note=f"{MICRO_NOTE} Fine-tuning only takes from these benchmarks: a cell that learns less "
-        "may score more, so its loss stands beside.",
+        "may score more; its training loss tells.",
     )
 
 
