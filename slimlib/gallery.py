@@ -88,11 +88,12 @@ def committed_answers(study: str, arm: str) -> dict[int, dict[str, Any]]:
 
 def redraw() -> list[Path]:
     """Redraw pictures and tables of every committed study; returns the paths."""
-    from slimlib.plots import make_figures
+    from slimlib import diagram
+    from slimlib.plots import make_figures, save_figure
     from slimlib.report import render_table2, seeds_table, table2, write_tables
     from slimlib.variables.gallery import redraw_grid
 
-    written = []
+    written = [*save_figure(diagram.methods(), FIGURES, "methods")]
     for folder in sorted((FIGURES / "records").iterdir()):
         if list(folder.glob("seed-*.jsonl")):
             written += redraw_grid(folder, FIGURES / folder.name)
@@ -110,7 +111,7 @@ def redraw() -> list[Path]:
 
 
 def update_readme() -> Path:
-    """Write the README's numbers anew from the committed micro records; returns its path."""
+    """Write the README's numbers anew from the committed records; returns its path."""
     _write(README, fill(README.read_text(encoding="utf-8"), readme_blocks()))
     return README
 
@@ -128,15 +129,20 @@ def pool(by_seed: Mapping[int, Sequence[dict[str, Any]]]) -> list[dict[str, Any]
 
 def readme_blocks() -> dict[str, str]:
     """name -> text between the README's markers of that name, all from committed records."""
+    from slimlib.variables import judge_claims, read_grid
+    from slimlib.variables.records import committed_folder
+
     study, by_seed = get_study("micro"), committed_records("micro")
     default = by_seed[study.arms[0].seed]
     arms = {record["arm"]: record for record in default}
+    grid = read_grid(committed_folder("key_variables_micro"))
     text = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).to_text(columns=160)
     verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
     return {
         "example": f"```\n{verdict}\n```",
         "answers": answers_markdown(committed_answers("micro", study.tuned.name)),
         "seeds": seeds_markdown(by_seed, study, study.tuned.name),
+        "claims": f"```\n{judge_claims(grid).summary()}\n```",
         "ladder": f"```\n{attribute(study, pool(by_seed)).sentences()}\n```",
     }
 

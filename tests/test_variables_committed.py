@@ -8,7 +8,6 @@ from slimlib.variables.records import read_grid
 from slimlib.variables.tables import cells_table
 
 RECORDS = FIGURES / "records" / "key_variables_micro"
-pytestmark = pytest.mark.skipif(not RECORDS.is_dir(), reason="no grid is committed")
 
 
 @pytest.fixture(scope="module")

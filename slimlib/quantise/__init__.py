@@ -13,13 +13,14 @@ from slimlib.quantise.blocks import Block
 from slimlib.quantise.gptq import load_gptq, quantise_gptq, read_gptq
 from slimlib.quantise.icq import quantise_icq
 from slimlib.quantise.int4 import quantise_int4
-from slimlib.quantise.nf4 import quantise_nf4, quantise_tiles
+from slimlib.quantise.nf4 import NF4_BITS, quantise_nf4, quantise_tiles
 from slimlib.quantise.storage import Quantised
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "NF4_BITS",
     "QUANTISERS",
     "TILES",
     "Quantised",

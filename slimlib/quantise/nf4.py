@@ -13,6 +13,9 @@ from slimlib.quantise.blocks import Block, check_shape, to_blocks
 from slimlib.quantise.numbers import Numbers
 from slimlib.quantise.storage import Quantised
 
+# codes, a byte of absmax per block of 64, a float32 per 256 of those
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+
 if TYPE_CHECKING:
     import torch
 

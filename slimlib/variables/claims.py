@@ -135,6 +135,19 @@ class Claims:
             ]
         return "\n".join([*lines, *self.notes()])
 
+    def summary(self) -> str:
+        """Each claim with its verdict and its parts' effects, a line each."""
+        lines = []
+        for claim, text in CLAIMS.items():
+            lines.append(f"{claim}. {text} {self.verdict(claim).capitalize()}.")
+            for f in self.findings:
+                if f.claim == claim and f.kind == PART:
+                    e = f.effect
+                    effect = f" {number(e.difference.value, 1, '+')} points" if e else ""
+                    limits = f" {interval(e.difference, '+')}, Holm {p_text(f.p_holm)}" if e else ""
+                    lines.append(f"   {f.text}:{effect}{limits}: {f.verdict}")
+        return "\n".join(lines)
+
     def notes(self) -> list[str]:
         """What the tests are."""
         study = self.grid.design.study

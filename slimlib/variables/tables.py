@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from slimlib.benchmarks import MARGIN
+from slimlib.quantise import NF4_BITS
 from slimlib.variables.contrasts import Spread, contrast, group_of, run_spread, score_interval
 from slimlib.variables.design import Bar, Experiment
 from slimlib.variables.records import Cell, Grid
@@ -88,17 +89,28 @@ def parameters(cells: Sequence[Cell]) -> int:
     return cells[0].line.get("finetune", {}).get("trainable_parameters", 0)
 
 
+def bits(grid: Grid, cell: str) -> float:
+    """Bits per weight of a cell's quantised base; NaN where nothing is quantised or nothing there.
+
+    bitsandbytes' own NF4 leaves no report: its bits follow from its blocks.
+    """
+    arm, cells = grid.design.study[cell], grid.of(cell)
+    if not cells or not (arm.trains or arm.quantise):
+        return np.nan
+    stored = cells[0].line.get("quantisation") or {}
+    return stored.get("bits_per_weight", NF4_BITS if arm.model.quantiser == "nf4" else np.nan)
+
+
 def cell_row(grid: Grid, cell: str) -> dict[str, Any]:
     """A cell's numbers over its seeds; NaN where none is there."""
     cells = grid.of(cell)
     if not cells:
         return {"seeds": 0, "score": np.nan}
     value, low, high = score_interval(cells, spread_of(grid, cell))
-    stored = cells[0].line.get("quantisation") or {}
     scores = [cell.score for cell in cells]
     row = {
         "parameters": parameters(cells),
-        "bits": stored.get("bits_per_weight", np.nan),
+        "bits": bits(grid, cell),
         "loss": float(np.mean([found.loss for found in cells])),
         "seeds": len(cells),
         "score": value,
@@ -144,7 +156,7 @@ def methods_table(grid: Grid) -> pd.DataFrame:
             {
                 "method": method.label,
                 "quantiser": arm.model.quantiser,
-                "bits": cell_row(grid, bar.cell).get("bits", np.nan),
+                "bits": bits(grid, bar.cell),
                 "parameters": parameters(grid.of(bar.cell)) if grid.of(bar.cell) else 0,
                 "rank of dW in q at most": entry.max_rank,
                 "merges into the quantised format": "yes" if entry.block else "no",
