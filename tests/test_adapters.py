@@ -371,8 +371,6 @@ def test_the_tolerance_is_a_share_of_the_range(off, equal):
 # -------------------------------------------------------------------------------------- training
 
 SEEDS = (0, 1, 2)
-# QA-LoRA's A sees means of group_size inputs, so a step moves its dW less than plain LoRA's
-LEARNING_RATE = {}
 TRAINED = [
     *((method, "nf4", 64) for method in METHODS),
     ("ir-qlora", "icq", 64),
@@ -383,8 +381,7 @@ TRAINED = [
 
 def training(arm, seed):
     """50 steps of 4 rows on the embedded checkpoint."""
-    rate = LEARNING_RATE.get(arm.adapter.method, arm.train.learning_rate)
-    values = {"max_steps": 50, "logging_steps": 1, "learning_rate": rate}
+    values = {"max_steps": 50, "logging_steps": 1}
     sizes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
     return replace(arm, seed=seed, train=replace(arm.train, **values, **sizes))
 
@@ -392,7 +389,11 @@ def training(arm, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "quantiser", "block"), TRAINED)
 def test_every_method_trains(method, quantiser, block, tmp_path):
-    """The loss of the last ten steps is at most 0.8 of the first ten's; every tensor has moved."""
+    """The loss of the last ten steps is at most 0.8 of the first ten's; every tensor has moved.
+
+    At the study's own learning rate for all: QA-LoRA, whose A sees means and so moves dW less a
+    step, came to 0.48 of the first ten's, the others to 0.25 to 0.29.
+    """
     study = get_study("smoke", arms="llama-2k")
     ratios = []
     for seed in SEEDS:

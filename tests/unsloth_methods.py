@@ -191,6 +191,7 @@ def fused(config: AdapterConfig) -> dict[str, Any]:
         "same": list(trained(model)) == names,
         "dtypes": sorted({str(p.dtype) for p in trained(model).values()}),
     }
+    found["blocks in 16 bit"] = blocks(model, layer=1, patched=True, dtype=torch.bfloat16)
     found["decode in 16 bit"] = decode(model, torch.bfloat16)
     with torch.no_grad():
         for parameter in trained(model).values():  # in place, as an optimiser does
@@ -281,10 +282,23 @@ def compare(
     return {
         "node": type(found[0].grad_fn).__name__,
         "forward": max(map(distance, found, expected)),
-        "gradients": max(map(distance, found_gradients, expected_gradients)),
+        "gradients": gradient_distance(found_gradients, expected_gradients),
         "weights": len(weights),
         "effect": min(map(distance, base, expected)),
     }
+
+
+def gradient_distance(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
+    """As `distance`, the worst of all; a single number (a beta) by the largest of all gradients.
+
+    Its gradient is a sum over a whole matrix that may all but cancel, and no scale for itself.
+    """
+    largest = max(gradient.abs().max() for gradient in expected)
+    shares = [
+        distance(a, b) if b.numel() > 1 else ((a - b).abs() / largest).item()
+        for a, b in zip(found, expected, strict=True)
+    ]
+    return max(shares)
 
 
 def decode(model: Any, dtype: torch.dtype = torch.float32) -> dict[str, float]:
