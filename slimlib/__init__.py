@@ -36,6 +36,7 @@ _HOME = {
     "merge_arm": "adapters",
     "load_adapter": "adapters",
     "save_adapter": "adapters",
+    "trainables_to_float32": "adapters",
     "compile_plan": "adapters",
     "count_parameters": "shapes",
     "equal_cut": "shapes",

@@ -148,7 +148,8 @@ def blocks(
     if {*found} != {*linears}:
         missing = next(name for name in linears if name not in found)
         raise ValueError(
-            f"block_size=None takes the adapter's own groups, and {missing} has none: give a number"
+            f"block_size=None takes the adapter's own groups, and {missing} has none: "
+            "give a number, or adapter=AdapterConfig(...) of QA-LoRA or QA-HiRA"
         )
     return found
 

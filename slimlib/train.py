@@ -12,13 +12,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters import attach, free_memory, save_adapter, trainables_to_float32
+from slimlib.adapters import (
+    METHODS,
+    attach,
+    compile_plan,
+    free_memory,
+    save_adapter,
+    trainables_to_float32,
+)
 from slimlib.config import RunConfig
 from slimlib.data import load_rows
 from slimlib.files import atomic_path, read_jsonl
 from slimlib.hardware import find_device, peak_memory_gb
-from slimlib.model import load_model
+from slimlib.model import linear_shapes, load_model
 from slimlib.prompts import tokenize_rows
+from slimlib.quantise import QUANTISERS, resolve_block
 from slimlib.runs import Run
 
 
@@ -45,6 +53,8 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     rows = load_rows(config.data, config.seed, run.data_folder())
     model, tokenizer = load_model(config.model, adapter=config.adapter)
     dataset, counts = tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
+    if note := merge_note(config, model):
+        print(note)
     base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
     folder = run.arm_folder(config.name)
@@ -72,6 +82,23 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     del trainer, model
     free_memory()  # the next arm trains in the same kernel
     return summary
+
+
+def merge_note(config: RunConfig, model: Any) -> str:
+    """Says where an adapter that could merge in 4 bit cannot, on this base; "" elsewhere."""
+    linears = linear_shapes(model)
+    entry = next(iter(compile_plan(linears, config.adapter).values()))
+    if entry.block is None or config.model.block_size is None:
+        return ""
+    if config.model.quantiser in QUANTISERS and QUANTISERS[config.model.quantiser].mergeable:
+        rows, columns = resolve_block(config.model.quantiser, config.model.block_size)
+        if entry.block[0] % rows == 0 and entry.block[1] % columns == 0:
+            return ""
+    return (
+        f"{METHODS[entry.method].label} merges into 16 bit only from quantiser="
+        f"{config.model.quantiser}, block_size={config.model.block_size}; in 4 bit from "
+        f"{METHODS[entry.method].quantiser} with block_size=None"
+    )
 
 
 def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, folder: Path) -> Any:

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from slimlib import train
-from slimlib.config import get_study
+from slimlib.config import AdapterConfig, ModelConfig, get_study
 from slimlib.files import read_jsonl
+from slimlib.model import load_transformers
 from slimlib.runs import Run
-from slimlib.train import finetune_arm, last_checkpoint, steps_of
+from slimlib.train import finetune_arm, last_checkpoint, merge_note, steps_of
 
 KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}
 
@@ -191,3 +192,30 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path):
             (tmp_path / name / "trainer_state.json").write_text(json.dumps({}))
     (tmp_path / "checkpoint-old").mkdir()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+@pytest.mark.parametrize(
+    ("method", "quantiser", "block", "merges"),
+    [
+        ("qlora", "nf4", 64, True),  # never merges in 4 bit, and nobody expects it
+        ("qa-lora", "int4", None, True),
+        ("qa-lora", "int4", 16, True),
+        ("qa-lora", "int4", 64, False),  # groups of 16 inputs do not fill one of 64
+        ("qa-lora", "nf4", 64, False),
+        ("qa-hira", "tiles", 32, True),
+        ("qa-hira", "tiles", 64, False),
+        ("qa-hira", "int4", 16, False),
+    ],
+)
+def test_a_base_that_an_adapter_cannot_merge_into_is_named(
+    method, quantiser, block, merges, checkpoint
+):
+    model = load_transformers(ModelConfig(str(checkpoint), load_in_4bit=False))
+    config = replace(
+        get_study("micro")["llama-2k"],
+        model=ModelConfig(str(checkpoint), quantiser=quantiser, block_size=block),
+        adapter=AdapterConfig(method, group_size=16),
+    )
+    note = merge_note(config, model)
+    assert (note == "") == merges
+    assert merges or f"quantiser={quantiser}, block_size={block}; in 4 bit from" in note

@@ -66,8 +66,15 @@ def test_workers_share_the_cores(tmp_path, monkeypatch):
     cpu = hardware.Device("cpu", "a CPU", None, 8.0, 8.0)
     monkeypatch.setattr(hardware, "find_device", lambda: cpu)
     assert (share_of_cores(1), share_of_cores(2), share_of_cores(3)) == (4, 2, 1)
-    assert sweep_grid(small(), tmp_path, [1], 2, ["base", "base-nf4-64"], work=pretend) == {}
-    logs = "".join(path.read_text() for path in tmp_path.glob("worker-*.log"))
+    for limit in ("1", None):  # the user's own, then a share of the cores
+        monkeypatch.setenv("OMP_NUM_THREADS", limit) if limit else monkeypatch.delenv(
+            "OMP_NUM_THREADS"
+        )
+        root = tmp_path / str(limit)
+        assert sweep_grid(small(), root, [1], 2, ["base", "base-nf4-64"], work=pretend) == {}
+    logs = "".join(path.read_text() for path in tmp_path.glob("1/worker-*.log"))
+    assert "pretending base, 1 threads" in logs
+    logs = "".join(path.read_text() for path in tmp_path.glob("None/worker-*.log"))
     assert "pretending base, 2 threads" in logs and "pretending base-nf4-64, 2 threads" in logs
     with pytest.raises(ValueError, match="workers=5: must be from 1 to 4"):
         share_of_cores(5)

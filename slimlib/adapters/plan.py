@@ -176,7 +176,10 @@ def _entry(name: str, dims: tuple[int, int], config: AdapterConfig, rules: list[
     for key in RULED:
         given = {getattr(rule, key) for rule in rules} - {None}
         if len(given) > 1:
-            raise ValueError(f"{name}: rules contradict each other, {key} is {sorted(given)}")
+            raise ValueError(
+                f"{name}: rules contradict each other, {key} is {sorted(given)}; they have no "
+                "order, so let each module match one"
+            )
         values[key] = given.pop() if given else values[key]
     scale = values["r"] / config.r if config.keep_scale else 1
     return Entry(
@@ -193,6 +196,10 @@ def _entry(name: str, dims: tuple[int, int], config: AdapterConfig, rules: list[
 
 def _matching(rule: Rule, targets: list[str], layers: int, config: AdapterConfig) -> set[str]:
     """The modules that a rule speaks of."""
+    if not isinstance(rule, Rule):
+        raise ValueError(f"rules holds {rule!r}: give a slimlib.Rule(layer_type='mlp', r=8)")
+    if isinstance(rule.projection, str):
+        raise ValueError(f"projection={rule.projection!r}: give a tuple, as ({rule.projection!r},)")
     given = [key for key in RULED if getattr(rule, key) is not None]
     known = METHODS[config.method].fields
     if not given or not {*given} <= {*known}:

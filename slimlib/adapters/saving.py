@@ -31,6 +31,7 @@ def save_adapter(model: Any, folder: str | Path) -> None:
         model.save_pretrained(folder)
         return
     model.save_pretrained(folder / STRUCTURED)
+    (folder / STRUCTURED / "README.md").unlink(missing_ok=True)  # PEFT's card, which it is not
     if method.exports:
         export_plain(model, folder)
 

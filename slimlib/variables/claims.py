@@ -155,7 +155,9 @@ class Claims:
         return [
             f"Points of the mean over {tasks}. p by t over documents and runs, corrected (Holm) "
             "over the parts of all claims; equivalence: within "
-            f"{self.margin:g} points. {study.note}"
+            f"{self.margin:g} points. Verdicts go by the score, not by the loss. The variance "
+            "between runs is pooled over the cells of a method; 'documents alone' takes these very "
+            f"runs for granted and decides nothing. {study.note}"
         ]
 
     def _repr_html_(self) -> str:

@@ -139,7 +139,8 @@ def start_worker(number: int, root: Path, threads: int, *work: Any) -> Worker:
     log = root / f"worker-{number}.log"
     about = (theirs, str(root), str(log), *work)
     process = get_context("spawn").Process(target=_work, args=about, daemon=True)
-    limits = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    asked = os.environ.get("OMP_NUM_THREADS", str(threads))  # the user's own limit wins
+    limits = {"OMP_NUM_THREADS": asked, "TOKENIZERS_PARALLELISM": "false"}
     before = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)  # torch reads it when it is imported, in the new process
     try:
