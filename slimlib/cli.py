@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import get_study
+from slimlib.config import Study, get_study
 from slimlib.presets import GRIDS
 from slimlib.runs import Run
 
@@ -127,6 +127,24 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
+def check_adapters(study: Study) -> None:
+    """Hold every adapter against the shapes of its model, where those are at hand.
+
+    Raises:
+        ValueError: values or rules that do not fit a module, named with its shape.
+    """
+    from slimlib.adapters import compile_plan
+    from slimlib.model import resolve_name
+    from slimlib.shapes import shape_of_folder
+
+    for arm in study.arms:
+        folder = Path(resolve_name(arm.model.name))
+        if arm.adapter and (folder / "config.json").is_file():
+            shape = shape_of_folder(folder)
+            if shape:
+                compile_plan(shape.modules(), arm.adapter)
+
+
 def run_study(arguments: argparse.Namespace) -> int:
     """Check everything that can be checked, run the notebooks, print Table 2."""
     from slimlib.execute import NotebookError, execute, select
@@ -167,6 +185,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     from slimlib.variables.writing import write_records
 
     design = get_design(arguments.study, **parse_overrides(arguments.set))
+    check_adapters(design.study)
     seeds = parse_seeds(arguments.seeds)
     cells = design.select(arguments.cells) if arguments.cells else ()
     root = Path(arguments.runs) if arguments.runs else default_root()
@@ -204,6 +223,7 @@ def check_input(run: Run) -> None:
         raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
     run.study.tuned  # noqa: B018  refuses a study without one
     run.check()
+    check_adapters(run.study)
     for arm in run.study.arms:
         for task in arm.evaluate.tasks if run.local_data else ():
             check_files(task, run.local_data)

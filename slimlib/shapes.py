@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from slimlib.config import AdapterConfig, Rule
+from slimlib.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +62,23 @@ SHAPES: dict[str, Shape] = {
     "TinyLlama-1.1B": Shape(2_048, 5_632, 256, 22),
     "micro": Shape(192, 512, 96, 4, vocab_size=1_024, tied=True),
 }
+
+
+def shape_of_folder(folder: str | Path) -> Shape | None:
+    """The shape of a checkpoint from its config.json; None if it is no Llama."""
+    config = read_json(Path(folder) / "config.json")
+    if config.get("model_type") != "llama":
+        return None
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    head_dim = config.get("head_dim") or hidden // heads
+    return Shape(
+        hidden=hidden,
+        intermediate=config["intermediate_size"],
+        kv_out=config.get("num_key_value_heads", heads) * head_dim,
+        layers=config["num_hidden_layers"],
+        vocab_size=config["vocab_size"],
+        tied=config.get("tie_word_embeddings", False),
+    )
 
 
 def get_shape(shape: Shape | str) -> Shape:

@@ -61,6 +61,17 @@ def refused(capsys, *arguments: str, command: str = "run") -> str:
         (["--set", "adapter.rank=8"], "unknown key 'adapter.rank'; known: "),
         (["--set", "r=eight"], "r='eight' is not a value of type int"),
         (["--set", "adapter.r"], "--set 'adapter.r' is not KEY=VALUE"),
+        (["--set", "adapter.r=10000"], "q_proj (192 x 192): r=10000 exceeds the layer; at most"),
+        (["--set", "adapter.method=loha"], "adapter.method=loha (arm llama-2k): must be qlora or"),
+        (
+            ["--set", "adapter.method=q-bara", "--set", "adapter.lam=5"],
+            "q_proj (192 x 192): lam=5 does not divide its 192 inputs; choose a divisor",
+        ),
+        (
+            ["--set", 'adapter.rules=[{"layer_type": "mlpp", "r": 8}]'],
+            "layer_type='mlpp': must be attention or mlp",
+        ),
+        (["--set", "adapter.rules={"], "rules='{' is no list of rules"),
         (["--set", "=8"], "--set '=8' is not KEY=VALUE"),
         (["--set", "data.path=bad.jsonl"], "bad.jsonl row 2 has no text column 'output'"),
         (["--set", "data.path=cut.jsonl"], "cut.jsonl line 2 is not valid JSON"),

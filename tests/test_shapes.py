@@ -19,6 +19,7 @@ from slimlib.shapes import (
     lora_parameters,
     parameter_table,
     saving,
+    shape_of_folder,
 )
 
 CHECKPOINTS = Path(__file__).parents[1] / "slimlib/micro/checkpoints"
@@ -295,3 +296,17 @@ def test_bad_cuts_are_refused():
         equal_cut("LLaMA-7B", AdapterConfig(method="qa-hira", r=64))
     with pytest.raises(ValueError, match="matches none of the 64 target modules"):
         equal_cut("Llama-3.2-1B", replace(LORA, target_modules=ATTENTION))
+
+
+def test_a_shape_is_read_from_a_checkpoints_config(tmp_path):
+    from slimlib.files import write_json
+    from slimlib.model import resolve_name
+
+    assert shape_of_folder(resolve_name("micro:base")) == SHAPES["micro"]
+    llama = {"model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192}
+    llama |= {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64}
+    llama |= {"num_hidden_layers": 16, "vocab_size": 128_256, "tie_word_embeddings": True}
+    write_json(tmp_path / "config.json", llama)
+    assert shape_of_folder(tmp_path) == SHAPES["Llama-3.2-1B"]
+    write_json(tmp_path / "config.json", {"model_type": "gpt2"})
+    assert shape_of_folder(tmp_path) is None
