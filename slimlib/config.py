@@ -22,7 +22,8 @@ TEMPLATES = ("as-run", "alpaca")
 DTYPES = ("float16", "bfloat16", "float32")
 QUANTISERS = ("nf4", "icq", "int4", "tiles")  # and gptq:FOLDER
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+ALL_LINEAR = (*ATTENTION, *MLP)
 
 
 @dataclass(frozen=True)

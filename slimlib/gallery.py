@@ -45,9 +45,10 @@ def collect(run_folder: Path) -> Path:
     Raises:
         ValueError: no records there, or a stage that is not done.
     """
-    if list(run_folder.glob("seed-*.jsonl")):
-        from slimlib.variables.gallery import collect_grid
+    from slimlib.variables.gallery import collect_grid
+    from slimlib.variables.records import seed_files
 
+    if seed_files(run_folder):
         return collect_grid(run_folder, FIGURES / "records")
     paths = sorted(run_folder.glob("*/record.json"))
     if not paths:
@@ -92,10 +93,11 @@ def redraw() -> list[Path]:
     from slimlib.plots import make_figures, save_figure
     from slimlib.report import render_table2, seeds_table, table2, write_tables
     from slimlib.variables.gallery import redraw_grid
+    from slimlib.variables.records import seed_files
 
     written = [*save_figure(diagram.methods(), FIGURES, "methods")]
     for folder in sorted((FIGURES / "records").iterdir()):
-        if list(folder.glob("seed-*.jsonl")):
+        if seed_files(folder):
             written += redraw_grid(folder, FIGURES / folder.name)
             continue
         by_seed = committed_records(folder.name)

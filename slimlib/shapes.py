@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from slimlib.config import AdapterConfig, Rule
+from slimlib.config import MLP, AdapterConfig, Rule
 from slimlib.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MLP = ("gate_proj", "up_proj", "down_proj")
 OTHER_TYPE = {"mlp": "attention", "attention": "mlp"}
 
 

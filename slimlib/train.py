@@ -91,8 +91,7 @@ def merge_note(config: RunConfig, model: Any) -> str:
     if entry.block is None or config.model.block_size is None:
         return ""
     if config.model.quantiser in QUANTISERS and QUANTISERS[config.model.quantiser].mergeable:
-        rows, columns = resolve_block(config.model.quantiser, config.model.block_size)
-        if entry.block[0] % rows == 0 and entry.block[1] % columns == 0:
+        if entry.merges_into(resolve_block(config.model.quantiser, config.model.block_size)):
             return ""
     return (
         f"{METHODS[entry.method].label} merges into 16 bit only from quantiser="

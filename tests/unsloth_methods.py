@@ -22,7 +22,7 @@ from torch import Tensor
 
 from slimlib import adapters, train
 from slimlib.adapters import structure
-from slimlib.adapters.saving import _adapted, adapter_path
+from slimlib.adapters.saving import adapted_layers, adapter_path
 from slimlib.config import AdapterConfig, ModelConfig, Rule, Study, get_study
 from slimlib.files import write_json
 from slimlib.model import load_model
@@ -203,7 +203,7 @@ def fused(config: AdapterConfig) -> dict[str, Any]:
 def randomise(model: Any, dtype: torch.dtype = torch.float32) -> None:
     """Draw every trained number anew, each layer's adapter giving as much as the layer itself."""
     torch.manual_seed(1)
-    for _, layer in _adapted(model):
+    for _, layer in adapted_layers(model):
         with torch.no_grad():
             for parameter in trained(layer).values():
                 parameter.normal_(std=0.1)
@@ -307,7 +307,7 @@ def decode(model: Any, dtype: torch.dtype = torch.float32) -> dict[str, float]:
 
     found, effects = [], []
     for shape in ((1, 1), (3, 1), (2, 5)):
-        for _, layer in _adapted(model):
+        for _, layer in adapted_layers(model):
             x = torch.randn(*shape, layer.in_features).to(layer.base_layer.weight.device, dtype)
             with torch.inference_mode():
                 out = fast_linear_forward(layer, x.clone())
@@ -325,7 +325,7 @@ def rewritten_forward(model: Any) -> float:
     names: dict[str, Any] = {"torch": torch}
     exec(COMPILED_LORA_FORWARD, names)
     found = []
-    for _, layer in _adapted(model):
+    for _, layer in adapted_layers(model):
         x = torch.randn(2, 7, layer.in_features)
         parts = (layer.lora_A, layer.lora_B, layer.lora_dropout)
         a, b, dropout = (part["default"] for part in parts)
@@ -343,7 +343,7 @@ def merges(model: Any) -> dict[str, float]:
 
     statistics, _ = saving_utils.create_lora_statistics(model)
     found: dict[str, list[float]] = {"live": [], "by statistics": []}
-    for name, layer in _adapted(model):
+    for name, layer in adapted_layers(model):
         with torch.no_grad():
             expected = layer(torch.eye(layer.in_features)).T
             weight = layer.base_layer.weight.detach().clone()

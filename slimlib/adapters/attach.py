@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slimlib.adapters.methods import METHODS
-from slimlib.adapters.plan import Plan, compile_plan
+from slimlib.adapters.plan import Plan, compile_plan, targeted
 from slimlib.config import AdapterConfig
 from slimlib.hardware import find_device
 from slimlib.model import linear_shapes, unsloth_loaded
@@ -51,8 +51,8 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
 
 def _check_targets(model: Any, plan: Plan, config: AdapterConfig) -> None:
     """Refuse a target that PEFT would adapt outside the plan, such as lm_head."""
-    for name, _ in model.named_modules():
-        if name.rsplit(".", 1)[-1] in config.target_modules and name not in plan:
+    for name in targeted((name for name, _ in model.named_modules()), config.target_modules):
+        if name not in plan:
             raise ValueError(
                 f"{name} is no linear layer inside the decoder: leave it out of target_modules"
             )

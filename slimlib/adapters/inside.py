@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimlib.adapters.methods import METHODS
 from slimlib.adapters.plan import Entry
+from slimlib.adapters.saving import adapted_layers
 from slimlib.files import atomic_path, read_json, write_json
 from slimlib.quantise import Quantised
 from slimlib.quantise.blocks import Block, check_shape, to_blocks
@@ -95,7 +96,7 @@ def merge_inside(
 
     _check_blocks(quantised, entry)
     delta = exact_delta(entry, a_core, b_core).to(quantised.codes.device)
-    if entry.block[0] % quantised.block[0] or entry.block[1] % quantised.block[1]:
+    if not entry.merges_into(quantised.block):
         raise ValueError(
             f"{entry.where}: dW is constant on {_by(entry.block)} (outputs x inputs), and the "
             f"quantiser's blocks of {_by(quantised.block)} do not divide that; "
@@ -128,13 +129,10 @@ def _by(sides: tuple[int, int]) -> str:
 
 def adapter_cores(model: Any) -> dict[str, Cores]:
     """What a PEFT model with a QA-LoRA or QA-HiRA adapter has trained, by module path."""
-    from peft.tuners.lora import LoraLayer
-
-    cores = {}
-    for path, layer in model.get_base_model().named_modules():
-        if isinstance(layer, LoraLayer):
-            parts = (layer.lora_A[model.active_adapter], layer.lora_B[model.active_adapter])
-            cores[path] = tuple(getattr(part, "core", None) for part in parts)
+    name, cores = model.active_adapter, {}
+    for path, layer in adapted_layers(model):
+        parts = (layer.lora_A[name], layer.lora_B[name])
+        cores[path] = tuple(getattr(part, "core", None) for part in parts)
     return cores
 
 

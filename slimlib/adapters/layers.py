@@ -18,8 +18,8 @@ from peft.tuners.lora import Linear, Linear4bit
 from torch import nn
 
 from slimlib.adapters.methods import METHODS
-from slimlib.adapters.plan import Entry, Plan, entry_from_dict
-from slimlib.adapters.saving import exact_key
+from slimlib.adapters.plan import Entry, Plan, targeted
+from slimlib.adapters.saving import exact_pattern
 from slimlib.model import linear_shapes
 
 SAVED_TYPE = "SLIMLIB_LORA"  # of the files; PEFT's LORA in memory
@@ -39,7 +39,7 @@ class SlimLoraConfig(LoraConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self._entries = {values["name"]: entry_from_dict(values) for values in self.slim}
+        self._entries = {values["name"]: Entry(**values) for values in self.slim}
         refused = {
             "use_rslora": self.use_rslora,
             "use_dora": self.use_dora,
@@ -65,8 +65,7 @@ class SlimLoraConfig(LoraConfig):
     def check(self, model: Any) -> None:
         """Raise ValueError unless the plan was made for this model; nothing is attached yet."""
         shapes = linear_shapes(model)
-        targets = [n for n in shapes if n.rsplit(".", 1)[-1] in self.target_modules]
-        for module in [*self._entries, *targets]:
+        for module in [*self._entries, *targeted(shapes, self.target_modules)]:
             self._fitting(module, shapes.get(module))
 
     def _fitting(self, module: str, dims: tuple[int, int] | None) -> Entry:
@@ -141,8 +140,8 @@ def peft_config(plan: Plan, lora: Mapping[str, Any]) -> LoraConfig:
 def patterns(plan: Plan, r: int, lora_alpha: float) -> dict[str, dict[str, Any]]:
     """PEFT's rank_pattern and alpha_pattern, one exact key for each module that differs."""
     return {
-        "rank_pattern": {exact_key(e.name): e.r for e in plan.values() if e.r != r},
-        "alpha_pattern": {
-            exact_key(e.name): e.lora_alpha for e in plan.values() if e.lora_alpha != lora_alpha
-        },
+        "rank_pattern": exact_pattern({name: entry.r for name, entry in plan.items()}, r),
+        "alpha_pattern": exact_pattern(
+            {name: entry.lora_alpha for name, entry in plan.items()}, lora_alpha
+        ),
     }

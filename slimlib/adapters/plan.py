@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slimlib.adapters.methods import METHODS
-from slimlib.config import ATTENTION, AdapterConfig, Rule
+from slimlib.config import ATTENTION, MLP, AdapterConfig, Rule
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LAYER_TYPES = {"attention": ATTENTION, "mlp": ("gate_proj", "up_proj", "down_proj")}
+LAYER_TYPES = {"attention": ATTENTION, "mlp": MLP}
 RULED = ("r", "lam", "lam1", "lam2")  # what a rule can set
 
 
@@ -71,6 +71,11 @@ class Entry:
     def block(self) -> tuple[int, int] | None:
         """(rows, columns) on which dW is constant; None where it varies from weight to weight."""
         return METHODS[self.method].block(self)
+
+    def merges_into(self, block: tuple[int, int]) -> bool:
+        """Whether dW is constant on each of a quantiser's blocks of (rows, columns)."""
+        own = self.block
+        return own is not None and own[0] % block[0] == 0 and own[1] % block[1] == 0
 
 
 class Plan(Mapping[str, Entry]):
@@ -156,9 +161,9 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
         raise ValueError(f"unknown method {config.method!r}; known: {', '.join(METHODS)}")
     if config.r < 1:
         raise ValueError(f"r={config.r}: must be 1 or more")
-    targets = [n for n in linears if n.rsplit(".", 1)[-1] in config.target_modules]
+    targets = targeted(linears, config.target_modules)
     if not targets:
-        there = ", ".join(dict.fromkeys(n.rsplit(".", 1)[-1] for n in linears))
+        there = ", ".join(dict.fromkeys(map(_leaf, linears)))
         asked = ", ".join(config.target_modules)
         raise ValueError(f"target_modules {asked}: no such module; there are {there}")
     layers = 1 + max((_layer(name) for name in linears), default=0)
@@ -169,6 +174,11 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
         entries.append(_entry(name, linears[name], config, rules))
         METHODS[config.method].check(entries[-1])
     return Plan(entries)
+
+
+def targeted(names: Iterable[str], target_modules: Iterable[str]) -> list[str]:
+    """The module paths whose last part is among target_modules, as PEFT matches them."""
+    return [name for name in names if _leaf(name) in target_modules]
 
 
 def _entry(name: str, dims: tuple[int, int], config: AdapterConfig, rules: list[Rule]) -> Entry:
@@ -212,7 +222,7 @@ def _matching(rule: Rule, targets: list[str], layers: int, config: AdapterConfig
     names = {*LAYER_TYPES.get(rule.layer_type, config.target_modules)}
     names &= {*(rule.projection or names)}
     depths = _depths(rule.layers, layers)
-    found = {n for n in targets if n.rsplit(".", 1)[-1] in names and _layer(n) in depths}
+    found = {n for n in targets if _leaf(n) in names and _layer(n) in depths}
     if not found:
         raise ValueError(f"{rule} matches none of the {len(targets)} target modules")
     return found
@@ -239,6 +249,5 @@ def _layer(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def entry_from_dict(values: Mapping[str, Any]) -> Entry:
-    """An entry as it was saved with an adapter."""
-    return Entry(**values)
+def _leaf(name: str) -> str:
+    return name.rsplit(".", 1)[-1]

@@ -9,6 +9,7 @@ alpha). QA-HiRA has none, since its rank is up to a quarter of the layer: it is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def export_plain(model: Any, folder: str | Path) -> None:
         raise ValueError(f"{_method(model).label} has no plain LoRA form: ship it merged")
     name, config = model.active_adapter, model.active_peft_config
     tensors, ranks, alphas = {}, {}, {}
-    for path, layer in _adapted(model):
+    for path, layer in adapted_layers(model):
         a, b = (getattr(layer, part)[name].weight.detach() for part in ("lora_A", "lora_B"))
         for part, weight in (("lora_A", a), ("lora_B", b)):
             tensors[f"base_model.model.{path}.{part}.weight"] = weight.cpu().contiguous()
@@ -96,21 +97,25 @@ def export_plain(model: Any, folder: str | Path) -> None:
         lora_alpha=alpha,
         lora_dropout=config.lora_dropout,
         target_modules=sorted(config.target_modules),
-        rank_pattern={exact_key(path): value for path, value in ranks.items() if value != r},
-        alpha_pattern={exact_key(path): value for path, value in alphas.items() if value != alpha},
+        rank_pattern=exact_pattern(ranks, r),
+        alpha_pattern=exact_pattern(alphas, alpha),
         inference_mode=True,
     )
     plain.save_pretrained(str(folder))
     save_file(tensors, Path(folder) / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def exact_key(module: str) -> str:
-    """PEFT's pattern for one module and no other.
+def exact_pattern(values: Mapping[str, Any], common: Any) -> dict[str, Any]:
+    """PEFT's pattern dict: for each module whose value is not the common one, a key of its own.
 
     PEFT takes the first pattern that matches and saves them sorted, so patterns that overlap would
     change their meaning when they are read back.
     """
-    return "^" + module.replace(".", r"\.")
+    return {
+        "^" + module.replace(".", r"\."): value
+        for module, value in values.items()
+        if value != common
+    }
 
 
 def _method(model: Any) -> Any:
@@ -118,7 +123,7 @@ def _method(model: Any) -> Any:
     return METHODS[slim[0]["method"] if slim else "qlora"]
 
 
-def _adapted(model: Any) -> list[tuple[str, Any]]:
+def adapted_layers(model: Any) -> list[tuple[str, Any]]:
     """(path in the base model, layer) of every adapted linear layer."""
     from peft.tuners.lora import LoraLayer
 

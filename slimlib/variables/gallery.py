@@ -8,7 +8,7 @@ from pathlib import Path
 from slimlib.files import atomic_path
 from slimlib.variables.claims import judge_claims
 from slimlib.variables.plots import make_figures
-from slimlib.variables.records import read_grid
+from slimlib.variables.records import read_grid, seed_files
 from slimlib.variables.tables import cells_table
 
 
@@ -21,7 +21,7 @@ def collect_grid(source: Path, records: Path) -> Path:
     target = records / read_grid(source).design.study.name
     with atomic_path(target) as folder:
         folder.mkdir(parents=True)
-        for path in source.glob("seed-*.jsonl"):
+        for path in seed_files(source):
             shutil.copyfile(path, folder / path.name)
     return target
 

@@ -112,6 +112,12 @@ def _entries(line: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, {**about, "task": name, "truncated": 0, "metrics": {task["metric"]: metric}}
 
 
+def seed_files(folder: str | Path) -> list[Path]:
+    """The files of a grid's records in a folder, by seed; none where it holds no grid."""
+    files = Path(folder).glob("seed-*.jsonl")
+    return sorted(files, key=lambda path: int(path.stem.split("-")[1]))
+
+
 def committed_folder(study: str) -> Path:
     """The records of a grid that came with slimlib: a checkout's, or an installed package's copy.
 
@@ -120,7 +126,7 @@ def committed_folder(study: str) -> Path:
     """
     package = Path(__file__).resolve().parent.parent
     for records in (package.parent / "figures" / "records", package / "records"):
-        if list((records / study).glob("seed-*.jsonl")):
+        if seed_files(records / study):
             return records / study
     raise ValueError(f"no records of {study!r} came with slimlib; run `slimlib sweep`")
 
@@ -136,7 +142,7 @@ def read_grid(folder: str | Path, design: Design | None = None) -> Grid:
         ValueError: no records there; records of several studies, or of other documents in one task
             than in another cell; a cell that the grid does not have.
     """
-    files = sorted(Path(folder).glob("seed-*.jsonl"), key=lambda p: int(p.stem.split("-")[1]))
+    files = seed_files(folder)
     if not files:
         raise ValueError(f"{folder} holds no seed-*.jsonl; make them with `slimlib sweep`")
     parts = [read_jsonl(path) for path in files]

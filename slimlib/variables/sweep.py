@@ -8,7 +8,6 @@ others go on.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.config import Study
-from slimlib.files import write_json
+from slimlib.files import read_json, write_json
 from slimlib.overrides import override
 from slimlib.runs import Run
 
@@ -70,7 +69,7 @@ def reason(run: Run, cell: str) -> str:
     """Why a cell is not there."""
     path = run.arm_folder(cell) / FAILED
     if path.exists():
-        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+        return str(read_json(path)["reason"])
     return "cut off" if run.record(cell)["stages"] else "not run"
 
 
