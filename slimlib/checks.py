@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from slimlib.config import DTYPES, MERGE_BASES, QUANTISERS, TEMPLATES, RunConfig, Study
+from slimlib.config import DTYPES, EVALUATORS, MERGE_BASES, QUANTISERS, TEMPLATES, RunConfig, Study
 
 
 def validate(study: Study) -> Study:
@@ -89,6 +89,7 @@ def _check_train(arm: RunConfig) -> None:
 def _check_evaluate(arm: RunConfig) -> None:
     dtypes = ("auto", *DTYPES)
     _check(arm.evaluate.dtype in dtypes, arm, "evaluate.dtype", dtypes)
+    _check(arm.evaluate.evaluator in EVALUATORS, arm, "evaluate.evaluator", EVALUATORS)
     _check(arm.evaluate.max_length >= 1, arm, "evaluate.max_length", "1 or more")
     for task in arm.evaluate.tasks:
         if task.limit is not None and task.limit < 1:

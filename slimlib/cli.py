@@ -21,7 +21,11 @@ from slimlib.runs import Run
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["lm-eval"]:  # its options are not ours to read
+        arguments = argparse.Namespace(command=run_lm_eval, rest=argv[1:])
+    else:
+        arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 is no error
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -58,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_formats(audit)
     audit.set_defaults(command=run_audit)
+    commands.add_parser("lm-eval", help="lm-evaluation-harness itself, with slimlib's --model slim")
     figures = commands.add_parser("figures", help="for maintainers: redraw figures/ from records")
     figures.add_argument("runs", nargs="*", help="run folders whose records are taken over first")
     figures.set_defaults(command=run_figures)
@@ -268,6 +273,17 @@ def _print(report: Any, arguments: argparse.Namespace) -> int:
         print(json.dumps(report.to_dict(), ensure_ascii=False, indent=1, allow_nan=False))
     else:
         print(report.to_markdown() if arguments.markdown else report.to_text())
+    return 0
+
+
+def run_lm_eval(arguments: argparse.Namespace) -> int:
+    """lm-eval's own command line in a process that knows the model "slim"."""
+    from lm_eval.__main__ import cli_evaluate
+
+    import slimlib.scoring  # noqa: F401  (registers it)
+
+    sys.argv = ["slimlib lm-eval", *arguments.rest]
+    cli_evaluate()
     return 0
 
 

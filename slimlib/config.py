@@ -20,6 +20,7 @@ ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
 MERGE_BASES = ("dequant_nf4", "16bit", "requantised")
 TEMPLATES = ("as-run", "alpaca")
 DTYPES = ("float16", "bfloat16", "float32")
+EVALUATORS = ("slim", "hf")
 QUANTISERS = ("nf4", "icq", "int4", "tiles")  # and gptq:FOLDER
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -122,7 +123,7 @@ class Task:
     name: str  # lm-eval's task name
     role: str  # which of the paper's benchmarks it plays
     num_fewshot: int
-    batch_size: int
+    batch_size: int  # of lm-eval's HFLM, where that is what runs
     limit: int | None = None  # documents; None takes the whole split
     source: str | None = None  # layout of local files in data.TASK_FILES; None reads the hub
 
@@ -135,6 +136,7 @@ class EvalConfig:
     dtype: str = "float16"  # as run
     max_length: int = 2048  # tokens; explicit, since Llama 3.2's own 131,072 breaks memory probes
     fewshot_seed: int = 1234  # lm-eval's default
+    evaluator: str = "slim"  # slimlib.scoring's SlimLM; "hf": lm-eval's own HFLM
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import EvalConfig, RunConfig, Task
+from slimlib.config import EVALUATORS, EvalConfig, RunConfig, Task
 from slimlib.files import atomic_path, file_sha256, read_json, sha256
 from slimlib.hardware import find_device, resolve_dtype
 from slimlib.model import unsloth_loaded
@@ -60,7 +60,7 @@ def evaluate_model(
 
     Args:
         model: folder or hub id.
-        config: tasks, dtype, max_length (tokens).
+        config: tasks, dtype, max_length (tokens), evaluator.
         folder: where <task>/results.json and samples.jsonl are written.
         data_folder: of the tasks' local files; None reads the hub.
         revision: hub commit.
@@ -91,8 +91,8 @@ def weights_id(model: str, revision: str | None = None) -> str:
 
 def _key(weights: str, task: Task, config: EvalConfig, data_folder: Path | None) -> str:
     files = check_files(task, data_folder).values() if task.source else ()
-    about = [weights, config.dtype, config.max_length, config.fewshot_seed, file_sha256(*files)]
-    return sha256([*about, asdict(task)])
+    about = {**asdict(config), "tasks": None}
+    return sha256([weights, about, file_sha256(*files), asdict(task)])
 
 
 def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, Any]:
@@ -116,13 +116,12 @@ def _evaluate_task(
     data_folder: Path | None,
 ) -> dict[str, Any]:
     import lm_eval
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
     begin = time.perf_counter()
     network, tokenizer = loaded
-    lm = HFLM(
+    lm = evaluator_class(config.evaluator)(
         pretrained=network,
         tokenizer=tokenizer,
         batch_size=task.batch_size,
@@ -146,12 +145,32 @@ def _evaluate_task(
     if truncated:
         print(f"{task.name}: {truncated} prompts were longer than {config.max_length} tokens")
     about = {"key": key, "truncated": truncated, "parameters": network.num_parameters()}
+    if reason := getattr(lm, "stock_reason", None):
+        print(f"{task.name}: left to lm-eval's own HFLM: {reason}")
+        about["stock_reason"] = reason
     about["seconds"] = round(time.perf_counter() - begin, 3)
     entry = {**about, **task_entry(results, samples, task)}
     _write(folder, results, samples, entry)
     for path in folder.glob(f"{cache.name}*"):
         path.unlink()
     return entry
+
+
+def evaluator_class(name: str) -> Any:
+    """The model class that answers lm-eval's requests: "slim" or "hf".
+
+    Raises:
+        ValueError: neither of them.
+    """
+    if name not in EVALUATORS:
+        raise ValueError(f"evaluator={name!r}: must be {' or '.join(EVALUATORS)}")
+    if name == "slim":
+        from slimlib.scoring import SlimLM
+
+        return SlimLM
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM
 
 
 def count_truncated(samples: list[dict[str, Any]], lm: Any) -> int:

@@ -78,6 +78,16 @@ def find_device() -> Device:
     return Device("cuda", torch.cuda.get_device_name(), capability, total / gb, free / gb)
 
 
+def free_bytes(device: Any) -> int:
+    """Memory that a torch.device has left, in bytes: a GPU's own, else the machine's."""
+    import torch
+
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return int(_host_memory()[1] * 2**30)
+
+
 def _host_memory() -> tuple[float, float]:
     import psutil
 

@@ -23,7 +23,12 @@ from slimlib.config import (
 )
 from slimlib.presets import HYPERPARAMETERS
 
-SHORT_KEYS = {"dataset": "data.dataset", "r": "adapter.r", "n": "data.n"}
+SHORT_KEYS = {
+    "dataset": "data.dataset",
+    "r": "adapter.r",
+    "n": "data.n",
+    "evaluator": "evaluate.evaluator",
+}
 
 
 def override(study: Study, key: str, value: Any) -> Study:
@@ -70,7 +75,8 @@ def settable_keys() -> list[str]:
     }
     dotted = [f"{s}.{f.name}" for s, cls in sections.items() for f in fields(cls)]
     special = ["seed", "arms", "model", "hyperparameters", "limit", "batch_size"]
-    return [*special, *SHORT_KEYS, *dotted, "evaluate.dtype", "evaluate.max_length"]
+    evaluate = [f"evaluate.{name}" for name in ("dtype", "max_length", "evaluator")]
+    return [*special, *SHORT_KEYS, *dotted, *evaluate]
 
 
 def _has(config: Any, path: list[str]) -> bool:

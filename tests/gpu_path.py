@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import llama_shapes
 import torch
 import unsloth_methods
 
@@ -32,29 +33,20 @@ CONTEXT_GIB = 0.7  # of it for the CUDA context, which torch's allocator does no
 class Shape:
     """A random model and how it is trained; the rest of the settings are the paper's."""
 
-    config: dict[str, int]
+    config: dict[str, Any]
     dtype: str
     settings: dict[str, Any]
 
 
 SHAPES = {
-    # meta-llama/Llama-3.2-1B, config.json; in float16 as on a T4, on any GPU
+    # in float16 as on a T4, on any GPU
     "llama-3.2-1b": Shape(
-        {
-            "hidden_size": 2048,
-            "intermediate_size": 8192,
-            "num_hidden_layers": 16,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 64,
-            "vocab_size": 128256,
-        },
-        "float16",
-        {"data.n": 320, "limit": 8},
+        llama_shapes.SHAPES["llama-3.2-1b"], "float16", {"data.n": 320, "limit": 8}
     ),
     # the same functions where there is no GPU
     "two-layers": Shape(
         {
+            **llama_shapes.SHAPES["llama-3.2-1b"],
             "hidden_size": 128,
             "intermediate_size": 320,
             "num_hidden_layers": 2,
@@ -88,34 +80,12 @@ def linears(shape: Shape) -> dict[str, tuple[int, int]]:
     return {f"model.layers.{i}.{name}": size for i in layers for name, size in sizes.items()}
 
 
-def make_checkpoint(folder: Path, config: dict[str, int]) -> None:
-    """Random weights in bfloat16, as the hub's are, with Llama 3.2's tied and scaled embeddings."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
-
-    from slimlib.model import resolve_name
-
-    tokenizer = AutoTokenizer.from_pretrained(resolve_name("micro:base"))
-    rope = {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
-    llama = LlamaConfig(
-        **config,
-        max_position_embeddings=131072,
-        rope_parameters=rope,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
+def make_checkpoint(folder: Path, config: dict[str, Any]) -> None:
+    """Random weights in bfloat16, as the hub's are."""
+    tokenizer = llama_shapes.embedded_tokenizer()
     with atomic_path(folder) as temporary:
-        AutoModelForCausalLM.from_config(llama, dtype=torch.bfloat16).save_pretrained(temporary)
+        model = llama_shapes.random_llama(config, tokenizer, torch.bfloat16)
+        model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
 

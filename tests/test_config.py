@@ -312,6 +312,8 @@ def test_every_listed_key_can_be_set():
         "adapter.rules": '[{"layer_type": "mlp", "r": 8}]',
         "model.quantiser": "int4",
         "model.block_size": "32",
+        "evaluator": "hf",
+        "evaluate.evaluator": "hf",
     }
     # the study's own re-quantised arm goes with NF4 alone, and NF4 with blocks of 64
     needs = {"model.quantiser": {"arms": "llama-base,llama-2k"}}

@@ -31,6 +31,7 @@ SETTINGS = (  # listed when they differ, never a reason to refuse
     "fewshot_as_multiturn",
     "gen_kwargs",
     "fewshot_seed",
+    "evaluator",
     "eot_token_id",
     "lm_eval_version",
     "transformers_version",

@@ -70,6 +70,7 @@ def _settings(record: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, 
         "dtype": asked.get("dtype"),
         "max_length": asked.get("max_length"),
         "fewshot_seed": asked.get("fewshot_seed"),
+        "evaluator": asked.get("evaluator"),
     }
     settings = {key: value for key, value in settings.items() if value is not None}
     sizes = {task["name"]: task.get("batch_size") for task in asked.get("tasks", [])}

@@ -1,0 +1,252 @@
+"""lm-eval's HFLM, faster, with the same numbers."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import (
+    handle_stop_sequences,
+    normalize_gen_kwargs,
+    postprocess_generated_text,
+)
+from lm_eval.models.utils_hf import clear_torch_cache
+from tqdm import tqdm
+
+from slimlib.hardware import free_bytes
+from slimlib.scoring.decoding import Decoding, Ends
+from slimlib.scoring.endings import compute_prefix, score
+from slimlib.scoring.forward import Forward, Work, token_bytes
+from slimlib.scoring.rows import Family, Tokens, batch_end, by_length, families, make_sequences
+from slimlib.scoring.support import only_greedy, out_of_memory, plain_network, why_stock
+
+# Tokens in one pass, prompts side by side. On a CPU larger passes are no faster, and keys and
+# values of more rows leave its cache; a GPU wants some thousand tokens to be busy.
+DEFAULTS = {"cpu": (512, 16)}
+ON_A_GPU = (8192, 64)
+# Of the free memory, for keys and values; the rest is for what a pass makes.
+MEMORY_SHARE = 0.5
+
+Request = tuple[tuple[str, str] | None, list[int], list[int]]
+
+logger = logging.getLogger("lm_eval")
+
+
+@register_model("slim")
+class SlimLM(HFLM):
+    """HFLM that computes shared tokens once, and no row that has ended.
+
+    Takes all of HFLM's arguments and answers as it does. `batch_size` is used only where HFLM's own
+    code runs: where `stock_reason` names a reason, for generation that is not plain greedy
+    decoding, and for the number of windows of a rolling log-likelihood.
+
+    The floor. Scoring needs 2 N FLOPs a token and 2 d V a scored position (N weights of the linear
+    layers, d hidden size, V vocabulary); HFLM spends both on every token of every ending. Greedy
+    decoding reads N weights and all keys and values once a step. {floor}
+
+    Args:
+        *args: of HFLM.
+        token_budget: most tokens in one pass, shared ones counted once; None: by the device.
+        max_rows: most prompts that are generated side by side; None: by the device. Fewer where
+            their keys and values would not fit into half of the free memory.
+        **kwargs: of HFLM.
+
+    Raises:
+        ValueError: token_budget or max_rows is not a whole number of 1 or more.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        token_budget: int | None = None,
+        max_rows: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        budget, rows = DEFAULTS.get(self.device.type, ON_A_GPU)
+        self.token_budget = _whole("token_budget", token_budget, budget)
+        self.max_rows = _whole("max_rows", max_rows, rows)
+
+    @functools.cached_property
+    def stock_reason(self) -> str | None:
+        """Why everything goes to HFLM's own code, or None; found by a trial at the first use."""
+        reason = why_stock(self)
+        if reason:
+            logger.warning("SlimLM leaves this model to HFLM: %s", reason)
+        return reason
+
+    @functools.cached_property
+    def forward(self) -> Forward:
+        """The model's decoder and head."""
+        return self.make_forward()
+
+    def make_forward(self) -> Forward:
+        """A Forward of this model, in HFLM's mixed precision."""
+        autocast = functools.partial(
+            torch.autocast,
+            device_type=self.device.type,
+            dtype=self.mixed_precision_dtype,
+            enabled=self.mixed_precision_dtype is not None,
+        )
+        return Forward(plain_network(self.model), autocast)
+
+    @property
+    def work(self) -> Work:
+        """What was computed since this was last set."""
+        return self.forward.work
+
+    @work.setter
+    def work(self, work: Work) -> None:
+        self.forward.work = work
+
+    # ------------------------------------------------------------------------- log-likelihoods
+
+    def _loglikelihood_tokens(
+        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        if self.stock_reason:
+            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        answers: list[Any] = [None] * len(requests)
+        with self._bar("loglikelihood", len(requests), disable_tqdm) as bar, self.forward.ready():
+            for index, *answer in self._scored(requests):
+                answers[index] = tuple(answer)
+                if requests[index][0] is not None:  # a window of a rolling one has no key
+                    self.cache_hook.add_partial("loglikelihood", requests[index][0], tuple(answer))
+                bar.update()
+        return answers
+
+    def _scored(self, requests: list[Request]) -> Iterator[tuple[int, float, bool]]:
+        """Answers as they are made: place of the request, log-likelihood, is_greedy."""
+        sequences = make_sequences([(c, e) for _, c, e in requests], self.max_length)
+        for prefix, members in families([scored.context for scored in sequences]):
+            cache = compute_prefix(self.forward, prefix)
+            ordered = by_length([sequences[member] for member in members])
+            begin, start = 0, len(prefix)
+            while begin < len(ordered):
+                end = batch_end(ordered, begin, start, self.token_budget)
+                batch = ordered[begin:end]
+                try:
+                    answers = score(self.forward, batch, start, cache, self.softmax_dtype)
+                except RuntimeError as error:
+                    if len(batch) == 1 or not out_of_memory(error):
+                        raise
+                    self._halve("token_budget", self.token_budget)
+                    continue
+                yield from answers
+                begin = end
+
+    # ----------------------------------------------------------------------------- generation
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Answer each request, greedily; what is not plain greedy decoding, as HFLM does."""
+        if self.stock_reason or not only_greedy(self.model.generation_config):
+            return super().generate_until(requests, disable_tqdm)
+        groups: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(repr(request.args[1]), []).append(index)
+        answers: list[Any] = [None] * len(requests)
+        for members in groups.values():
+            chosen = [requests[member] for member in members]
+            for member, answer in zip(members, self._generate(chosen, disable_tqdm), strict=True):
+                answers[member] = answer
+        return answers
+
+    def _generate(self, requests: list[Any], disable_tqdm: bool) -> list[str]:
+        """Requests of the same generation arguments."""
+        kwargs = normalize_gen_kwargs(requests[0].args[1], self.max_gen_toks)
+        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        until = handle_stop_sequences(kwargs.pop("until"), eos=eos)
+        room = self.max_length - kwargs["max_gen_toks"]
+        if room <= 0:
+            raise ValueError(
+                f"max_gen_toks={kwargs['max_gen_toks']} leaves no room for a prompt: "
+                f"max_length={self.max_length} must be larger"
+            )
+        plain = not kwargs["do_sample"] and set(kwargs) <= {
+            "do_sample",
+            "temperature",
+            "max_gen_toks",
+        }
+        prompts = [self._prompt(request.args[0], room) for request in requests] if plain else []
+        if not all(prompts) or not plain:  # no token to begin with: HFLM knows, or says
+            return super().generate_until(requests, disable_tqdm)
+        ends = Ends(self.tokenizer, until, self._end_tokens(), kwargs["max_gen_toks"])
+        answers: list[Any] = [None] * len(requests)
+        with self._bar("generate_until", len(requests), disable_tqdm) as bar:
+
+            def done(index: int, tokens: list[int]) -> None:
+                answers[index] = self._text(tokens, until)
+                self.cache_hook.add_partial("generate_until", requests[index].args, answers[index])
+                bar.update()
+
+            with self.forward.ready():
+                for family in families(prompts):
+                    self._decode(family, prompts, ends, answers, done)
+        return answers
+
+    def _decode(
+        self, family: Family, prompts: list[Tokens], ends: Ends, answers: list[Any], done: Any
+    ) -> None:
+        """Answer the prompts of one family; with fewer rows again where memory is short."""
+        while waiting := [i for i in family.members if answers[i] is None]:
+            waiting.sort(key=lambda i: -len(prompts[i]))
+            length = len(prompts[waiting[0]]) + ends.max_new_tokens
+            rows = min(self.max_rows, len(waiting), self._rows_in_memory(length))
+            try:
+                decoding = Decoding(
+                    self.forward, ends, family.prefix, rows, length, self.token_budget
+                )
+                decoding.run([(i, prompts[i]) for i in waiting], done)
+            except RuntimeError as error:
+                if rows == 1 or not out_of_memory(error):
+                    raise
+                decoding = None
+                self._halve("max_rows", rows)
+
+    def _prompt(self, context: str, room: int) -> Tokens:
+        """Token ids as HFLM makes them, the window's beginning cut off."""
+        ids, _ = self.tok_batch_encode(
+            [context], left_truncate_len=room, truncation=self.truncation
+        )
+        return tuple(ids[0].tolist())
+
+    def _end_tokens(self) -> frozenset[int]:
+        eos = self.model.generation_config.eos_token_id
+        return frozenset([eos] if isinstance(eos, int) else eos or [])
+
+    def _text(self, tokens: list[int], until: list[str]) -> str:
+        """An answer's text: behind the thoughts, before the first stop string, as in HFLM."""
+        think = self.think_end_token
+        if isinstance(think, int):
+            thought = len(tokens) - tokens[::-1].index(think) if think in tokens else 0
+            text = self.tok_decode(tokens[thought:]).lstrip()
+            return postprocess_generated_text(text, until, None)
+        return postprocess_generated_text(self.tok_decode(tokens), until, think)
+
+    # --------------------------------------------------------------------------------- memory
+
+    def _rows_in_memory(self, length: int) -> int:
+        bytes_a_row = length * token_bytes(self.forward.network)
+        return max(1, int(MEMORY_SHARE * free_bytes(self.device) / bytes_a_row))
+
+    def _halve(self, name: str, used: int) -> None:
+        setattr(self, name, max(1, used // 2))
+        clear_torch_cache()
+        logger.warning("out of memory: %s is now %d", name, used // 2)
+
+    def _bar(self, kind: str, total: int, disable: bool) -> tqdm:
+        return tqdm(total=total, disable=disable or self.rank != 0, desc=f"Running {kind} requests")
+
+
+def _whole(name: str, value: Any, default: int) -> int:
+    """A whole number of 1 or more; lm-eval's command line may give it as a text."""
+    if value is None:
+        return default
+    if not str(value).isdigit() or int(value) < 1:
+        raise ValueError(f"{name}={value!r}: must be a whole number of 1 or more")
+    return int(value)
