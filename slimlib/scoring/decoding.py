@@ -16,14 +16,11 @@ import torch
 from slimlib.scoring.forward import Forward, KeysValues, behind, padded
 from slimlib.scoring.rows import Tokens, rows_at_once
 
-# Prompts are computed when this share of the rows is free: a pass for one prompt is a poor pass.
-REFILL = 4
-
 
 def prefill(
     forward: Forward, cache: KeysValues, prompts: list[Tokens], begin: int = 0, start: int = 0
 ) -> torch.Tensor:
-    """Compute prompts into rows from `begin` on; last hidden states, (prompts, tokens, d).
+    """Compute prompts into rows from `begin` on; hidden states of their last tokens, (prompts, d).
 
     Their first `start` tokens are in the rows already.
     """
@@ -32,7 +29,9 @@ def prefill(
     cache.prefilling(slice(begin, begin + rows), start, tokens)
     positions = torch.arange(start, start + tokens, device=ids.device).expand(rows, -1)
     mask = behind(start, tokens, ids.device) if start else None
-    return forward.hidden(ids, positions, mask, cache)
+    hidden = forward.hidden(ids, positions, mask, cache)
+    last = torch.tensor([len(prompt) - start - 1 for prompt in prompts], device=ids.device)
+    return hidden[torch.arange(rows, device=ids.device), last]
 
 
 def decode(
@@ -131,24 +130,29 @@ class Decoding:
         waiting = deque(prompts)
         while waiting or self.answers:
             free = self.cache.rows - len(self.answers)
-            if waiting and (free * REFILL >= self.cache.rows or not self.answers):
-                begin = self._admit(waiting, free)
+            fit = self._fit(waiting)
+            if fit and free >= fit:
+                begin = self._admit([waiting.popleft() for _ in range(fit)])
             else:
                 begin = self._step()
             self._retire(begin, done)
 
-    def _admit(self, waiting: deque[tuple[int, Tokens]], free: int) -> int:
-        """Compute waiting prompts into free rows, as many as fit one pass; their first row."""
+    def _fit(self, waiting: deque[tuple[int, Tokens]]) -> int:
+        """How many waiting prompts are computed in one pass, and in at most half of the rows."""
+        if not waiting:
+            return 0
         fit = rows_at_once(len(waiting[0][1]) - self.start, self.token_budget)
-        chosen = [waiting.popleft() for _ in range(min(fit, free, len(waiting)))]
+        return min(fit, len(waiting), max(1, self.cache.rows // 2))
+
+    def _admit(self, chosen: list[tuple[int, Tokens]]) -> int:
+        """Compute prompts into free rows; their first row."""
         begin = len(self.answers)
         prompts = [ids for _, ids in chosen]
         hidden = prefill(self.forward, self.cache, prompts, begin, self.start)
-        sizes = torch.tensor([len(ids) for _, ids in chosen], device=hidden.device)
-        self.lengths[begin : begin + len(chosen)] = sizes
+        sizes = [len(ids) for ids in prompts]
+        self.lengths[begin : begin + len(sizes)] = torch.tensor(sizes)
         self.answers += [Answer(index, len(ids), []) for index, ids in chosen]
-        rows = torch.arange(len(chosen), device=hidden.device)
-        self._choose(hidden[rows, sizes - self.start - 1], begin)
+        self._choose(hidden, begin)
         return begin
 
     def _step(self) -> int:

@@ -97,15 +97,30 @@ def attention(
     layout = _layout.get()
     if layout is not None:
         return layout.attend(query, key, value, scaling), None
-    rows, heads, new, size = query.shape
-    if new > 1:
-        out = _attention(query, key, value, attention_mask, scaling)
-        return out.transpose(1, 2).contiguous(), None
-    # one new token: the heads that share a key head are taken as that many queries, so that keys
-    # and values are read once and never expanded
-    folded = query.reshape(rows, key.shape[1], -1, size)
-    out = scaled_dot_product_attention(folded, key, value, attention_mask, scale=scaling)
-    return out.reshape(rows, 1, heads, -1), None
+    attend = _one_token if query.shape[2] == 1 else _attention
+    return attend(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
+
+
+def _one_token(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention of one new token a row; the shapes of `_attention`.
+
+    Heads that share a key head are taken as that many queries: keys and values are read once, and
+    never expanded. Plain products read them twice as fast as torch's kernel on a CPU, which is made
+    for many queries (13 rows, 1,600 keys, micro's heads, two threads: 0.5 against 1.0 ms).
+    """
+    rows, heads, _, size = query.shape
+    folded = query.reshape(rows, key.shape[1], -1, size) * (scaling or size**-0.5)
+    scores = folded @ key.transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return (weights @ value).reshape(rows, heads, 1, -1)
 
 
 def _attention(

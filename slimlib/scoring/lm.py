@@ -27,7 +27,7 @@ from slimlib.scoring.support import only_greedy, out_of_memory, plain_network, w
 
 # Tokens in one pass, prompts side by side. On a CPU larger passes are no faster, and keys and
 # values of more rows leave its cache; a GPU wants some thousand tokens to be busy.
-DEFAULTS = {"cpu": (512, 16)}
+DEFAULTS = {"cpu": (1024, 16)}
 ON_A_GPU = (8192, 64)
 # Of the free memory, for keys and values; the rest is for what a pass makes.
 MEMORY_SHARE = 0.5
