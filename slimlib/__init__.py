@@ -53,7 +53,7 @@ _HOME = {
 __all__ = list(_HOME)
 _MODULES = (
     *("adapters", "answers", "audit", "diagram", "metrics", "paper", "plots", "quantise", "report"),
-    *("results", "shapes", "summaries", "variables"),
+    *("results", "scoring", "shapes", "summaries", "variables"),
 )
 
 

@@ -3,6 +3,9 @@
 Never in a process that imported Unsloth, which patches transformers for good: such a process starts
 a clean one. Every response is kept; the response cache, which lm-eval keys by the request alone, is
 a file of its own for each combination of weights, dtype and task.
+
+Requests are answered by `slimlib.scoring.SlimLM`, or with evaluator="hf" by lm-eval's own HFLM; the
+answers are the same, and which it was is recorded.
 """
 
 from __future__ import annotations

@@ -306,3 +306,25 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path):
     command = f"{sys.executable} -m slimlib audit | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+# -------------------------------------------------------------------------------- lm-eval's own
+
+
+def test_lm_eval_s_command_line_knows_slim(checkpoint, tiny_run, tmp_path, monkeypatch, capsys):
+    """Its options reach it as they stand; hf and slim score alike."""
+    from slimlib.config import Task
+    from slimlib.tasks import task_yaml
+
+    task = Task("micro_facts", "mmlu_cs", 0, 4, source="facts")
+    path = task_yaml(task, tiny_run.data_folder(), tmp_path)
+    monkeypatch.setattr(sys, "argv", ["slimlib"])
+    tables = []
+    for model in ("slim", "hf"):
+        arguments = ["--model", model, "--model_args", f"pretrained={checkpoint},dtype=float32"]
+        arguments += ["--device", "cpu", "--tasks", str(path), "--limit", "3"]
+        assert cli.main(["lm-eval", "run", *arguments]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        tables.append([line for line in printed if line.startswith("|")])
+    assert any("micro_facts" in line for line in tables[0])
+    assert tables[0] == tables[1]

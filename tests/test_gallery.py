@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from conftest import CHECKOUT
 
 from slimlib import gallery, paper
 from slimlib.config import get_study
+from slimlib.files import read_json
 from slimlib.losses import results_of
 from slimlib.report import seeds_table, table2
 
@@ -81,3 +83,19 @@ def test_the_records_are_small_and_hold_no_machine_path():
     assert sum(path.stat().st_size for path in files) < 1_000_000
     assert {path.suffix for path in files} == {".json", ".jsonl"}
     assert not [path for path in files if "/tmp/" in path.read_text("utf-8")]
+
+
+def test_the_readme_s_table_of_the_evaluator_is_that_of_its_records(monkeypatch):
+    monkeypatch.syspath_prepend(CHECKOUT / "tests" / "benchmarks")
+    from outcome import row, table
+
+    records = sorted((gallery.FIGURES / "scoring").glob("*.json"))
+    runs = [read_json(path) for path in records]
+    rows = [
+        row([run["model"], run["device"], run["dtype"]], found)
+        for run in runs
+        for found in run["results"]
+    ]
+    assert len(rows) >= 5
+    text = gallery.README.read_text("utf-8")
+    assert gallery.fill(text, {"scoring": table(rows, markdown=True)}) == text

@@ -964,3 +964,15 @@ def test_finished_rows_are_not_computed(restless, texts):
 def test_a_setting_that_is_no_count_is_refused(name, value, tiny):
     with pytest.raises(ValueError, match=f"{name}.*{value}"):
         slim(tiny, **{name: value})
+
+
+def test_a_model_whose_logits_are_all_alike(tiny):
+    """As where every embedding is zero: nothing to compare, and no division by it."""
+    network = copy.deepcopy(tiny.network)
+    with torch.no_grad():
+        network.lm_head.weight.zero_()
+    model = Model(network, tiny.tokenizer)
+    lm = SlimLM(pretrained=model.network, tokenizer=model.tokenizer)
+    assert lm.stock_reason is None
+    (answer,) = score(lm, [("one", " two three")])
+    assert answer[0] < 0

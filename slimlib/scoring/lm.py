@@ -45,9 +45,12 @@ class SlimLM(HFLM):
     code runs: where `stock_reason` names a reason, for generation that is not plain greedy
     decoding, and for the number of windows of a rolling log-likelihood.
 
-    The floor. Scoring needs 2 N FLOPs a token and 2 d V a scored position (N weights of the linear
-    layers, d hidden size, V vocabulary); HFLM spends both on every token of every ending. Greedy
-    decoding reads N weights and all keys and values once a step. {floor}
+    The floor of scoring is 2 N FLOPs a token and 2 d V a scored position (N weights of the linear
+    layers, d hidden size, V vocabulary), each token of a context counted once; HFLM spends both on
+    every token of every ending. The floor of decoding is reading the weights once a step and each
+    row's keys and values once a token. Measured on two CPU cores in float32 with Llama 3.2 1B's
+    shape cut to 4 layers (figures/scoring): HellaSwag at 123 GFLOP/s and MMLU at 138 of that count,
+    attention left out, where one large matrix product runs at 188: 1.5 and 1.4 times the floor.
 
     Args:
         *args: of HFLM.

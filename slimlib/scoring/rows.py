@@ -15,7 +15,7 @@ from typing import NamedTuple
 MIN_PREFIX = 64
 MIN_SPARED = 1024
 # The attention sees whole sequences: so many times the tokens of a batch, prefixes included.
-ATTENDED = 16
+ATTENDED = 8
 
 Tokens = tuple[int, ...]
 

@@ -102,7 +102,7 @@ def _trial(lm: Any) -> str | None:
 
 def _largest_difference(lm: Any) -> float:
     """Logits computed SlimLM's way against HFLM's, as a share of their range."""
-    vocabulary = plain_network(lm.model).config.vocab_size
+    vocabulary = min(len(lm.tokenizer), plain_network(lm.model).config.vocab_size)
     seed = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (28,), generator=seed).tolist()
     sequences = [tuple(ids[:20]), tuple(ids[:9] + ids[20:])]  # nine tokens in common
@@ -113,7 +113,7 @@ def _largest_difference(lm: Any) -> float:
             raise TypeError("its attention is not one that transformers lets be chosen")
         found = [*_packed(forward, sequences, 4), *_decoded(forward, sequences[0], (12, 7))]
     wanted = [logits[4:] for logits in plain] + [plain[0][[12, 7]]]
-    extent = max(float(logits.max() - logits.min()) for logits in plain)
+    extent = max(float(logits.max() - logits.min()) for logits in plain) or 1.0  # all alike
     gaps = [(x.float() - y).abs().max() for x, y in zip(found, wanted, strict=True)]
     return float(torch.stack(gaps).max()) / extent
 

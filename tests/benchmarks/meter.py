@@ -5,6 +5,7 @@ import gc
 import platform
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,16 @@ def flops(model: Any, tokens: int, positions: int) -> int:
     linear = sum(d_in * d_out for d_in, d_out in linear_shapes(model).values())
     head = model.get_output_embeddings().weight
     return 2 * linear * tokens + 2 * head.shape[0] * head.shape[1] * positions
+
+
+def product_rate(model: Any) -> float:
+    """FLOP/s of one large matrix product in the model's dtype: what a pass cannot exceed."""
+    import torch
+
+    a, b = torch.randn(2, 2048, 2048, dtype=model.dtype, device=model.device)
+    best = 0.0
+    for _ in range(5):
+        begin = time.perf_counter()
+        float((a @ b)[0, 0])  # waits for a GPU
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - begin))
+    return best

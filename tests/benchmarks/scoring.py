@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from meter import Memory, device_name, flops
+from meter import Memory, device_name, flops, product_rate
 from outcome import Measure, compare, details, differences, number, row, table
 from workload import BENCHMARKS, Workload, load_workload
 
@@ -221,7 +221,9 @@ def main() -> None:
     common = {"pretrained": model, "tokenizer": tokenizer, "max_length": args.max_length}
     own = {"token_budget": args.token_budget, "max_rows": args.max_rows}
     head = [name, device_name(args.device), args.dtype]
-    print(*head, f"{torch.get_num_threads()} threads", sep=", ")
+    product = product_rate(model)
+    threads = f"{torch.get_num_threads()} threads"
+    print(*head, threads, f"one large product: {product / 1e9:.0f} GFLOP/s", sep=", ")
     results = [
         run_task(
             task,
@@ -236,7 +238,8 @@ def main() -> None:
     if args.json:
         about = dict(zip(("model", "device", "dtype"), head, strict=True))
         about |= {"threads": torch.get_num_threads(), "versions": versions()}
-        about |= {"settings": settings(args), "results": results}
+        about |= {"settings": settings(args), "product_flops_per_second": product}
+        about |= {"results": results}
         args.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
