@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import lm_eval
+import peft
 import pytest
 import torch
 import transformers
@@ -20,6 +21,7 @@ from slimlib.config import ModelConfig, Task
 from slimlib.micro.benchmarks import word_problem
 from slimlib.model import load_transformers, resolve_name
 from slimlib.scoring import SlimLM
+from slimlib.scoring.decoding import Ends
 from slimlib.tasks import task_yaml
 
 TOLERANCE = 1e-4  # absolute, of a log-likelihood in float32
@@ -273,6 +275,7 @@ def test_mixed_precision_is_hflm_s(tiny):
         torch.tensor([value for value, _ in score(lm, PAIRS["a shared context"])])
         for lm in (stock(tiny), stock(tiny, **settings), slim(tiny, **settings))
     )
+    assert slim(tiny, **settings).stock_reason is None
     assert (theirs - exact).abs().max() > 1e-3 > TOLERANCE  # it does something
     assert ours.tolist() == pytest.approx(theirs.tolist(), rel=0.02, abs=0.1)
 
@@ -976,3 +979,72 @@ def test_a_model_whose_logits_are_all_alike(tiny):
     assert lm.stock_reason is None
     (answer,) = score(lm, [("one", " two three")])
     assert answer[0] < 0
+
+
+# --------------------------------------------------------------------- adapters, slots, windows
+
+
+def test_an_adapter_that_reads_the_prompt_goes_to_hflm(tiny):
+    """Activated LoRA: PEFT finds its invocation among the ids before the model runs."""
+    invocation = tiny.tokenizer.encode("Answer:", add_special_tokens=False)
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        target_modules=["q_proj"],
+        alora_invocation_tokens=invocation,
+        init_lora_weights=False,
+    )
+    network = peft.get_peft_model(copy.deepcopy(tiny.network), config)
+    lm = SlimLM(pretrained=network, tokenizer=tiny.tokenizer)
+    assert "reads the prompt" in lm.stock_reason
+
+
+def test_a_head_that_is_replaced_between_two_uses(tiny):
+    network = copy.deepcopy(tiny.network)
+    model = Model(network, tiny.tokenizer)
+    lm = slim(model)
+    pairs = PAIRS["a shared context"]
+    before = score(lm, pairs)
+    config = peft.LoraConfig(target_modules=["lm_head", "q_proj"], init_lora_weights=False)
+    torch.manual_seed(0)
+    peft.get_peft_model(network, config)
+    after = score(lm, pairs)
+    assert_same(after, score(stock(model), pairs))
+    assert max(abs(a[0] - b[0]) for a, b in zip(before, after, strict=True)) > 0.01
+
+
+def test_an_adapter_of_transformers_own(tiny):
+    network = copy.deepcopy(tiny.network)
+    torch.manual_seed(0)
+    network.add_adapter(peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    model = Model(network, tiny.tokenizer)
+    pairs = PAIRS["a shared context"]
+    assert_same(score(slim(model), pairs), score(stock(model), pairs))
+
+
+@pytest.mark.parametrize("name", ["forced_eos_token_id", "forced_bos_token_id"])
+def test_a_forced_token_of_number_zero(name, tiny):
+    network = copy.deepcopy(tiny.network)
+    setattr(network.generation_config, name, 0)
+    model = Model(network, tiny.tokenizer)
+    texts = ["x", SENTENCE]
+    assert write(slim(model), texts, max_gen_toks=4) == write(stock(model), texts, max_gen_toks=4)
+
+
+def test_what_is_no_number_in_one_row_stays_there(micro):
+    """A slot is taken over from a row whose keys and values were not numbers."""
+    network = copy.deepcopy(micro.network)
+    network.lm_head.weight = torch.nn.Parameter(micro.network.lm_head.weight.clone())
+    poison = micro.tokenizer.encode("$", add_special_tokens=False)
+    with torch.no_grad():
+        network.model.embed_tokens.weight[poison] = float("nan")
+    model = Model(network, micro.tokenizer)
+    texts = ["$ costs a lot more " * 6, *PROBLEMS[:2], "The cat", "A dog"]
+    alone = [write(slim(model, max_rows=1), [text], max_gen_toks=9)[0] for text in texts[1:]]
+    assert write(slim(model, max_rows=2), texts, max_gen_toks=9)[1:] == alone
+
+
+def test_a_stop_string_is_looked_for_among_its_own_tokens_only(micro):
+    ends = Ends(micro.tokenizer, ["x", "a much longer string of many tokens"], frozenset(), 99)
+    spelled = micro.tokenizer.encode("x and then no more", add_special_tokens=False)
+    assert ends.finished([spelled[:1]]) == [True]
+    assert ends.finished([spelled]) == [False]

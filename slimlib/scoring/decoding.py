@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from slimlib.scoring.forward import Forward, KeysValues, behind, padded
+from slimlib.scoring.cache import KeysValues
+from slimlib.scoring.forward import Forward, behind, padded
 from slimlib.scoring.rows import Tokens, rows_at_once
 
 
@@ -52,10 +53,10 @@ def decode(
 
 
 class Ends:
-    """When a row is finished.
+    """When a row is finished: lm-eval's criterion at batch size 1.
 
-    lm-eval's criterion at batch size 1: a stop string in the text of the newest tokens, special
-    tokens included, as many as the string's own tokens and two more (here: the longest string's).
+    That is a stop string in the text of the newest tokens, special tokens included, as many as the
+    string's own tokens and two more.
 
     Args:
         tokenizer: of the model.
@@ -67,24 +68,29 @@ class Ends:
     def __init__(
         self, tokenizer: Any, strings: list[str], eos: frozenset[int], max_new_tokens: int
     ) -> None:
-        self.tokenizer, self.strings, self.eos = tokenizer, strings, eos
-        self.max_new_tokens = max_new_tokens
-        sizes = [len(tokenizer.encode(s, add_special_tokens=False)) for s in strings]
-        self.window = max(sizes, default=0) + 2
+        self.tokenizer, self.eos, self.max_new_tokens = tokenizer, eos, max_new_tokens
+        self.windows = {s: len(tokenizer.encode(s, add_special_tokens=False)) + 2 for s in strings}
 
     def finished(self, rows: list[list[int]]) -> list[bool]:
         """Which of some rows of new tokens end with their last one."""
-        texts = self.tokenizer.batch_decode([row[-self.window :] for row in rows])
+        longest = max(self.windows.values(), default=1)
+        texts = self.tokenizer.batch_decode([row[-longest:] for row in rows])
         return [
-            len(row) >= self.max_new_tokens
-            or row[-1] in self.eos
-            or any(string in text for string in self.strings)
+            len(row) >= self.max_new_tokens or row[-1] in self.eos or self._stops(row, text)
             for row, text in zip(rows, texts, strict=True)
         ]
 
+    def _stops(self, row: list[int], text: str) -> bool:
+        """Whether a string in the text of the longest window is also in its own window's."""
+        return any(
+            string in self.tokenizer.decode(row[-size:])
+            for string, size in self.windows.items()
+            if string in text
+        )
+
 
 @dataclass
-class Answer:
+class Row:
     """One row: the place of its prompt, its tokens in the buffers, its new tokens."""
 
     index: int
@@ -118,7 +124,7 @@ class Decoding:
         self.cache = KeysValues(rows, length)
         self.lengths = torch.zeros(rows, dtype=torch.long, device=forward.device)
         self.newest = torch.zeros(rows, dtype=torch.long, device=forward.device)
-        self.answers: list[Answer] = []
+        self.rows: list[Row] = []
         if prefix:
             prefill(forward, self.cache, [prefix])
             self.cache.copy(0, slice(1, None), len(prefix))
@@ -126,19 +132,19 @@ class Decoding:
     def run(
         self, prompts: Iterable[tuple[int, Tokens]], done: Callable[[int, list[int]], None]
     ) -> None:
-        """Answer every prompt, (place, ids), longest first; `done` gets each as soon as it ends."""
-        waiting = deque(prompts)
-        while waiting or self.answers:
-            free = self.cache.rows - len(self.answers)
-            fit = self._fit(waiting)
-            if fit and free >= fit:
-                begin = self._admit([waiting.popleft() for _ in range(fit)])
+        """Answer every prompt, (place, ids); `done` gets each as soon as it ends."""
+        waiting = deque(sorted(prompts, key=lambda prompt: -len(prompt[1])))
+        while waiting or self.rows:
+            free = self.cache.rows - len(self.rows)
+            n = self._at_once(waiting)
+            if n and free >= n:
+                begin = self._admit([waiting.popleft() for _ in range(n)])
             else:
                 begin = self._step()
             self._retire(begin, done)
 
-    def _fit(self, waiting: deque[tuple[int, Tokens]]) -> int:
-        """How many waiting prompts are computed in one pass, and in at most half of the rows."""
+    def _at_once(self, waiting: deque[tuple[int, Tokens]]) -> int:
+        """How many waiting prompts are computed in one pass: what fits, into half of the rows."""
         if not waiting:
             return 0
         fit = rows_at_once(len(waiting[0][1]) - self.start, self.token_budget)
@@ -146,24 +152,24 @@ class Decoding:
 
     def _admit(self, chosen: list[tuple[int, Tokens]]) -> int:
         """Compute prompts into free rows; their first row."""
-        begin = len(self.answers)
+        begin = len(self.rows)
         prompts = [ids for _, ids in chosen]
         hidden = prefill(self.forward, self.cache, prompts, begin, self.start)
         sizes = [len(ids) for ids in prompts]
         self.lengths[begin : begin + len(sizes)] = torch.tensor(sizes)
-        self.answers += [Answer(index, len(ids), []) for index, ids in chosen]
+        self.rows += [Row(index, len(ids), []) for index, ids in chosen]
         self._choose(hidden, begin)
         return begin
 
     def _step(self) -> int:
         """One more token for every row; the first row."""
-        n = len(self.answers)
-        longest = max(answer.size for answer in self.answers)
+        n = len(self.rows)
+        longest = max(row.size for row in self.rows)
         lengths = self.lengths[:n]
         hidden = decode(self.forward, self.cache, self.newest[:n], lengths, longest)
         lengths += 1
-        for answer in self.answers:
-            answer.size += 1
+        for row in self.rows:
+            row.size += 1
         self._choose(hidden, 0)
         return 0
 
@@ -171,19 +177,17 @@ class Decoding:
         """Take the likeliest next token of the rows from `begin` on."""
         chosen = self.forward.logits(hidden).float().argmax(-1)  # as transformers: in float32
         self.newest[begin : begin + len(chosen)] = chosen
-        for answer, token in zip(self.answers[begin:], chosen.tolist(), strict=True):
-            answer.tokens.append(token)
+        for row, token in zip(self.rows[begin:], chosen.tolist(), strict=True):
+            row.tokens.append(token)
 
     def _retire(self, begin: int, done: Callable[[int, list[int]], None]) -> None:
         """Hand over the rows from `begin` on that are finished; the last row takes the place."""
-        over = self.ends.finished([answer.tokens for answer in self.answers[begin:]])
-        for row in reversed(range(begin, len(self.answers))):
-            if not over[row - begin]:
-                continue
-            answer, last = self.answers[row], self.answers.pop()
-            if last is not answer:
-                source = len(self.answers)
-                self.answers[row] = last
-                self.cache.copy(source, row, last.size)
-                self.lengths[row], self.newest[row] = self.lengths[source], self.newest[source]
-            done(answer.index, answer.tokens)
+        over = self.ends.finished([row.tokens for row in self.rows[begin:]])
+        for place in reversed([begin + i for i, ended in enumerate(over) if ended]):
+            row, last = self.rows[place], self.rows.pop()
+            if last is not row:
+                source = len(self.rows)
+                self.rows[place] = last
+                self.cache.copy(source, place, last.size)
+                self.lengths[place], self.newest[place] = self.lengths[source], self.newest[source]
+            done(row.index, row.tokens)

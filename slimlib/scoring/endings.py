@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch.nn.functional import log_softmax
 
-from slimlib.scoring.forward import Forward, Layout, SharedPrefix
+from slimlib.scoring.cache import SharedPrefix
+from slimlib.scoring.forward import Forward, Layout
 from slimlib.scoring.rows import Packed, Scored, Tokens, pack
 
 # Logits are made this many bytes at a time: the head's product wants some hundred positions.
@@ -57,10 +58,8 @@ def score(
         for scored, path in zip(sequences, packed.paths, strict=True)
         for asked in scored.asked
     ]
-    places = torch.tensor([p for _, path in requests for p in path], device=hidden.device)
-    targets = torch.tensor(
-        [t for asked, _ in requests for t in asked.targets], device=hidden.device
-    )
+    places = torch.tensor([place for _, path in requests for place in path])
+    targets = torch.tensor([target for asked, _ in requests for target in asked.targets])
     values, greedy = _probabilities(forward, hidden, places, targets, dtype)
     sizes = [len(path) for _, path in requests]
     return [
@@ -88,16 +87,17 @@ def _probabilities(
 
     A place that several requests ask at goes through the head once.
     """
-    asked, where = places.unique(return_inverse=True)
+    asked, where = places.unique(return_inverse=True)  # on the CPU: a GPU would have to wait
     order, values, greedy = [], [], []
     step = max(1, LOGITS_BYTES // (4 * forward.network.config.vocab_size))
     for begin in range(0, len(asked), step):
-        logits = forward.logits(hidden[asked[begin : begin + step]])
+        logits = forward.logits(hidden[asked[begin : begin + step].to(hidden.device)])
         logprobs = log_softmax(logits, -1, dtype=dtype)
         mine = ((where >= begin) & (where < begin + step)).nonzero()[:, 0]
-        row, target = where[mine] - begin, targets[mine]
+        row = (where[mine] - begin).to(hidden.device)
+        target = targets[mine].to(hidden.device)
         order.append(mine)
         values.append(logprobs[row, target])
         greedy.append(logprobs.argmax(-1)[row] == target)
     back = torch.cat(order).argsort()
-    return torch.cat(values)[back].cpu(), torch.cat(greedy)[back].cpu()
+    return torch.cat(values).cpu()[back], torch.cat(greedy).cpu()[back]

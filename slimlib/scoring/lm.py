@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,15 +20,16 @@ from lm_eval.models.utils_hf import clear_torch_cache
 from tqdm import tqdm
 
 from slimlib.hardware import free_bytes
+from slimlib.scoring.cache import token_bytes
 from slimlib.scoring.decoding import Decoding, Ends
 from slimlib.scoring.endings import compute_prefix, score
-from slimlib.scoring.forward import Forward, Work, token_bytes
+from slimlib.scoring.forward import Forward, Work
 from slimlib.scoring.rows import Family, Tokens, batch_end, by_length, families, make_sequences
 from slimlib.scoring.support import only_greedy, out_of_memory, plain_network, why_stock
 
-# Tokens in one pass, prompts side by side. On a CPU larger passes are no faster, and keys and
+# Tokens in one pass, and prompts side by side. On a CPU larger passes are no faster, and keys and
 # values of more rows leave its cache; a GPU wants some thousand tokens to be busy.
-DEFAULTS = {"cpu": (1024, 16)}
+ON_A_CPU = (1024, 16)
 ON_A_GPU = (8192, 64)
 # Of the free memory, for keys and values; the rest is for what a pass makes.
 MEMORY_SHARE = 0.5
@@ -71,41 +73,31 @@ class SlimLM(HFLM):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        budget, rows = DEFAULTS.get(self.device.type, ON_A_GPU)
+        budget, rows = ON_A_CPU if self.device.type == "cpu" else ON_A_GPU
         self.token_budget = _whole("token_budget", token_budget, budget)
         self.max_rows = _whole("max_rows", max_rows, rows)
+        self.work = Work()  # what was computed since this was last set
+        self._reasons: dict[int, str | None] = {}
 
-    @functools.cached_property
+    @property
     def stock_reason(self) -> str | None:
-        """Why everything goes to HFLM's own code, or None; found by a trial at the first use."""
-        reason = why_stock(self)
-        if reason:
-            logger.warning("SlimLM leaves this model to HFLM: %s", reason)
-        return reason
-
-    @functools.cached_property
-    def forward(self) -> Forward:
-        """The model's decoder and head."""
-        return self.make_forward()
+        """Why everything goes to HFLM's own code, or None; a trial finds it at the first use."""
+        model = id(self.model)
+        if model not in self._reasons:
+            self._reasons[model] = reason = why_stock(self)
+            if reason:
+                logger.warning("SlimLM leaves this model to HFLM: %s", reason)
+        return self._reasons[model]
 
     def make_forward(self) -> Forward:
-        """A Forward of this model, in HFLM's mixed precision."""
+        """The model's decoder and head as they are now, in HFLM's mixed precision."""
         autocast = functools.partial(
             torch.autocast,
             device_type=self.device.type,
             dtype=self.mixed_precision_dtype,
             enabled=self.mixed_precision_dtype is not None,
         )
-        return Forward(plain_network(self.model), autocast)
-
-    @property
-    def work(self) -> Work:
-        """What was computed since this was last set."""
-        return self.forward.work
-
-    @work.setter
-    def work(self, work: Work) -> None:
-        self.forward.work = work
+        return Forward(plain_network(self.model), self.device, self.work, autocast)
 
     # ------------------------------------------------------------------------- log-likelihoods
 
@@ -115,33 +107,55 @@ class SlimLM(HFLM):
         if self.stock_reason:
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         answers: list[Any] = [None] * len(requests)
-        with self._bar("loglikelihood", len(requests), disable_tqdm) as bar, self.forward.ready():
-            for index, *answer in self._scored(requests):
+        forward = self.make_forward()
+        with self._bar("loglikelihood", len(requests), disable_tqdm) as bar, forward.ready():
+            for index, *answer in self._scored(forward, requests):
                 answers[index] = tuple(answer)
                 if requests[index][0] is not None:  # a window of a rolling one has no key
                     self.cache_hook.add_partial("loglikelihood", requests[index][0], tuple(answer))
                 bar.update()
         return answers
 
-    def _scored(self, requests: list[Request]) -> Iterator[tuple[int, float, bool]]:
+    def _scored(
+        self, forward: Forward, requests: list[Request]
+    ) -> Iterator[tuple[int, float, bool]]:
         """Answers as they are made: place of the request, log-likelihood, is_greedy."""
         sequences = make_sequences([(c, e) for _, c, e in requests], self.max_length)
-        for prefix, members in families([scored.context for scored in sequences]):
-            cache = compute_prefix(self.forward, prefix)
+
+        def many_passes(family: Family) -> bool:
+            """What fits into one pass is computed once there, too."""
+            new = sum(len(sequences[i].tokens) - len(family.prefix) for i in family.members)
+            return len(family.prefix) + new > self.token_budget
+
+        for prefix, members in families([scored.context for scored in sequences], many_passes):
+            cache = compute_prefix(forward, prefix)
             ordered = by_length([sequences[member] for member in members])
             begin, start = 0, len(prefix)
             while begin < len(ordered):
-                end = batch_end(ordered, begin, start, self.token_budget)
-                batch = ordered[begin:end]
+                batch = ordered[begin : batch_end(ordered, begin, start, self.token_budget)]
+                answers = None
                 try:
-                    answers = score(self.forward, batch, start, cache, self.softmax_dtype)
+                    answers = score(forward, batch, start, cache, self.softmax_dtype)
                 except RuntimeError as error:
                     if len(batch) == 1 or not out_of_memory(error):
                         raise
-                    self._halve("token_budget", self.token_budget)
+                if answers is None:  # not in the handler, whose traceback holds what was made
+                    used = sum(len(scored.tokens) - start for scored in batch)
+                    self.token_budget = max(1, min(self.token_budget, used) // 2)
+                    self._free("token_budget", self.token_budget)
                     continue
                 yield from answers
-                begin = end
+                begin += len(batch)
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """As HFLM's, all windows in one call: they are batched by their tokens here."""
+        if self.stock_reason:
+            return super().loglikelihood_rolling(requests, disable_tqdm)
+        asked, self.batch_size_per_gpu = self.batch_size_per_gpu, sys.maxsize
+        try:
+            return super().loglikelihood_rolling(requests, disable_tqdm)
+        finally:
+            self.batch_size_per_gpu = asked
 
     # ----------------------------------------------------------------------------- generation
 
@@ -170,16 +184,14 @@ class SlimLM(HFLM):
                 f"max_gen_toks={kwargs['max_gen_toks']} leaves no room for a prompt: "
                 f"max_length={self.max_length} must be larger"
             )
-        plain = not kwargs["do_sample"] and set(kwargs) <= {
-            "do_sample",
-            "temperature",
-            "max_gen_toks",
-        }
+        known = set(kwargs) <= {"do_sample", "temperature", "max_gen_toks"}
+        plain = known and not kwargs["do_sample"] and kwargs["max_gen_toks"] > 0
         prompts = [self._prompt(request.args[0], room) for request in requests] if plain else []
         if not all(prompts) or not plain:  # no token to begin with: HFLM knows, or says
             return super().generate_until(requests, disable_tqdm)
         ends = Ends(self.tokenizer, until, self._end_tokens(), kwargs["max_gen_toks"])
         answers: list[Any] = [None] * len(requests)
+        forward = self.make_forward()
         with self._bar("generate_until", len(requests), disable_tqdm) as bar:
 
             def done(index: int, tokens: list[int]) -> None:
@@ -187,29 +199,42 @@ class SlimLM(HFLM):
                 self.cache_hook.add_partial("generate_until", requests[index].args, answers[index])
                 bar.update()
 
-            with self.forward.ready():
-                for family in families(prompts):
-                    self._decode(family, prompts, ends, answers, done)
+            with forward.ready():
+                for family in families(prompts, self._fills_rows):
+                    self._decode(forward, family, prompts, ends, answers, done)
         return answers
 
+    def _fills_rows(self, family: Family) -> bool:
+        """On a GPU a step costs the same for few rows as for many: small families go together."""
+        return self.device.type == "cpu" or len(family.members) >= self.max_rows
+
     def _decode(
-        self, family: Family, prompts: list[Tokens], ends: Ends, answers: list[Any], done: Any
+        self,
+        forward: Forward,
+        family: Family,
+        prompts: list[Tokens],
+        ends: Ends,
+        answers: list[Any],
+        done: Callable[[int, list[int]], None],
     ) -> None:
         """Answer the prompts of one family; with fewer rows again where memory is short."""
         while waiting := [i for i in family.members if answers[i] is None]:
-            waiting.sort(key=lambda i: -len(prompts[i]))
-            length = len(prompts[waiting[0]]) + ends.max_new_tokens
-            rows = min(self.max_rows, len(waiting), self._rows_in_memory(length))
+            length = max(len(prompts[i]) for i in waiting) + ends.max_new_tokens
+            fit = int(
+                MEMORY_SHARE * free_bytes(self.device) / (length * token_bytes(forward.network))
+            )
+            rows = max(1, min(self.max_rows, len(waiting), fit))
+            todo = [(i, prompts[i]) for i in waiting]
             try:
-                decoding = Decoding(
-                    self.forward, ends, family.prefix, rows, length, self.token_budget
+                Decoding(forward, ends, family.prefix, rows, length, self.token_budget).run(
+                    todo, done
                 )
-                decoding.run([(i, prompts[i]) for i in waiting], done)
+                return
             except RuntimeError as error:
                 if rows == 1 or not out_of_memory(error):
                     raise
-                decoding = None
-                self._halve("max_rows", rows)
+            self.max_rows = rows // 2
+            self._free("max_rows", self.max_rows)
 
     def _prompt(self, context: str, room: int) -> Tokens:
         """Token ids as HFLM makes them, the window's beginning cut off."""
@@ -233,14 +258,9 @@ class SlimLM(HFLM):
 
     # --------------------------------------------------------------------------------- memory
 
-    def _rows_in_memory(self, length: int) -> int:
-        bytes_a_row = length * token_bytes(self.forward.network)
-        return max(1, int(MEMORY_SHARE * free_bytes(self.device) / bytes_a_row))
-
-    def _halve(self, name: str, used: int) -> None:
-        setattr(self, name, max(1, used // 2))
+    def _free(self, name: str, value: int) -> None:
         clear_torch_cache()
-        logger.warning("out of memory: %s is now %d", name, used // 2)
+        logger.warning("out of memory: %s is now %d", name, value)
 
     def _bar(self, kind: str, total: int, disable: bool) -> tqdm:
         return tqdm(total=total, disable=disable or self.rank != 0, desc=f"Running {kind} requests")
@@ -250,6 +270,6 @@ def _whole(name: str, value: Any, default: int) -> int:
     """A whole number of 1 or more; lm-eval's command line may give it as a text."""
     if value is None:
         return default
-    if not str(value).isdigit() or int(value) < 1:
+    if not str(value).isdecimal() or int(value) < 1:
         raise ValueError(f"{name}={value!r}: must be a whole number of 1 or more")
     return int(value)

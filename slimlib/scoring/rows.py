@@ -7,7 +7,7 @@ nothing that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -147,20 +147,27 @@ class Family(NamedTuple):
     members: list[int]  # places among the sequences
 
 
-def families(sequences: Sequence[Tokens]) -> list[Family]:
+def families(
+    sequences: Sequence[Tokens], worth: Callable[[Family], bool] = lambda _: True
+) -> list[Family]:
     """Find long prefixes that many sequences share: fixed shots, a subject's description.
 
-    A prefix has MIN_PREFIX tokens or more, and leaves each member at least one.
+    A prefix has MIN_PREFIX tokens or more, leaves each member at least one, and spares, computed
+    once, MIN_SPARED tokens or more.
+
+    Args:
+        sequences: token ids.
+        worth: what else a family must be.
 
     Returns:
-        Families whose prefix, computed once, spares MIN_SPARED tokens or more; then all other
-        sequences as one, with an empty prefix.
+        The families; then all other sequences as one, with an empty prefix.
     """
     together, alone = [], []
     for members in _runs(sorted(range(len(sequences)), key=sequences.__getitem__), sequences):
         length = _shared(members, sequences)
-        if length >= MIN_PREFIX and length * (len(members) - 1) >= MIN_SPARED:
-            together.append(Family(sequences[members[0]][:length], members))
+        family = Family(sequences[members[0]][:length], members)
+        if length >= MIN_PREFIX and length * (len(members) - 1) >= MIN_SPARED and worth(family):
+            together.append(family)
         else:
             alone += members
     return together + ([Family((), alone)] if alone else [])
