@@ -220,9 +220,8 @@ class SlimLM(HFLM):
         """Answer the prompts of one family; with fewer rows again where memory is short."""
         while waiting := [i for i in family.members if answers[i] is None]:
             length = max(len(prompts[i]) for i in waiting) + ends.max_new_tokens
-            fit = int(
-                MEMORY_SHARE * free_bytes(self.device) / (length * token_bytes(forward.network))
-            )
+            room = MEMORY_SHARE * free_bytes(self.device)
+            fit = int(room / (length * token_bytes(forward.network)))
             rows = max(1, min(self.max_rows, len(waiting), fit))
             todo = [(i, prompts[i]) for i in waiting]
             try:

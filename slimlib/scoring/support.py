@@ -7,6 +7,7 @@ scale their logits from models that only need positions and a cache.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -67,9 +68,8 @@ def out_of_memory(error: Exception) -> bool:
 
 def plain_network(model: Any) -> Any:
     """The model of transformers, its adapters in place, without PEFT's shell."""
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    peft = sys.modules.get("peft")  # not imported: then it is no model of PEFT's
+    return model.get_base_model() if peft and isinstance(model, peft.PeftModel) else model
 
 
 def why_stock(lm: Any) -> str | None:
