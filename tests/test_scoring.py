@@ -21,6 +21,7 @@ from slimlib.config import ModelConfig, Task
 from slimlib.micro.benchmarks import word_problem
 from slimlib.model import load_transformers, resolve_name
 from slimlib.scoring import SlimLM
+from slimlib.scoring.cache import KeysValues
 from slimlib.scoring.decoding import Ends
 from slimlib.tasks import task_yaml
 
@@ -1030,17 +1031,21 @@ def test_a_forced_token_of_number_zero(name, tiny):
     assert write(slim(model), texts, max_gen_toks=4) == write(stock(model), texts, max_gen_toks=4)
 
 
-def test_what_is_no_number_in_one_row_stays_there(micro):
-    """A slot is taken over from a row whose keys and values were not numbers."""
-    network = copy.deepcopy(micro.network)
-    network.lm_head.weight = torch.nn.Parameter(micro.network.lm_head.weight.clone())
-    poison = micro.tokenizer.encode("$", add_special_tokens=False)
-    with torch.no_grad():
-        network.model.embed_tokens.weight[poison] = float("nan")
-    model = Model(network, micro.tokenizer)
-    texts = ["$ costs a lot more " * 6, *PROBLEMS[:2], "The cat", "A dog"]
-    alone = [write(slim(model, max_rows=1), [text], max_gen_toks=9)[0] for text in texts[1:]]
-    assert write(slim(model, max_rows=2), texts, max_gen_toks=9)[1:] == alone
+def test_what_is_no_number_in_one_row_stays_there():
+    """0 times what is no number is none: nothing may lie behind a row that takes a slot over."""
+
+    def states(rows, tokens, value):
+        return torch.full((rows, 1, tokens, 2), value)
+
+    cache = KeysValues(2, 8)
+    cache.prefilling(slice(0, 2), 0, 6)
+    cache.update(states(2, 6, torch.nan), states(2, 6, torch.inf), 0)
+    cache.prefilling(slice(0, 1), 0, 3)
+    cache.update(states(1, 3, 1.0), states(1, 3, 1.0), 0)
+    cache.copy(0, 1, 3)
+    cache.decoding(torch.tensor([3, 3]), 5)
+    for seen in cache.update(states(2, 1, 2.0), states(2, 1, 2.0), 0):
+        assert seen[:, 0, :, 0].tolist() == [[1, 1, 1, 2, 0, 0]] * 2
 
 
 def test_a_stop_string_is_looked_for_among_its_own_tokens_only(micro):

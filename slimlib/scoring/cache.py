@@ -80,10 +80,11 @@ class KeysValues(Cache):
         return keys[self.seen], values[self.seen]
 
     def copy(self, source: int, target: slice | int, length: int) -> None:
-        """Copy the first tokens of one row over those of others."""
+        """Copy the first tokens of one row over others, and clear what lay behind them there."""
         for pair in self.buffers.values():
             for buffer in pair:
                 buffer[target, :, :length] = buffer[source, :, :length]
+                buffer[target, :, length:] = 0
 
 
 def token_bytes(network: Any) -> int:
