@@ -70,11 +70,11 @@ class Ends:
     ) -> None:
         self.tokenizer, self.eos, self.max_new_tokens = tokenizer, eos, max_new_tokens
         self.windows = {s: len(tokenizer.encode(s, add_special_tokens=False)) + 2 for s in strings}
+        self.longest = max(self.windows.values(), default=1)
 
     def finished(self, rows: list[list[int]]) -> list[bool]:
         """Which of some rows of new tokens end with their last one."""
-        longest = max(self.windows.values(), default=1)
-        texts = self.tokenizer.batch_decode([row[-longest:] for row in rows])
+        texts = self.tokenizer.batch_decode([row[-self.longest :] for row in rows])
         return [
             len(row) >= self.max_new_tokens or row[-1] in self.eos or self._stops(row, text)
             for row, text in zip(rows, texts, strict=True)
@@ -91,11 +91,16 @@ class Ends:
 
 @dataclass
 class Row:
-    """One row: the place of its prompt, its tokens in the buffers, its new tokens."""
+    """One row: the place of its prompt, the prompt's tokens, the new tokens."""
 
     index: int
-    size: int
+    prompt: int
     tokens: list[int]
+
+    @property
+    def size(self) -> int:
+        """Tokens in the buffers: all but the newest, which is computed next."""
+        return self.prompt + len(self.tokens) - 1
 
 
 class Decoding:
@@ -168,8 +173,6 @@ class Decoding:
         lengths = self.lengths[:n]
         hidden = decode(self.forward, self.cache, self.newest[:n], lengths, longest)
         lengths += 1
-        for row in self.rows:
-            row.size += 1
         self._choose(hidden, 0)
         return 0
 

@@ -118,8 +118,8 @@ def _largest_difference(lm: Any) -> tuple[float, float]:
     sequences = [tuple(ids[:20]), tuple(ids[:9] + ids[20:])]  # nine tokens in common
     plain = [lm._model_call(torch.tensor([s], device=lm.device))[0].float() for s in sequences]
     extent = max(float(logits.max() - logits.min()) for logits in plain) or 1.0  # all alike
-    _check_head(lm, sequences[0], plain[0], extent)
     forward = lm.make_forward()
+    _check_head(forward, sequences[0], plain[0], extent)
     with forward.ready():
         if forward.network.config._attn_implementation != ATTENTION:
             raise TypeError("its attention is not one that transformers lets be chosen")
@@ -134,10 +134,9 @@ def _gap(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.float() - b.float()).abs().max())
 
 
-def _check_head(lm: Any, ids: Tokens, plain: torch.Tensor, extent: float) -> None:
+def _check_head(forward: Forward, ids: Tokens, plain: torch.Tensor, extent: float) -> None:
     """Refuse a model that does more to its logits than the head: the same pass must give them."""
-    forward = lm.make_forward()
-    tokens = torch.tensor([ids], device=lm.device)
+    tokens = torch.tensor([ids], device=forward.device)
     with torch.no_grad(), forward.autocast():
         logits = forward.head(forward.decoder(input_ids=tokens).last_hidden_state[0])
     if not _gap(logits, plain) <= TOLERANCE * extent:
