@@ -19,47 +19,54 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "AdapterConfig": "config",
-    "ModelConfig": "config",
-    "Rule": "config",
-    "RunConfig": "config",
+    "get_study": "studies.get",
     "Study": "config",
-    "get_study": "config",
-    "Run": "runs",
-    "open_run": "runs",
-    "find_device": "hardware",
-    "preflight": "hardware",
-    "load_rows": "data",
-    "mix_datasets": "data",
-    "load_model": "model",
-    "attach": "adapters",
-    "merge_arm": "adapters",
-    "load_adapter": "adapters",
-    "save_adapter": "adapters",
-    "trainables_to_float32": "adapters",
-    "compile_plan": "adapters",
-    "count_parameters": "shapes",
-    "equal_cut": "shapes",
+    "Arm": "config",
+    "ModelConfig": "config",
+    "AdapterConfig": "config",
+    "Rule": "config",
+    "open_run": "pipeline.study",
+    "Run": "run",
+    "find_device": "common.hardware",
+    "preflight": "pipeline.preflight",
+    "load_rows": "data.rows",
+    "mix_datasets": "data.rows",
+    "load_model": "model.load",
+    "compile_plan": "methods.plan",
+    "count_parameters": "methods.shapes",
+    "equal_cut": "methods.shapes",
+    "attach": "adapters.layers",
+    "trainables_to_float32": "adapters.layers",
+    "save_adapter": "adapters.saving",
+    "load_adapter": "adapters.saving",
     "finetune_arm": "train",
-    "evaluate_arm": "evaluate",
-    "evaluate_model": "evaluate",
+    "merge_arm": "merge.plain",
+    "evaluate_arm": "evaluate.harness",
+    "evaluate_model": "evaluate.harness",
+    "SlimLM": "evaluate.scoring",
     "read_results": "results",
     "align_samples": "results",
-    "compare": "comparison",
-    "flips": "answers",
-    "format_or_ability": "answers",
-    "attribute": "attribution",
+    "compare": "comparison.two_models",
+    "flips": "comparison.answers",
+    "format_or_ability": "comparison.answers",
+    "attribute": "comparison.ladder",
 }
 __all__ = list(_HOME)
-_MODULES = (
-    *("adapters", "answers", "audit", "diagram", "metrics", "paper", "plots", "quantise", "report"),
-    *("results", "scoring", "shapes", "summaries", "variables"),
+_ROOMS = (
+    *("common", "config", "methods", "studies"),
+    *("data", "adapters", "model", "run", "train", "merge", "evaluate"),
+    *("metrics", "results", "comparison", "papers", "report"),
+    *("pipeline", "cli"),
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"slimlib.{_HOME[name]}"), name)
+    if name in _ROOMS:
         return importlib.import_module(f"slimlib.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'slimlib' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"slimlib.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'slimlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_ROOMS]

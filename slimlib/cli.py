@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slimlib.config import Study, get_study
-from slimlib.presets import GRIDS
-from slimlib.runs import Run
+from slimlib.pipeline.preflight import check_adapters, check_input
+from slimlib.pipeline.study import print_tables
+from slimlib.run import Run
+from slimlib.studies.get import GRIDS, get_study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,9 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_formats(audit)
     audit.set_defaults(command=run_audit)
     commands.add_parser("lm-eval", help="lm-evaluation-harness itself, with slimlib's --model slim")
-    figures = commands.add_parser("figures", help="for maintainers: redraw figures/ from records")
-    figures.add_argument("runs", nargs="*", help="run folders whose records are taken over first")
-    figures.set_defaults(command=run_figures)
     return parser
 
 
@@ -88,7 +86,7 @@ def _add_sweep(commands: Any) -> None:
 
 
 def _add_compare(commands: Any) -> None:
-    from slimlib.benchmarks import ALPHA, MARGIN
+    from slimlib.comparison.benchmarks import ALPHA, MARGIN
 
     compare = commands.add_parser(
         "compare",
@@ -132,27 +130,9 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def check_adapters(study: Study) -> None:
-    """Hold every adapter against the shapes of its model, where those are at hand.
-
-    Raises:
-        ValueError: values or rules that do not fit a module, named with its shape.
-    """
-    from slimlib.adapters import compile_plan
-    from slimlib.model import resolve_name
-    from slimlib.shapes import shape_of_folder
-
-    for arm in study.arms:
-        folder = Path(resolve_name(arm.model.name))
-        if arm.adapter and (folder / "config.json").is_file():
-            shape = shape_of_folder(folder)
-            if shape:
-                compile_plan(shape.modules(), arm.adapter)
-
-
 def run_study(arguments: argparse.Namespace) -> int:
     """Check everything that can be checked, run the notebooks, print Table 2."""
-    from slimlib.execute import NotebookError, execute, select
+    from slimlib.common.notebooks import NotebookError, execute, select
 
     overrides = parse_overrides(arguments.set)
     study = get_study(arguments.study, arguments.data, **overrides)
@@ -183,11 +163,11 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 def run_sweep(arguments: argparse.Namespace) -> int:
     """Run a grid, write its compact records, say what is missing."""
-    from slimlib.runs import default_root
-    from slimlib.variables.presets import get_design
-    from slimlib.variables.records import read_grid
-    from slimlib.variables.sweep import sweep_grid
-    from slimlib.variables.writing import write_records
+    from slimlib.papers.key_variables.cells import read_grid
+    from slimlib.pipeline.grid_records import write_records
+    from slimlib.pipeline.sweep import sweep_grid
+    from slimlib.run import default_root
+    from slimlib.studies.get import get_design
 
     design = get_design(arguments.study, **parse_overrides(arguments.set))
     check_adapters(design.study)
@@ -212,50 +192,9 @@ def parse_seeds(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def check_input(run: Run) -> None:
-    """Refuse bad settings, rows and files before anything is written.
-
-    Raises:
-        ValueError: naming the value and the way out.
-    """
-    from slimlib.data import check_in_world, check_local_rows
-    from slimlib.model import choose_backend, resolve_name
-    from slimlib.tasks import check_files
-
-    folder = run.folder.absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
-    run.study.tuned  # noqa: B018  refuses a study without one
-    run.check()
-    check_adapters(run.study)
-    for arm in run.study.arms:
-        for task in arm.evaluate.tasks if run.local_data else ():
-            check_files(task, run.local_data)
-        resolve_name(arm.model.name)
-        choose_backend(arm.model.backend)
-        if arm.trains:
-            if run.study.data == "world" and not arm.data.path:
-                check_in_world(arm.data)
-            check_local_rows(arm.data, run.local_data)
-
-
-def print_tables(run: Run) -> None:
-    """Print Table 2 and say where the files are."""
-    from slimlib.report import render_table2, table2
-
-    records = run.records()
-    if not any("evaluate" in record["stages"] for record in records):
-        return
-    print(render_table2(table2(records, run.study)))
-    for path in (run.folder / "table1.csv", run.folder / "table2.csv", run.figures):
-        if path.exists():
-            print(path)
-
-
 def run_compare(arguments: argparse.Namespace) -> int:
     """Print the verdict on two evaluated models."""
-    from slimlib.comparison import compare
+    from slimlib.comparison.two_models import compare
 
     settings = {name: getattr(arguments, name) for name in ("strict", "margin", "alpha")}
     return _print(compare(arguments.base, arguments.tuned, **settings), arguments)
@@ -263,7 +202,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
 def run_audit(arguments: argparse.Namespace) -> int:
     """Print claim, recomputed number and verdict for each number of the two papers."""
-    from slimlib.audit import audit
+    from slimlib.papers.slimming import audit
 
     return _print(audit(arguments.files), arguments)
 
@@ -280,21 +219,10 @@ def run_lm_eval(arguments: argparse.Namespace) -> int:
     """lm-eval's own command line in a process that knows the model "slim"."""
     from lm_eval.__main__ import cli_evaluate
 
-    import slimlib.scoring  # noqa: F401  (registers it)
+    import slimlib.evaluate.scoring  # noqa: F401  (registers it)
 
     sys.argv = ["slimlib lm-eval", *arguments.rest]
     cli_evaluate()
-    return 0
-
-
-def run_figures(arguments: argparse.Namespace) -> int:
-    """Redraw the committed figures from the committed records."""
-    from slimlib.gallery import collect, redraw, update_readme
-
-    for folder in arguments.runs:
-        collect(Path(folder))
-    for path in [*redraw(), update_readme()]:
-        print(path)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Studies are data: frozen dataclasses, the named presets and the overrides that change them.
 
-One `RunConfig` is one arm: a model, how it is fine-tuned, merged and evaluated. One `Study` is a
+One `Arm` is one arm: a model, how it is fine-tuned, merged and evaluated. One `Study` is a
 tuple of arms, the order of the attribution ladder and the labels of its tables. Every field states
 its unit or its source; "as run" is what the paper's author ran (their public records), "as written"
 is what the paper says (arXiv 2506.10885). Nothing outside this module tests for a study's name.
@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
@@ -136,11 +134,11 @@ class EvalConfig:
     dtype: str = "float16"  # as run
     max_length: int = 2048  # tokens; explicit, since Llama 3.2's own 131,072 breaks memory probes
     fewshot_seed: int = 1234  # lm-eval's default
-    evaluator: str = "slim"  # slimlib.scoring's SlimLM; "hf": lm-eval's own HFLM
+    evaluator: str = "slim"  # slimlib.evaluate.scoring's SlimLM; "hf": lm-eval's own HFLM
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class Arm:
     """One arm of a study."""
 
     name: str
@@ -181,7 +179,7 @@ class Study:
 
     name: str
     title: str
-    arms: tuple[RunConfig, ...]
+    arms: tuple[Arm, ...]
     ladder: tuple[str, ...]  # attribution: each step's change is one cause
     causes: Mapping[str, str] = field(default_factory=dict)  # arm of the ladder -> what it changes
     comparisons: tuple[Question, ...] = ()
@@ -191,14 +189,14 @@ class Study:
     note: str = ""  # printed under every table
     reason: str = ""  # why get_study("auto") chose it
 
-    def __getitem__(self, name: str) -> RunConfig:
+    def __getitem__(self, name: str) -> Arm:
         for arm in self.arms:
             if arm.name == name:
                 return arm
         raise ValueError(f"study {self.name!r} has no arm {name!r}; it has: {self.arm_names}")
 
     @property
-    def tuned(self) -> RunConfig:
+    def tuned(self) -> Arm:
         """The arm that the study is about: the first that is fine-tuned.
 
         Raises:
@@ -215,60 +213,7 @@ class Study:
         return ", ".join(arm.name for arm in self.arms)
 
 
-def get_study(name: str = "auto", data: str | None = None, **overrides: Any) -> Study:
-    """Return a named study, with overrides by field name.
-
-    Args:
-        name: one of STUDIES or GRIDS, or "auto": the paper's on a CUDA GPU, micro elsewhere.
-        data: local folder of the benchmarks and rows; default the environment's SLIMLIB_DATA.
-        **overrides: KEY=VALUE as for the command line's --set (see `override`).
-
-    Raises:
-        ValueError: unknown study, key or value; a study that needs a data folder and has none.
-    """
-    reason = ""
-    if name == "auto":
-        from slimlib.hardware import choose_study
-
-        name, reason = choose_study()
-    from slimlib.checks import validate
-    from slimlib.overrides import override
-    from slimlib.presets import GRIDS, STUDIES
-
-    known = {**STUDIES, **GRIDS}
-    if name not in known:
-        raise ValueError(f"unknown study {name!r}; known: auto, {', '.join(known)}")
-    study = replace(known[name](), reason=reason)
-    data = data or (os.environ.get("SLIMLIB_DATA") if study.data == "local" else None)
-    if study.data == "local" and not data:
-        raise ValueError(f"study {name!r} reads local files: give --data DIR or set SLIMLIB_DATA")
-    if data:
-        study = _with_data(study, data)
-    for key, value in overrides.items():
-        study = override(study, key, value)
-    return validate(study)
-
-
-def _with_data(study: Study, data: str) -> Study:
-    """Read benchmarks and rows from a local folder instead of the hub."""
-    if study.data == "world":
-        raise ValueError(f"study {study.name!r} makes its own data; leave --data {data} away")
-    if not Path(data).is_dir():
-        raise ValueError(f"data folder {data} does not exist")
-    local = replace(study, data=str(Path(data).resolve()))
-    return each_arm(
-        local,
-        lambda arm: replace(
-            arm,
-            evaluate=replace(
-                arm.evaluate,
-                tasks=tuple(replace(t, source=t.source or t.name) for t in arm.evaluate.tasks),
-            ),
-        ),
-    )
-
-
-def each_arm(study: Study, change: Callable[[RunConfig], RunConfig]) -> Study:
+def each_arm(study: Study, change: Callable[[Arm], Arm]) -> Study:
     """The study with `change` applied to every arm."""
     return replace(study, arms=tuple(change(arm) for arm in study.arms))
 

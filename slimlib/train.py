@@ -12,22 +12,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters import (
-    METHODS,
-    attach,
-    compile_plan,
-    free_memory,
-    save_adapter,
-    trainables_to_float32,
-)
-from slimlib.config import RunConfig
-from slimlib.data import load_rows
-from slimlib.files import atomic_path, read_jsonl
-from slimlib.hardware import find_device, peak_memory_gb
-from slimlib.model import linear_shapes, load_model
-from slimlib.prompts import tokenize_rows
-from slimlib.quantise import QUANTISERS, resolve_block
-from slimlib.runs import Run
+from slimlib.adapters.layers import attach, trainables_to_float32
+from slimlib.adapters.modules import linear_shapes
+from slimlib.adapters.saving import save_adapter
+from slimlib.common.files import atomic_path, read_jsonl
+from slimlib.common.hardware import find_device, peak_memory_gb
+from slimlib.config import Arm
+from slimlib.data.prompts import tokenize_rows
+from slimlib.data.rows import load_rows
+from slimlib.merge.plain import free_memory
+from slimlib.methods import METHODS, compile_plan
+from slimlib.model.load import load_model
+from slimlib.model.quantise import QUANTISERS, resolve_block
+from slimlib.run import Run
 
 
 def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
@@ -49,7 +46,7 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
     return run.stage(arm, "finetune", lambda: _finetune(config, run))
 
 
-def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
+def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     rows = load_rows(config.data, config.seed, run.data_folder())
     model, tokenizer = load_model(config.model, adapter=config.adapter)
     dataset, counts = tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
@@ -84,7 +81,7 @@ def _finetune(config: RunConfig, run: Run) -> dict[str, Any]:
     return summary
 
 
-def merge_note(config: RunConfig, model: Any) -> str:
+def merge_note(config: Arm, model: Any) -> str:
     """Says where an adapter that could merge in 4 bit cannot, on this base; "" elsewhere."""
     linears = linear_shapes(model)
     entry = next(iter(compile_plan(linears, config.adapter).values()))
@@ -100,7 +97,7 @@ def merge_note(config: RunConfig, model: Any) -> str:
     )
 
 
-def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, folder: Path) -> Any:
+def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: Path) -> Any:
     """TRL's SFTTrainer over tokenised rows, logging to folder/log.jsonl.
 
     Args:
@@ -152,7 +149,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: RunConfig, fo
     return trainer
 
 
-def steps_of(rows: int, config: RunConfig) -> int:
+def steps_of(rows: int, config: Arm) -> int:
     """Optimiser steps of a run: ceil(rows / rows a step) per epoch, unless max_steps says it."""
     if config.train.max_steps > 0:
         return config.train.max_steps

@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import CHECKOUT
 
-from slimlib.config import Study, get_study
-from slimlib.runs import Run
+from slimlib.config import Study
+from slimlib.run import Run
+from slimlib.studies.get import get_study
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -23,7 +25,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 REAL_DATA = os.environ.pop("SLIMLIB_DATA", None)  # get_study and the command line read it too
 os.environ.pop("SLIMLIB_RUNS", None)
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 TINY_ARMS = "llama-base,llama-base-nf4,llama-2k,llama-2k-requantised"
 
 
@@ -46,7 +47,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from slimlib.model import resolve_name
+    from slimlib.model.load import resolve_name
 
     folder = tmp_path_factory.mktemp("checkpoint")
     tokenizer = AutoTokenizer.from_pretrained(resolve_name("micro:base"))

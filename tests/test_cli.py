@@ -8,11 +8,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from places import LM_EVAL
 
-from slimlib import cli, execute
-from slimlib.config import get_study
-from slimlib.execute import select
-from slimlib.runs import Run
+from slimlib import cli
+from slimlib.common import notebooks
+from slimlib.common.notebooks import select
+from slimlib.run import Run
+from slimlib.studies.get import get_study
 
 GOOD_ROW = '{"instruction": "a", "input": "", "output": "b"}\n'
 
@@ -135,7 +137,7 @@ def test_a_full_disk_is_one_line(here, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "runs/smoke")
 
-    monkeypatch.setattr(execute, "execute", full)
+    monkeypatch.setattr(notebooks, "execute", full)
     assert "No space left on device: 'runs/smoke'" in refused(capsys, "--study", "smoke")
 
 
@@ -173,7 +175,7 @@ def shelf(here, monkeypatch):
     """A folder of notebooks made by a test, which the command runs instead of the real ones."""
     folder = here / "shelf"
     folder.mkdir()
-    monkeypatch.setattr(execute, "notebooks_folder", lambda: folder)
+    monkeypatch.setattr(notebooks, "notebooks_folder", lambda: folder)
 
     def put(name, *sources):
         cells = [nbformat.v4.new_markdown_cell("# Head")]
@@ -232,7 +234,6 @@ def test_figures_of_a_folder_without_records_is_refused(here, capsys):
 
 # ---------------------------------------------------------------------------------------- compare
 
-LM_EVAL = Path(__file__).parent / "data" / "lm_eval"
 PAIR = [str(LM_EVAL / "0.4.13" / model) for model in ("base", "tuned")]
 
 
@@ -314,7 +315,7 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path):
 def test_lm_eval_s_command_line_knows_slim(checkpoint, tiny_run, tmp_path, monkeypatch, capsys):
     """Its options reach it as they stand; hf and slim score alike."""
     from slimlib.config import Task
-    from slimlib.tasks import task_yaml
+    from slimlib.data.tasks import task_yaml
 
     task = Task("micro_facts", "mmlu_cs", 0, 4, source="facts")
     path = task_yaml(task, tiny_run.data_folder(), tmp_path)

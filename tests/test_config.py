@@ -8,10 +8,11 @@ import pytest
 
 import slimlib
 from slimlib import config
-from slimlib.checks import validate
-from slimlib.config import ALL_LINEAR, get_study, to_dict
-from slimlib.overrides import settable_keys
-from slimlib.presets import HYPERPARAMETERS, STUDIES
+from slimlib.config import ALL_LINEAR, to_dict
+from slimlib.studies.checks import validate
+from slimlib.studies.get import STUDIES, get_study
+from slimlib.studies.overrides import settable_keys
+from slimlib.studies.slimming import HYPERPARAMETERS
 from slimlib.train import steps_of
 
 ARMS = (
@@ -180,15 +181,15 @@ def test_no_code_outside_the_presets_asks_for_a_study_s_name():
 
 
 def test_auto_takes_micro_without_a_gpu_and_says_why(monkeypatch):
-    cpu = slimlib.hardware.Device("cpu", "a laptop", None, 8.0, 4.0)
-    monkeypatch.setattr("slimlib.hardware.find_device", lambda: cpu)
+    cpu = slimlib.common.hardware.Device("cpu", "a laptop", None, 8.0, 4.0)
+    monkeypatch.setattr("slimlib.common.hardware.find_device", lambda: cpu)
     study = get_study("auto")
     assert study.name == "micro" and "no CUDA GPU" in study.reason and "laptop" in study.reason
 
 
 def test_auto_takes_the_paper_s_on_a_gpu(monkeypatch):
-    t4 = slimlib.hardware.Device("cuda", "Tesla T4", (7, 5), 14.7, 14.5)
-    monkeypatch.setattr("slimlib.hardware.find_device", lambda: t4)
+    t4 = slimlib.common.hardware.Device("cuda", "Tesla T4", (7, 5), 14.7, 14.5)
+    monkeypatch.setattr("slimlib.common.hardware.find_device", lambda: t4)
     study = get_study("auto")
     assert study.name == "paper" and "Tesla T4" in study.reason
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import gpu_path
 import pytest
+from places import CHECKOUT
 
-from slimlib.adapters import METHODS
-from slimlib.files import read_json, read_jsonl
-from slimlib.runs import Run
+from slimlib.common.files import read_json, read_jsonl
+from slimlib.methods import METHODS
+from slimlib.run import Run
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 ARM = gpu_path.ARM
 # Of the largest number: float16 rounds by 0.0005, its products are summed in another order, and
 # the plain forward keeps the adapter in float32. Another layer's matrix shows at 0.1 and more.
@@ -158,7 +158,7 @@ def method_run(methods: Path, shape: str, method: str, data: Path) -> Run:
 def test_each_method_trains_every_tensor_of_its_own(
     methods: Path, shape: str, method: str, data_folder: Path
 ) -> None:
-    from slimlib.adapters import compile_plan
+    from slimlib.methods import compile_plan
 
     run = method_run(methods, shape, method, data_folder)
     losses = [row["loss"] for row in read_jsonl(run.arm_folder(ARM) / "log.jsonl")]

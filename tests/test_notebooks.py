@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, slimlib_run
+from conftest import slimlib_run
+from places import CHECKOUT
 
-from slimlib.config import get_study
-from slimlib.files import read_json, read_jsonl
+from slimlib.common.files import read_json, read_jsonl
+from slimlib.studies.get import get_study
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 STAGES = 3 + 5 + 8  # finetune, merge and evaluate over the eight arms
@@ -91,7 +92,7 @@ def test_all_notebooks_have_the_same_head():
 
 
 def test_the_study_form_offers_every_study():
-    from slimlib.presets import STUDIES
+    from slimlib.studies.get import STUDIES
 
     parameters = next(source(c) for c in cells(NOTEBOOKS[0]) if "parameters" in tags(c))
     offered = json.loads(re.search(r"STUDY = .*@param (\[.*\])", parameters)[1])
@@ -108,9 +109,9 @@ def grid_and_cell() -> tuple[str, str, int]:
 
 def test_the_cell_that_is_run_live_is_one_of_the_grid():
     """And one that merges inside its quantised format, which the notebook's last cell shows."""
-    from slimlib.adapters.plan import compile_plan
-    from slimlib.shapes import SHAPES
-    from slimlib.variables.presets import get_design
+    from slimlib.methods.plan import compile_plan
+    from slimlib.methods.shapes import SHAPES
+    from slimlib.studies.get import get_design
 
     name, cell, seed = grid_and_cell()
     arm = get_design(name).study[cell]
@@ -121,7 +122,7 @@ def test_the_cell_that_is_run_live_is_one_of_the_grid():
 
 
 def test_the_grid_form_offers_every_grid():
-    from slimlib.presets import GRIDS
+    from slimlib.studies.get import GRIDS
 
     form = next(source(c) for c in cells(NOTEBOOKS[-1], "code") if "CELL = " in source(c))
     assert {*json.loads(re.search(r"GRID = .*@param (\[.*\])", form)[1])} == {*GRIDS}
@@ -280,7 +281,7 @@ def test_each_notebook_runs_alone_by_nbconvert_after_the_ones_before(tmp_path):
 
 @pytest.mark.slow
 def test_notebook_07_runs_and_compares_its_cell_with_the_record(tmp_path, monkeypatch):
-    from slimlib.execute import execute
+    from slimlib.common.notebooks import execute
 
     monkeypatch.delenv("MPLBACKEND")  # a notebook's kernel has one of its own
     parameters = {"STUDY": "auto", "RUNS": str(tmp_path), "DATA": "", "OVERRIDES": {}}

@@ -10,10 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from places import CHECKOUT
 
 import slimlib
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(slimlib.__file__).parent
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "unsloth", "statsmodels")
 MODULES = sorted(m.name for m in pkgutil.walk_packages(slimlib.__path__, "slimlib."))

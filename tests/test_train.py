@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from slimlib import train
-from slimlib.config import AdapterConfig, ModelConfig, get_study
-from slimlib.files import read_jsonl
-from slimlib.model import load_transformers
-from slimlib.runs import Run
+from slimlib.common.files import read_jsonl
+from slimlib.config import AdapterConfig, ModelConfig
+from slimlib.model.load import load_transformers
+from slimlib.run import Run
+from slimlib.studies.get import get_study
 from slimlib.train import finetune_arm, last_checkpoint, merge_note, steps_of
 
 KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}

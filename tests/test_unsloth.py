@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 import unsloth_methods
 import unsloth_path
+from places import CHECKOUT
 
-from slimlib.adapters import METHODS
-from slimlib.files import atomic_path, read_json, read_jsonl
-from slimlib.model import load_transformers
-from slimlib.runs import Run
+from slimlib.common.files import atomic_path, read_json, read_jsonl
+from slimlib.methods import METHODS
+from slimlib.model.load import load_transformers
+from slimlib.run import Run
 
 pytestmark = pytest.mark.slow
 
 VERSION = "2026.10.9"
-CHECKOUT = Path(__file__).resolve().parent.parent
 UNREACHABLE = ("from versions: none", "Max retries exceeded", "Read timed out")
 ARM = unsloth_path.ARM
 # Of the logits' range. Both sides compute in float32 from the same codes; only the order of the
@@ -164,7 +164,7 @@ def test_plain_peft_reloads_the_adapter_on_the_4_bit_base(
 ) -> None:
     from peft import PeftModel
 
-    from slimlib.adapters.merge import _logits
+    from slimlib.merge.plain import _logits
 
     assert "unsloth" not in sys.modules
     base = load_transformers(run.study[ARM].model)
@@ -179,7 +179,7 @@ def test_plain_peft_reloads_the_adapter_on_the_dequantised_base(
 ) -> None:
     from peft import PeftModel
 
-    from slimlib.adapters.merge import _logits
+    from slimlib.merge.plain import _logits
 
     base = load_transformers(run.study[ARM].model).dequantize().float()
     tuned = PeftModel.from_pretrained(base, run.adapter_folder(ARM))
@@ -189,7 +189,7 @@ def test_plain_peft_reloads_the_adapter_on_the_dequantised_base(
 def test_the_merged_model_is_the_trained_one_to_stock_transformers(
     run: Run, unsloth_logits: list[Any], tokenizer: Any
 ) -> None:
-    from slimlib.adapters.merge import saved_logits
+    from slimlib.merge.plain import saved_logits
 
     merged = Path(run.model_path(ARM))
     assert distance(saved_logits(merged, tokenizer), unsloth_logits) < TOLERANCE
@@ -211,7 +211,7 @@ def test_merging_and_evaluation_left_the_unsloth_process(run: Run, report: dict[
 
 
 def test_scores_are_those_of_a_process_without_unsloth(run: Run, tmp_path: Path) -> None:
-    from slimlib.evaluate import evaluate_model
+    from slimlib.evaluate.harness import evaluate_model
 
     config = run.study[ARM].evaluate
     facts = [task for task in config.tasks if task.role == "mmlu_cs"]
@@ -338,8 +338,8 @@ def test_unsloth_loads_what_was_saved(runs: Path, method: str) -> None:
 def test_stock_peft_loads_the_plain_form(runs: Path, method: str) -> None:
     from peft import PeftModel
 
-    from slimlib.adapters.merge import _logits
-    from slimlib.model import load_tokenizer
+    from slimlib.merge.plain import _logits
+    from slimlib.model.load import load_tokenizer
 
     run, expected = run_of(runs, method), logits_of(runs, method)["trained"]
     base = load_transformers(run.study[ARM].model)
@@ -353,9 +353,8 @@ def test_stock_peft_loads_the_plain_form(runs: Path, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_merges_in_a_process_without_unsloth(runs: Path, method: str) -> None:
-    from slimlib.adapters import merge_arm
-    from slimlib.adapters.merge import saved_logits
-    from slimlib.model import load_tokenizer
+    from slimlib.merge.plain import merge_arm, saved_logits
+    from slimlib.model.load import load_tokenizer
 
     assert "unsloth" not in sys.modules
     run = run_of(runs, method)

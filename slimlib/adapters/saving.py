@@ -9,11 +9,12 @@ alpha). QA-HiRA has none, since its rank is up to a quarter of the layer: it is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.methods import METHODS
+from slimlib.adapters.layers import exact_pattern
+from slimlib.adapters.modules import adapted_layers
+from slimlib.methods.definitions import METHODS
 
 STRUCTURED = "slimlib"  # the subfolder
 CONFIG_FILE = "adapter_config.json"
@@ -105,30 +106,9 @@ def export_plain(model: Any, folder: str | Path) -> None:
     save_file(tensors, Path(folder) / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def exact_pattern(values: Mapping[str, Any], common: Any) -> dict[str, Any]:
-    """PEFT's pattern dict: for each module whose value is not the common one, a key of its own.
-
-    PEFT takes the first pattern that matches and saves them sorted, so patterns that overlap would
-    change their meaning when they are read back.
-    """
-    return {
-        "^" + module.replace(".", r"\."): value
-        for module, value in values.items()
-        if value != common
-    }
-
-
 def _method(model: Any) -> Any:
     slim = getattr(model.active_peft_config, "slim", None)
     return METHODS[slim[0]["method"] if slim else "qlora"]
-
-
-def adapted_layers(model: Any) -> list[tuple[str, Any]]:
-    """(path in the base model, layer) of every adapted linear layer."""
-    from peft.tuners.lora import LoraLayer
-
-    named = model.get_base_model().named_modules()
-    return [(path, module) for path, module in named if isinstance(module, LoraLayer)]
 
 
 def _whole(number: float) -> int | float:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from slimlib.methods.definitions import METHODS, Entry
+
 
 class Dense(nn.Module):
     """A matrix without structure, (rows, columns); the ends of a structured pair derive from it."""
@@ -184,3 +186,40 @@ def _same_residue(rows: int, columns: int, device: torch.device) -> Tensor:
     g = math.gcd(rows, columns)
     i, j = torch.arange(rows, device=device), torch.arange(columns, device=device)
     return (i % g)[:, None] == (j % g)[None]
+
+
+def build_pair(entry: Entry) -> tuple[nn.Module, nn.Module]:
+    """The modules lora_A and lora_B of one module's entry, dW = 0."""
+    return _PAIRS[entry.method](entry)
+
+
+def _dense(e: Entry) -> tuple[nn.Module, nn.Module]:
+    return Dense(e.r, e.d_in), Dense(e.d_out, e.r, zero=True)
+
+
+def _averaged(e: Entry) -> tuple[nn.Module, nn.Module]:
+    return Averaged(e.r, e.d_in, e.iec_beta), Repeated(e.d_out, e.r, e.iec_beta)
+
+
+def _grouped(e: Entry) -> tuple[nn.Module, nn.Module]:
+    pooled = Pooled(e.r, e.d_in, e.group_size, init="xavier")
+    return pooled, Dense(e.d_out, e.r, zero=True)
+
+
+def _balanced(e: Entry) -> tuple[nn.Module, nn.Module]:
+    inner = METHODS[e.method].width(e)
+    return Pooled(inner, e.d_in, e.lam), Spread(e.d_out, inner, e.lam)
+
+
+def _tiled(e: Entry) -> tuple[nn.Module, nn.Module]:
+    spread = Spread(e.d_out, METHODS[e.method].width(e), e.lam2)
+    return Pooling(e.d_in, e.lam1, beside=spread), spread
+
+
+_PAIRS = {  # in the order of METHODS
+    "qlora": _dense,
+    "ir-qlora": _averaged,
+    "qa-lora": _grouped,
+    "q-bara": _balanced,
+    "qa-hira": _tiled,
+}

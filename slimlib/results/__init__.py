@@ -1,7 +1,7 @@
 """Results of evaluations: read them from anywhere, and make a record's part of them. No torch.
 
-The data structures are in `slimlib.results.types`; the layouts in `slimlib.results.harness`,
-`slimlib.results.folders`, `slimlib.results.samples` and `slimlib.results.records`.
+The data structures are in `slimlib.results.types`; the layouts in `slimlib.results.lm_eval`,
+`slimlib.results.read`, `slimlib.results.samples` and `slimlib.results.record`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from slimlib.results.alignment import align_samples
-from slimlib.results.folders import read_mapping, read_path
-from slimlib.results.records import task_entry
+from slimlib.evaluate.harness import task_entry
+from slimlib.results.align import align_samples
+from slimlib.results.read import read_mapping, read_path
 from slimlib.results.seeds import mean_over_seeds
 from slimlib.results.types import (
     Alignment,

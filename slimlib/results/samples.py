@@ -1,6 +1,6 @@
 """Every document's score from lm-eval's sample rows, checked against the task's aggregate.
 
-Only ids, hashes and scores of the rows (`slimlib.results.rows`) are kept. Rows without a `filter`
+Only ids, hashes and scores of the rows (`slimlib.results.raw`) are kept. Rows without a `filter`
 are told apart by their order, which is checked.
 """
 
@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slimlib.files import sha256
-from slimlib.results.rows import Rows, is_finite, is_number, short
+from slimlib.common.files import sha256
+from slimlib.common.values import is_finite, is_number, short
+from slimlib.results.raw import Rows
 from slimlib.results.types import ResultsError, Samples
 
 PLAIN_MEANS = {"acc", "acc_norm", "exact_match", "em"}  # aggregates that are means over documents

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from slimlib.results.alignment import differ, unlike
+from slimlib.results.align import differ, unlike
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 
 

@@ -63,7 +63,7 @@ def flops(model: Any, tokens: int, positions: int) -> int:
     Two for each weight and token. The attention's products are left out: they depend on the
     lengths, and at a thousand tokens they are a few per cent of Llama-3.2-1B.
     """
-    from slimlib.model import linear_shapes
+    from slimlib.adapters.modules import linear_shapes
 
     linear = sum(d_in * d_out for d_in, d_out in linear_shapes(model).values())
     head = model.get_output_embeddings().weight

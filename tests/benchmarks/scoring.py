@@ -33,7 +33,7 @@ from outcome import Measure, compare, details, differences, number, row, table
 from workload import BENCHMARKS, Workload, load_workload
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.append(str(TESTS))
+sys.path.append(str(TESTS / "helpers"))
 os.environ.setdefault("TQDM_DISABLE", "1")  # read when lm-eval imports it
 
 from llama_shapes import SHAPES, embedded_tokenizer, random_llama  # noqa: E402
@@ -83,7 +83,7 @@ def _numbers(text: str) -> list[int]:
 
 def complete(args: argparse.Namespace) -> argparse.Namespace:
     """Choose what was left open: device, dtype and the folder of the rows."""
-    from slimlib.hardware import find_device
+    from slimlib.common.hardware import find_device
 
     args.device = args.device or find_device().kind
     args.dtype = args.dtype or ("float16" if args.device == "cuda" else "float32")
@@ -97,8 +97,8 @@ def load_model(args: argparse.Namespace) -> tuple[str, Any, Any]:
     """The model's name for the table, the model and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from slimlib.hardware import resolve_dtype
-    from slimlib.model import resolve_name
+    from slimlib.common.hardware import resolve_dtype
+    from slimlib.model.load import resolve_name
 
     dtype = resolve_dtype(args.dtype)
     if args.shape:
@@ -209,8 +209,8 @@ def main() -> None:
     import transformers
     from lm_eval.models.huggingface import HFLM
 
-    from slimlib.hardware import versions
-    from slimlib.scoring import SlimLM
+    from slimlib.common.hardware import versions
+    from slimlib.evaluate.scoring import SlimLM
 
     args = complete(arguments())
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is loaded

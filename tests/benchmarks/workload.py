@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.config import EvalConfig, Task
-from slimlib.tasks import task_yaml
+from slimlib.data.tasks import task_yaml
 
 SUBJECTS = ("mmlu_high_school_computer_science", "mmlu_college_computer_science")
 

@@ -1,0 +1,183 @@
+"""figures/: records of finished small studies, and the pictures and numbers made from them alone.
+
+`python figures/redraw.py RUNS...` takes records over from run folders and redraws; without arguments
+it redraws from what is committed. Running a study never writes here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slimlib.common.files import atomic_path, read_json, read_jsonl
+from slimlib.common.style import save_figure
+from slimlib.comparison.ladder import attribute
+from slimlib.comparison.two_models import compare
+from slimlib.papers.key_variables import article_plots
+from slimlib.papers.key_variables.article_tables import cells_table
+from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed_files
+from slimlib.papers.key_variables.claims import judge_claims
+from slimlib.report import diagram
+from slimlib.report.committed import CHECKOUT, FIGURES, committed_answers, committed_records, pool
+from slimlib.report.figures import make_figures
+from slimlib.report.notebook import answers_markdown, seeds_markdown
+from slimlib.report.tables import render_table2, seeds_table, table2, write_tables
+from slimlib.studies.get import get_study
+
+README = CHECKOUT / "README.md"
+
+
+def collect(run_folder: Path) -> Path:
+    """Copy the finished records and loss logs of a study's run folder into figures/records.
+
+    Args:
+        run_folder: as runs/micro; of a grid, the folder of its compact records.
+
+    Raises:
+        ValueError: no records there, or a stage that is not done.
+    """
+
+    if seed_files(run_folder):
+        return collect_grid(run_folder, FIGURES / "records")
+    paths = sorted(run_folder.glob("*/record.json"))
+    if not paths:
+        raise ValueError(f"{run_folder} holds no */record.json; give the folder of one study")
+    records = [read_json(path) for path in paths]
+    for record in records:
+        for name, stage in record["stages"].items():
+            if stage["status"] != "done":
+                raise ValueError(f"{run_folder}: stage {name} of {record['arm']} is not done")
+    first = records[0]
+    target = FIGURES / "records" / first["study"] / f"seed-{first['seed']}"
+    with atomic_path(target) as folder:
+        folder.mkdir(parents=True)
+        for path, record in zip(paths, records, strict=True):
+            text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+            (folder / f"{record['arm']}.json").write_text(text + "\n", encoding="utf-8")
+            log = path.parent / "log.jsonl"
+            if log.exists():
+                shutil.copyfile(log, folder / f"{record['arm']}.log.jsonl")
+            if record["config"]["adapter"]:
+                counts = _answers(run_folder / record["compared_with"], path.parent)
+                (folder / f"{record['arm']}.answers.json").write_text(json.dumps(counts) + "\n")
+    return target
+
+
+def _answers(base: Path, tuned: Path) -> dict[str, Any]:
+    """Task -> what became of the generated answers; records keep scores, not answers."""
+    answers = compare(base, tuned).answers
+    return {task: outcome.to_dict() for task, outcome in answers.items()}
+
+
+def redraw() -> list[Path]:
+    """Redraw pictures and tables of every committed study; returns the paths."""
+
+    written = [*save_figure(diagram.methods(), FIGURES, "methods")]
+    for folder in sorted((FIGURES / "records").iterdir()):
+        if seed_files(folder):
+            written += redraw_grid(folder, FIGURES / folder.name)
+            continue
+        by_seed = committed_records(folder.name)
+        records = pool(by_seed)
+        study = get_study(folder.name)
+        target = FIGURES / folder.name
+        written += make_figures(records, study, target, _logs(folder / f"seed-{min(by_seed)}"))
+        written += write_tables(records, study, target)
+        _write(target / "table2.txt", render_table2(table2(records, study)) + "\n")
+        _write(target / "seeds.csv", seeds_table(by_seed).to_csv(index=False, lineterminator="\n"))
+        written += [target / "table2.txt", target / "seeds.csv"]
+    return written
+
+
+def update_readme() -> Path:
+    """Write the README's numbers anew from the committed records; returns its path."""
+    _write(README, fill(README.read_text(encoding="utf-8"), readme_blocks()))
+    return README
+
+
+def readme_blocks() -> dict[str, str]:
+    """name -> text between the README's markers of that name, all from committed records."""
+
+    study, by_seed = get_study("micro"), committed_records("micro")
+    default = by_seed[study.arms[0].seed]
+    arms = {record["arm"]: record for record in default}
+    grid = read_grid(committed_folder("key_variables_micro"))
+    text = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).to_text(columns=160)
+    verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
+    return {
+        "example": f"```\n{verdict}\n```",
+        "answers": answers_markdown(committed_answers("micro", study.tuned.name)),
+        "seeds": seeds_markdown(by_seed, study, study.tuned.name),
+        "claims": f"```\n{judge_claims(grid).summary()}\n```",
+        "ladder": f"```\n{attribute(study, pool(by_seed)).sentences()}\n```",
+    }
+
+
+def fill(text: str, blocks: Mapping[str, str]) -> str:
+    """Put each block between `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Raises:
+        ValueError: the text lacks the markers of a block.
+    """
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"the README needs {begin} and {end}, once each")
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def collect_grid(source: Path, records: Path) -> Path:
+    """Take seed-*.jsonl over into records/<study>.
+
+    Raises:
+        ValueError: they are no records of a grid.
+    """
+    target = records / read_grid(source).design.study.name
+    with atomic_path(target) as folder:
+        folder.mkdir(parents=True)
+        for path in seed_files(source):
+            shutil.copyfile(path, folder / path.name)
+    return target
+
+
+def redraw_grid(records: Path, folder: Path) -> list[Path]:
+    """Write every experiment's figure, the claims in words and the cells as numbers.
+
+    Args:
+        records: with seed-*.jsonl.
+        folder: where they go.
+
+    Returns:
+        The paths written.
+    """
+    grid = read_grid(records)
+    texts = {
+        "claims.txt": f"{grid.sentence()}\n\n{judge_claims(grid).sentences()}\n",
+        "cells.csv": cells_table(grid).round(4).to_csv(lineterminator="\n"),
+    }
+    for name, text in texts.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [*article_plots.make_figures(grid, folder), *(folder / name for name in texts)]
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _logs(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    return {p.name.removesuffix(".log.jsonl"): read_jsonl(p) for p in folder.glob("*.log.jsonl")}
+
+
+if __name__ == "__main__":
+    for folder in sys.argv[1:]:
+        collect(Path(folder))
+    for path in [*redraw(), update_readme()]:
+        print(path)

@@ -1,0 +1,1 @@
+"""What both wings stand on: files, hardware, documents, the look of figures."""

@@ -1,0 +1,1 @@
+"""From results to verdicts: changes, comparisons, the ladder, answers."""

@@ -1,0 +1,237 @@
+"""Which step lost it: the change at each step of a study's ladder, and the study's questions.
+
+The ladder goes from the checkpoint that the paper called "base" through the true base, the
+quantised base and the fine-tuned model to the merged one (other checkpoint -> quantisation ->
+fine-tuning -> merging). The steps' changes add up to the whole change. Made from records alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from slimlib.comparison.arms import Record, by_arm, compare_arms, tasks_of
+from slimlib.comparison.benchmarks import ALPHA
+from slimlib.comparison.change import FORGOT, IMPROVED, Change, judge
+from slimlib.comparison.two_models import Comparison
+from slimlib.config import Question, Study
+from slimlib.run import Run
+from slimlib.studies.get import get_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the ladder on one benchmark."""
+
+    before: str  # arm
+    after: str  # arm
+    cause: str
+    change: Change
+    share: float | None  # per cent of the whole change; None where either may be chance
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A study's ladder and its questions, answered: see `attribute`."""
+
+    study: Study
+    steps: dict[str, tuple[Step, ...]]  # role -> steps in the ladder's order
+    totals: dict[str, Change]  # role -> first arm against last
+    answers: tuple[tuple[Question, Comparison], ...]
+    missing: tuple[str, ...]  # arms of the ladder without results
+
+    def table(self) -> pd.DataFrame:
+        """One row of numbers per benchmark and step (see `Change.row`), with its share (per cent).
+
+        The last of each benchmark is the whole change, from the ladder's first arm to its last.
+        """
+        import pandas as pd
+
+        rows = []
+        for role, steps in self.steps.items():
+            for step in steps:
+                names = {"before": step.before, "after": step.after, "cause": step.cause}
+                rows.append({"role": role, **names, "share": step.share} | step.change.row())
+            ends = {"before": steps[0].before, "after": steps[-1].after, "cause": "all steps"}
+            rows.append({"role": role, **ends, "share": None} | self.totals[role].row())
+        return pd.DataFrame(rows)
+
+    def sentences(self) -> str:
+        """Per benchmark the steps that changed it, then the study's questions."""
+        from slimlib.comparison.sentences import ladder_sentences, question_sentences
+
+        return "\n".join([*ladder_sentences(self), *question_sentences(self)])
+
+    def plot(self, role: str | None = None, ax: Axes | None = None) -> Axes:
+        """The waterfall of one benchmark (default: the study's first).
+
+        Args:
+            role: the benchmark's role, task or label; a label's beginning will do.
+            ax: default a new one.
+
+        Raises:
+            ValueError: no such benchmark; names those there are.
+        """
+        from slimlib.comparison.plots import plot_waterfall
+
+        role = self._role(role) if role else next(iter(self.study.task_labels))
+        return plot_waterfall(self, role, ax)
+
+    def _role(self, name: str) -> str:
+        labels = self.study.task_labels
+        for role, label in labels.items():
+            if name in (role, label, self.totals[role].task if role in self.totals else None):
+                return role
+        begun = [role for role, label in labels.items() if label.lower().startswith(name.lower())]
+        if len(begun) == 1:
+            return begun[0]
+        known = ", ".join(f"{role} ({label})" for role, label in labels.items())
+        raise ValueError(f"study {self.study.name} has no benchmark {name!r}; it has: {known}")
+
+    def to_markdown(self) -> str:
+        """Table and sentences as Markdown."""
+        from slimlib.comparison.sentences import ladder_markdown
+
+        return ladder_markdown(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON takes it."""
+        return {
+            "study": self.study.name,
+            "missing": list(self.missing),
+            "ladder": {
+                role: {
+                    "steps": [
+                        {"before": s.before, "after": s.after, "cause": s.cause, "share": s.share}
+                        | {"change": s.change.to_dict()}
+                        for s in steps
+                    ],
+                    "total": self.totals[role].to_dict(),
+                }
+                for role, steps in self.steps.items()
+            },
+            "questions": [
+                question._asdict() | {"comparison": comparison.to_dict()}
+                for question, comparison in self.answers
+            ],
+        }
+
+    def __repr__(self) -> str:
+        told = (f"{self.study.task_labels[r]}: {c.verdict}" for r, c in self.totals.items())
+        return f"<Attribution of {self.study.name}; {', '.join(told) or 'no results'}>"
+
+    def _repr_html_(self) -> str:
+        from slimlib.comparison.sentences import ladder_html
+
+        return ladder_html(self)
+
+
+def attribute(
+    study: str | Study | Run, records: Sequence[Record] | None = None, *, alpha: float = ALPHA
+) -> Attribution:
+    """Say which step of a study's ladder changed each benchmark, and answer its questions.
+
+    Args:
+        study: name, study or run folder.
+        records: its records; default those of the run folder. Several seeds of an arm count as
+            their mean per document.
+        alpha: level of every claim, after Holm's correction over all steps and benchmarks.
+
+    Raises:
+        ValueError: fewer than two arms of the ladder are evaluated, or two of them on different
+            documents; records that are no list of records.
+    """
+    if isinstance(records, Mapping):
+        keys = ", ".join(map(str, records)) or "nothing"
+        raise ValueError(
+            f"records is a mapping of {keys}, not a list of records; of records by seed "
+            "slimlib.report.committed.pool makes one list"
+        )
+    run = study if isinstance(study, Run) else None
+    study = run.study if run else get_study(study) if isinstance(study, str) else study
+    if records is None:
+        run = run or Run(study)
+        records = run.records()
+    attribution = attribution_of(records, study, alpha)
+    found = len(study.ladder) - len(attribution.missing)
+    if found < 2:
+        where = f" in {run.folder}" if run else ""
+        raise ValueError(
+            f"study {study.name} has results of {found} arms of its ladder{where}; two are needed "
+            f"of {', '.join(study.ladder)}: run `slimlib run --study {study.name}` first"
+        )
+    return attribution
+
+
+def attribution_of(records: Sequence[Record], study: Study, alpha: float = ALPHA) -> Attribution:
+    """`attribute` for records at hand; without two arms of the ladder it has no steps."""
+    groups = by_arm(records, study)
+    present = [a for a in study.ladder if any(tasks_of(record) for record in groups.get(a, []))]
+    changes = {
+        pair: _by_role(compare_arms(groups[pair[0]], groups[pair[1]], alpha), study)
+        for pair in pairwise(present)
+    }
+    totals = {}
+    if len(present) > 1:
+        totals = _by_role(compare_arms(groups[present[0]], groups[present[-1]], alpha), study)
+    missing = tuple(arm for arm in study.ladder if arm not in present)
+    steps = _steps(study, changes, totals, alpha)
+    return Attribution(study, steps, totals, _answers(study, groups, alpha), missing)
+
+
+def _by_role(comparison: Comparison | None, study: Study) -> dict[str, Change]:
+    if comparison is None:
+        return {}
+    found = {role: comparison.of(role) for role in study.task_labels}
+    return {role: change for role, change in found.items() if change is not None}
+
+
+def _steps(
+    study: Study,
+    changes: dict[tuple[str, str], dict[str, Change]],
+    totals: dict[str, Change],
+    alpha: float,
+) -> dict[str, tuple[Step, ...]]:
+    """The changes of all steps, judged together: one family of tests."""
+    keys = [(role, pair) for role in totals for pair in changes if role in changes[pair]]
+    judged = judge([changes[pair][role] for role, pair in keys], alpha)
+    steps: dict[str, list[Step]] = {role: [] for role in totals}
+    for (role, pair), change in zip(keys, judged, strict=True):
+        share = _share(change, totals[role])
+        steps[role].append(Step(*pair, _cause(study, *pair), change, share))
+    return {role: tuple(some) for role, some in steps.items()}
+
+
+def _share(change: Change, total: Change) -> float | None:
+    """Per cent of the whole change; where either may be chance it would mean nothing."""
+    if not {change.verdict, total.verdict} <= {FORGOT, IMPROVED}:
+        return None
+    share = 100 * change.difference.value / total.difference.value
+    return share if math.isfinite(share) else None
+
+
+def _cause(study: Study, before: str, after: str) -> str:
+    """What a step changed; over a missing arm, the causes of both steps."""
+    order = list(study.causes)  # of the whole ladder, also of arms left out by overrides
+    first = order.index(before) + 1 if before in order else 0
+    return " + ".join(study.causes[arm] for arm in order[first : order.index(after) + 1])
+
+
+def _answers(
+    study: Study, groups: dict[str, list[Record]], alpha: float
+) -> tuple[tuple[Question, Comparison], ...]:
+    """The study's other comparisons, where both arms have results."""
+    found = []
+    for question in study.comparisons:
+        pair = groups.get(question.base, []), groups.get(question.tuned, [])
+        comparison = compare_arms(*pair, alpha)
+        if comparison is not None:
+            found.append((question, comparison))
+    return tuple(found)

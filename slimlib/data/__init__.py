@@ -1,0 +1,1 @@
+"""Rows, prompts, tasks and the embedded world."""

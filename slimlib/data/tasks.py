@@ -1,0 +1,142 @@
+"""lm-evaluation-harness tasks over local files.
+
+Each local task is a YAML file made at run time that includes lm-eval's own definition and overrides
+only where the rows come from, so prompts, filters and metrics stay lm-eval's.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from slimlib.config import Task
+
+MMLU_LETTERS = ("A", "B", "C", "D")
+
+
+def _json(**files: str) -> dict[str, Any]:
+    return {"dataset_path": "json", "dataset_name": None, "files": files}
+
+
+def _mmlu(subject: str) -> dict[str, Any]:
+    files = {"test": f"mmlu/test/{subject}_test.csv", "dev": f"mmlu/dev/{subject}_dev.csv"}
+    return {"custom_dataset": "!function slimlib.data.tasks.mmlu_dataset", "files": files}
+
+
+# source -> what replaces the hub; `files` are relative to the data folder
+SOURCES: dict[str, dict[str, Any]] = {
+    "gsm8k": _json(train="gsm8k/train.jsonl", test="gsm8k/test.jsonl"),
+    "hellaswag": {
+        **_json(validation="hellaswag/hellaswag_val_full.jsonl.gz"),
+        "training_split": None,
+    },
+    "mmlu_high_school_computer_science": _mmlu("high_school_computer_science"),
+    "mmlu_college_computer_science": _mmlu("college_computer_science"),
+    "arithmetic": _json(train="arithmetic_train.jsonl", test="arithmetic_test.jsonl"),
+    "stories": _json(test="stories_test.jsonl"),
+    "facts": _json(test="facts_test.jsonl"),
+}
+
+
+def mmlu_dataset(data_files: dict[str, str], **_: Any) -> Any:
+    """MMLU's published CSV files (no header) in the layout of its hub copy.
+
+    Read by Python's csv, not pandas: "None", "007" and "0.10" are answers as they stand.
+
+    Args:
+        data_files: split -> path.
+
+    Returns:
+        A `datasets.DatasetDict`: question, choices (4 texts), answer (0-3, an integer: lm-eval
+        takes a text for the choice itself, and would find no such choice).
+
+    Raises:
+        ValueError: a row that is not question, four choices and a letter A-D; names file and row.
+    """
+    from datasets import Dataset, DatasetDict
+
+    splits = {}
+    for split, path in data_files.items():
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = [_mmlu_row(row, i, path) for i, row in enumerate(csv.reader(stream), 1)]
+        splits[split] = Dataset.from_list(rows)
+    return DatasetDict(splits)
+
+
+def _mmlu_row(row: list[str], number: int, path: str) -> dict[str, Any]:
+    if len(row) != 6 or row[5].strip() not in MMLU_LETTERS:
+        raise ValueError(f"{path} row {number} is not question, four choices and a letter A-D")
+    return {
+        "question": row[0],
+        "choices": row[1:5],
+        "answer": MMLU_LETTERS.index(row[5].strip()),
+    }
+
+
+def stock_yaml(name: str) -> Path:
+    """The YAML file of a task: lm-eval's own, or one of the micro world.
+
+    Raises:
+        ValueError: no such task.
+    """
+    import lm_eval
+
+    from slimlib.data.micro import TASKS
+
+    for folder in (TASKS, Path(lm_eval.__file__).parent / "tasks"):
+        for pattern in (f"{name}.yaml", "default.yaml"):  # winogrande/default.yaml, ...
+            for path in sorted(folder.rglob(pattern)):
+                if _task_name(path) == name:
+                    return path
+    raise ValueError(f"lm-eval has no task {name!r} in a file of that name, or in a default.yaml")
+
+
+def _task_name(path: Path) -> str | None:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip("\"' ") == "task":
+            return value.strip("\"' ")
+    return None
+
+
+def task_yaml(task: Task, data_folder: Path | None, folder: Path) -> Path:
+    """The YAML file to evaluate: the stock one, or one written to `folder` over local files.
+
+    Raises:
+        ValueError: unknown source; a data file is missing (names it).
+    """
+    stock = stock_yaml(task.name)
+    if task.source is None:
+        return stock
+    files = check_files(task, data_folder)
+    source = {key: value for key, value in SOURCES[task.source].items() if key != "files"}
+    kwargs = {"dataset_kwargs": {"data_files": files}}
+    config = {"include": str(stock), "task": task.name, **source, **kwargs}
+    path = folder / f"{task.name}.yaml"
+    path.write_text(_yaml(config), encoding="utf-8")
+    return path
+
+
+def check_files(task: Task, data_folder: Path | None) -> dict[str, str]:
+    """split -> absolute path of a local task's files; ValueError names the first missing one."""
+    if task.source not in SOURCES:
+        raise ValueError(f"unknown task source {task.source!r}; known: {', '.join(SOURCES)}")
+    if data_folder is None:
+        raise ValueError(f"task {task.name}: source {task.source!r} needs a data folder")
+    files = {
+        split: Path(data_folder) / name for split, name in SOURCES[task.source]["files"].items()
+    }
+    for path in files.values():
+        if not path.is_file():
+            raise ValueError(f"task {task.name}: data file {path} does not exist")
+    return {split: str(path.resolve()) for split, path in files.items()}
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    import yaml
+
+    functions = {k: v for k, v in config.items() if str(v).startswith("!function")}
+    plain = {k: v for k, v in config.items() if k not in functions}
+    lines = [f"{key}: {value}\n" for key, value in functions.items()]
+    return yaml.safe_dump(plain, sort_keys=False) + "".join(lines)

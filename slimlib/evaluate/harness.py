@@ -1,0 +1,262 @@
+"""Evaluation with lm-evaluation-harness on plain 16- or 32-bit weights.
+
+Never in a process that imported Unsloth, which patches transformers for good: such a process starts
+a clean one. Every response is kept; the response cache, which lm-eval keys by the request alone, is
+a file of its own for each combination of weights, dtype and task.
+
+Requests are answered by `scoring.SlimLM`, or with evaluator="hf" by lm-eval's own HFLM; the answers
+are the same, and which it was is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from slimlib.common.files import atomic_path, file_sha256, read_json, sha256
+from slimlib.common.hardware import find_device, resolve_dtype, unsloth_loaded
+from slimlib.common.values import is_number
+from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
+from slimlib.data.tasks import check_files, task_yaml
+from slimlib.run import Run, in_clean_process
+
+
+def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
+    """Evaluate one arm on the study's tasks; finished tasks are kept when it is cut off.
+
+    Returns:
+        The evaluate part of the record.
+
+    Raises:
+        ValueError: the merged weights are not there yet, or a task or data file is missing.
+    """
+    config = run.study[arm]
+    if config.writes_weights and not (run.arm_folder(arm) / "merged" / "config.json").exists():
+        raise ValueError(f"arm {arm!r} has no merged/ folder yet; merge it first")
+    if unsloth_loaded() and not run.done(arm, "evaluate"):
+        in_clean_process(evaluate_arm, run, arm)
+    return run.stage(arm, "evaluate", lambda: _evaluate(run, config))
+
+
+def _evaluate(run: Run, config: Arm) -> dict[str, Any]:
+    folder = run.arm_folder(config.name) / "eval"
+    revision = None if config.writes_weights else config.model.revision
+    model = run.model_path(config.name)
+    tasks = evaluate_model(model, config.evaluate, folder, run.data_folder(), revision)
+    return {"parameters": next(iter(tasks.values()))["parameters"], "tasks": tasks}
+
+
+def evaluate_model(
+    model: str,
+    config: EvalConfig,
+    folder: str | Path,
+    data_folder: Path | None = None,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """Evaluate any model that transformers loads, task by task.
+
+    Args:
+        model: folder or hub id.
+        config: tasks, dtype, max_length (tokens), evaluator.
+        folder: where <task>/results.json and samples.jsonl are written.
+        data_folder: of the tasks' local files; None reads the hub.
+        revision: hub commit.
+
+    Returns:
+        task name -> entry of a record (see `slimlib.results.task_entry`).
+    """
+    folder = Path(folder)
+    weights = weights_id(model, revision)
+    loaded = None
+    entries = {}
+    for task in config.tasks:
+        key = _key(weights, task, config, data_folder)
+        done = folder / task.name / "entry.json"
+        if done.exists() and (entry := read_json(done))["key"] == key:
+            entries[task.name] = entry
+            continue
+        loaded = loaded or _load(model, config, revision)
+        entries[task.name] = _evaluate_task(loaded, task, config, key, done.parent, data_folder)
+    return entries
+
+
+def weights_id(model: str, revision: str | None = None) -> str:
+    """What identifies the weights: a hash of the files, or the hub id and commit."""
+    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    return file_sha256(*files) if files else f"{model}@{revision}"
+
+
+def _key(weights: str, task: Task, config: EvalConfig, data_folder: Path | None) -> str:
+    files = check_files(task, data_folder).values() if task.source else ()
+    about = {**asdict(config), "tasks": None}
+    return sha256([weights, about, file_sha256(*files), asdict(task)])
+
+
+def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    network = AutoModelForCausalLM.from_pretrained(
+        model,
+        revision=revision,
+        dtype=resolve_dtype(config.dtype),
+        device_map={"": find_device().kind},
+    )
+    return network.eval(), AutoTokenizer.from_pretrained(model, revision=revision)
+
+
+def _evaluate_task(
+    loaded: tuple[Any, Any],
+    task: Task,
+    config: EvalConfig,
+    key: str,
+    folder: Path,
+    data_folder: Path | None,
+) -> dict[str, Any]:
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
+    begin = time.perf_counter()
+    network, tokenizer = loaded
+    lm = evaluator_class(config.evaluator)(
+        pretrained=network,
+        tokenizer=tokenizer,
+        batch_size=task.batch_size,
+        max_length=config.max_length,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = folder / f"responses-{key}"
+    with tempfile.TemporaryDirectory() as temporary:
+        results = lm_eval.simple_evaluate(
+            model=lm,
+            tasks=[str(task_yaml(task, data_folder, Path(temporary)))],
+            task_manager=TaskManager(include_defaults=False),
+            num_fewshot=task.num_fewshot,
+            limit=task.limit,
+            use_cache=str(cache),
+            fewshot_random_seed=config.fewshot_seed,
+            log_samples=True,
+        )
+    samples = results.pop("samples")[task.name]
+    truncated = count_truncated(samples, lm)
+    if truncated:
+        print(f"{task.name}: {truncated} prompts were longer than {config.max_length} tokens")
+    about = {"key": key, "truncated": truncated, "parameters": network.num_parameters()}
+    if reason := getattr(lm, "stock_reason", None):
+        print(f"{task.name}: left to lm-eval's own HFLM: {reason}")
+        about["stock_reason"] = reason
+    about["seconds"] = round(time.perf_counter() - begin, 3)
+    entry = {**about, **task_entry(results, samples, task)}
+    _write(folder, results, samples, entry)
+    for path in folder.glob(f"{cache.name}*"):
+        path.unlink()
+    return entry
+
+
+def evaluator_class(name: str) -> Any:
+    """The model class that answers lm-eval's requests: "slim" or "hf".
+
+    Raises:
+        ValueError: neither of them.
+    """
+    if name not in EVALUATORS:
+        raise ValueError(f"evaluator={name!r}: must be {' or '.join(EVALUATORS)}")
+    if name == "slim":
+        from slimlib.evaluate.scoring import SlimLM
+
+        return SlimLM
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM
+
+
+def count_truncated(samples: list[dict[str, Any]], lm: Any) -> int:
+    """Requests whose prompt does not fit the window beside what is to be generated or scored."""
+    first = {s["doc_id"]: s for s in samples}.values()  # one row per document, not per filter
+    return sum(_too_long(request, lm) for sample in first for request in sample["arguments"])
+
+
+def _too_long(request: tuple[Any, ...], lm: Any) -> bool:
+    context, rest = request[0], request[1]
+    if isinstance(rest, dict):
+        room = lm.max_length - rest.get("max_gen_toks", lm.max_gen_toks)
+        return len(lm.tok_encode(context)) > room
+    return len(lm.tok_encode(context + rest)) > lm.max_length
+
+
+def _write(
+    folder: Path, results: dict[str, Any], samples: list[dict[str, Any]], entry: dict[str, Any]
+) -> None:
+    """samples.jsonl and results.json in lm-eval's layout; entry.json, the record's part, last."""
+    from lm_eval.utils import handle_non_serializable
+
+    def text(value: Any, indent: int | None = None) -> str:
+        return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, indent=indent)
+
+    files = {
+        "samples.jsonl": "".join(text(sample) + "\n" for sample in samples),
+        "results.json": text(results, indent=1) + "\n",
+        "entry.json": text(entry) + "\n",
+    }
+    for name, content in files.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def task_entry(
+    results: dict[str, Any], samples: list[dict[str, Any]], task: Task
+) -> dict[str, Any]:
+    """What a record keeps of one task.
+
+    Args:
+        results: of `lm_eval.simple_evaluate`.
+        samples: its samples of this task: one row per document and filter.
+        task: as it was asked for.
+
+    Returns:
+        role, task, version, num_fewshot, n, `documents` (a hash over the documents in order: equal
+        hashes mean paired scores), and per "metric,filter" its value, standard error and scores
+        (one per document, in 0..1).
+
+    Raises:
+        ValueError: a score is missing or not a number.
+    """
+    scores = results["results"][task.name]
+    by_filter: dict[str, list[dict[str, Any]]] = {}
+    for sample in sorted(samples, key=lambda s: s["doc_id"]):
+        by_filter.setdefault(sample["filter"], []).append(sample)
+    rows = next(iter(by_filter.values()))
+    names = [k for k, v in scores.items() if "," in k and "_stderr" not in k and is_number(v)]
+    return {
+        "role": task.role,
+        "task": task.name,
+        "version": results["versions"].get(task.name),
+        "num_fewshot": results["n-shot"].get(task.name, task.num_fewshot),
+        "n": len(rows),
+        "documents": sha256([[row["doc_id"], row["doc_hash"]] for row in rows]),
+        "metrics": {name: _metric(name, scores, by_filter, task) for name in names},
+    }
+
+
+def _metric(
+    name: str, scores: dict[str, Any], by_filter: dict[str, list[dict[str, Any]]], task: Task
+) -> dict[str, Any]:
+    metric, _, kind = name.partition(",")
+    rows = by_filter.get(kind, [])
+    if not rows or not all(is_number(row.get(metric)) for row in rows):
+        raise ValueError(f"task {task.name}: {name} has documents without a score")
+    values = [float(row[metric]) for row in rows]
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"task {task.name}: {name} has a score that is not a number")
+    stderr = scores.get(f"{metric}_stderr,{kind}")
+    return {
+        "value": scores[name],
+        "stderr": stderr if is_number(stderr) else None,
+        "scores": [int(v) if v in (0, 1) else v for v in values],
+    }

@@ -1,0 +1,161 @@
+"""Merging an adapter into plain weights.
+
+y = (W + s B A) x with W frozen in 4 bit (paper eq. 1.3; s = lora_alpha / r). Merging writes
+W + s B A as 16- or 32-bit safetensors that stock transformers loads. There are three choices of W:
+
+    dequant_nf4   what the adapter was trained against: the quantised weights, dequantised
+    16bit         the original weights, which differ from those by the quantisation error
+    requantised   as run by the author: PEFT's merge on 4 bit, which quantises W + dW again and
+                  so loses most of a small dW
+"""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slimlib.adapters.saving import adapter_path, load_adapter
+from slimlib.common.files import atomic_path
+from slimlib.common.hardware import find_device, peak_memory_gb, resolve_dtype, unsloth_loaded
+from slimlib.config import Arm
+from slimlib.model.load import load_base, load_transformers, resolve_name
+from slimlib.run import Run, in_clean_process
+
+# Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+CHECK_PROMPTS = (
+    "Question: A box holds 5 pens. How many pens are in 6 boxes?\nAnswer:",
+    "The quick brown fox jumps over the lazy dog.",
+    "<|user|>\nInstruction: Name three colours.\nInput: \nOutput:\n<|assistant|>\n",
+    "Water boils at one hundred degrees. Ice melts at",
+)
+
+
+def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
+    """Write an arm's merged/ folder: its adapter in the weights, or the quantised model alone.
+
+    Returns:
+        The merge part of the record, with the logit check; None for an arm that writes no weights.
+
+    Raises:
+        ValueError: the adapter is not there yet.
+        RuntimeError: the merged logits differ from the adapter's by more than the tolerance.
+    """
+    config = run.study[arm]
+    if not config.writes_weights:
+        print(f"merge {arm}: nothing to merge, {config.model.name} is evaluated as it is")
+        return None
+    adapter = run.adapter_folder(arm) if config.adapter else None
+    if adapter:
+        adapter_path(adapter)
+    if unsloth_loaded() and not run.done(arm, "merge"):
+        in_clean_process(merge_arm, run, arm)
+    target = run.arm_folder(arm) / "merged"
+    return run.stage(arm, "merge", lambda: write_merged(config, adapter, target))
+
+
+def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, Any]:
+    """Merge, save atomically, and check the saved model against the 4-bit one it stands for."""
+    from transformers import AutoTokenizer
+
+    name = resolve_name(config.model.name)
+    # the vocabulary and pad token as they were: evaluation must see every arm with one tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=config.model.revision)
+    expected = reference_logits(config, adapter, tokenizer)
+    merge_base = config.merge.merge_base if adapter else "dequant_nf4"
+    model = merged_model(config, adapter, merge_base)
+    quantisation = getattr(model, "quantisation", None)
+    with atomic_path(target) as folder:
+        model.to(resolve_dtype(config.merge.dtype)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        del model
+        free_memory()
+        check = compare_logits(expected, saved_logits(folder, tokenizer), config.merge.dtype)
+        if merge_base == "dequant_nf4" and not check["equal"]:
+            raise RuntimeError(
+                f"arm {config.name}: merged logits differ from the adapter's by "
+                f"{check['share_of_range']:.1e} of their range, tolerance {check['tolerance']:.0e}"
+            )
+    return {
+        "merge_base": merge_base,
+        "dtype": config.merge.dtype,
+        "logit_check": check,
+        **({"quantisation": quantisation} if quantisation else {}),
+        "peak_memory_gb": round(peak_memory_gb(), 3),
+    }
+
+
+def merged_model(config: Arm, adapter: Path | None, merge_base: str) -> Any:
+    """A plain float32 model of W (+ s B A), by one of the three choices of W."""
+    if merge_base == "16bit":
+        whole = replace(config.model, load_in_4bit=False, dtype="float32")
+        return load_adapter(load_transformers(whole), adapter).merge_and_unload()
+    model = load_base(replace(config.model, load_in_4bit=True), config.adapter)
+    if merge_base == "requantised":
+        return load_adapter(model, adapter).merge_and_unload().dequantize().float()
+    if config.model.quantiser == "nf4":
+        model = model.dequantize()
+    model = model.float()
+    return load_adapter(model, adapter).merge_and_unload() if adapter else model
+
+
+def reference_logits(config: Arm, adapter: Path | None, tokenizer: Any) -> list[Any]:
+    """Logits of what was trained: the quantised model with its adapter."""
+    model = load_base(replace(config.model, load_in_4bit=True), config.adapter)
+    if adapter:
+        model = load_adapter(model, adapter)
+    logits = _logits(model, tokenizer)
+    del model
+    free_memory()
+    return logits
+
+
+def saved_logits(folder: Path, tokenizer: Any) -> list[Any]:
+    """Logits of a saved model as stock transformers loads it."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", device_map={"": find_device().kind}
+    )
+    return _logits(model, tokenizer)
+
+
+def _logits(model: Any, tokenizer: Any) -> list[Any]:
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        batches = [tokenizer(text, return_tensors="pt").to(model.device) for text in CHECK_PROMPTS]
+        return [
+            model(input_ids=b["input_ids"], attention_mask=b["attention_mask"]).logits.float().cpu()
+            for b in batches
+        ]
+
+
+def compare_logits(expected: list[Any], found: list[Any], dtype: str) -> dict[str, Any]:
+    """How far two lists of logits (1 x tokens x vocabulary) are apart, for the record."""
+    import torch
+
+    a, b = (torch.cat([x[0] for x in logits]) for logits in (expected, found))
+    log_p, log_q = a.log_softmax(-1), b.log_softmax(-1)
+    share = ((a - b).abs().max() / (a.max() - a.min())).item()
+    return {
+        "prompts": len(expected),
+        "max_abs_difference": round((a - b).abs().max().item(), 6),
+        "share_of_range": float(f"{share:.3e}"),
+        "kl_nats": round((log_p.exp() * (log_p - log_q)).sum(-1).mean().item(), 6),
+        "top1_agreement": round((a.argmax(-1) == b.argmax(-1)).float().mean().item(), 4),
+        "tolerance": TOLERANCE[dtype],
+        "equal": share <= TOLERANCE[dtype],
+    }
+
+
+def free_memory() -> None:
+    """Give the memory of dropped models back, the GPU's too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""Loading a model, by either backend, and what quantisation makes of it."""

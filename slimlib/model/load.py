@@ -1,0 +1,217 @@
+"""Loading models: Unsloth's FastLanguageModel on a GPU, transformers + bitsandbytes elsewhere.
+
+4 bit means NF4 with double quantisation (QLoRA), unless the config names another quantiser: then
+the 16-bit weights are replaced by what that quantiser makes of them. Both backends quantise the
+same checkpoint on load, so that merging has exactly the weights that the adapter was trained on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slimlib.adapters.modules import linear_shapes
+from slimlib.common.hardware import find_device, resolve_dtype
+from slimlib.config import AdapterConfig, ModelConfig
+from slimlib.methods.plan import compile_plan
+
+BACKENDS = ("unsloth", "transformers")
+
+
+def resolve_name(name: str) -> str:
+    """A hub id or folder as it is; "micro:base" as the folder of the embedded checkpoint.
+
+    Raises:
+        ValueError: no such embedded checkpoint or folder.
+    """
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise ValueError(f"model folder {name} does not exist")
+    if not name.startswith("micro:"):
+        return name
+    from slimlib.data.micro import CHECKPOINTS
+
+    short = name.removeprefix("micro:")
+    if short not in CHECKPOINTS:
+        raise ValueError(f"unknown embedded checkpoint {name!r}; known: {', '.join(CHECKPOINTS)}")
+    return str(CHECKPOINTS[short])
+
+
+def choose_backend(name: str) -> str:
+    """The backend by name; "auto" is Unsloth where there is a GPU and it is installed.
+
+    Raises:
+        ValueError: unknown backend, or Unsloth asked for and not installed.
+    """
+    installed = importlib.util.find_spec("unsloth") is not None
+    if name == "auto":
+        on_gpu = find_device().kind == "cuda"
+        return "unsloth" if on_gpu and installed else "transformers"
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
+    if name == "unsloth" and not installed:
+        raise ValueError("backend 'unsloth' is not installed: pip install unsloth")
+    return name
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """The tokenizer of a model, padded on the right and never with its end token."""
+    from transformers import AutoTokenizer
+
+    from slimlib.data.prompts import set_pad_token
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_name(config.name), revision=_revision(config))
+    tokenizer.padding_side = "right"
+    set_pad_token(tokenizer)
+    return tokenizer
+
+
+def load_model(
+    config: ModelConfig, backend: str | None = None, adapter: AdapterConfig | None = None
+) -> tuple[Any, Any]:
+    """Load a model and its tokenizer, in 4 bit unless the config says otherwise.
+
+    Args:
+        config: name, revision, dtype, load_in_4bit, quantiser, block_size, max_seq_length.
+        backend: "unsloth" or "transformers"; default the config's.
+        adapter: that will be attached; needed where block_size is None.
+
+    Returns:
+        (model, tokenizer); the model is on the GPU if there is one.
+
+    Raises:
+        ValueError: unknown backend, dtype or embedded checkpoint.
+        OSError: the hub or the folder has no such model (transformers' own message).
+    """
+    backend = choose_backend(backend or config.backend)
+    return load_base(config, adapter, backend), load_tokenizer(config)
+
+
+def load_base(
+    config: ModelConfig, adapter: AdapterConfig | None = None, backend: str = "transformers"
+) -> Any:
+    """Load a model as an adapter of `adapter`'s plan is trained on it.
+
+    Args:
+        config: of the model.
+        adapter: gives each module's block where config.block_size is None.
+        backend: "unsloth" or "transformers".
+
+    Returns:
+        The model; with a quantiser other than NF4 its `quantisation` says what that cost.
+
+    Raises:
+        ValueError: a block that does not fit a module, or None without an adapter that has one.
+    """
+    load = _load_unsloth if backend == "unsloth" else load_transformers
+    if not config.load_in_4bit or config.quantiser == "nf4":
+        return load(config)
+    from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
+
+    model = load(replace(config, load_in_4bit=False))
+    shapes = linear_shapes(model)
+    quantiser, _, folder = config.quantiser.partition(":")
+    if quantiser == "gptq":
+        reports = replace_weights_(model, read_gptq(folder))
+    else:
+        reports = quantise_model_(model, quantiser, blocks(config, shapes, adapter))
+    model.quantisation = summarise(reports, shapes)
+    return model
+
+
+def blocks(
+    config: ModelConfig, linears: dict[str, tuple[int, int]], adapter: AdapterConfig | None
+) -> dict[str, int | tuple[int, int]]:
+    """Each module's quantisation block: the config's, or the one its adapter merges into.
+
+    Raises:
+        ValueError: block_size is None and the adapter has no block.
+    """
+    if config.block_size is not None:
+        return dict.fromkeys(linears, config.block_size)
+    plan = compile_plan(linears, adapter) if adapter else {}
+    found = {name: plan[name].block for name in linears if name in plan and plan[name].block}
+    if {*found} != {*linears}:
+        missing = next(name for name in linears if name not in found)
+        raise ValueError(
+            f"block_size=None takes the adapter's own groups, and {missing} has none: "
+            "give a number, or adapter=AdapterConfig(...) of QA-LoRA or QA-HiRA"
+        )
+    return found
+
+
+def _revision(config: ModelConfig) -> str | None:
+    return None if Path(resolve_name(config.name)).exists() else config.revision
+
+
+def _load_unsloth(config: ModelConfig) -> Any:
+    from unsloth import FastLanguageModel  # patches transformers and trl for the whole process
+
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=resolve_name(config.name),
+        revision=_revision(config),
+        max_seq_length=config.max_seq_length,
+        dtype=resolve_dtype(config.dtype),
+        load_in_4bit=config.load_in_4bit,
+        use_exact_model_name=True,  # else a name is swapped for one quantised elsewhere
+    )
+    return model
+
+
+def nf4_config(dtype: Any) -> Any:
+    """bitsandbytes' NF4 with double quantisation, computing in `dtype` (QLoRA)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def load_transformers(config: ModelConfig) -> Any:
+    """Load with transformers, and bitsandbytes for 4 bit."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = resolve_dtype(config.dtype)
+    device = find_device().kind
+    model = AutoModelForCausalLM.from_pretrained(
+        resolve_name(config.name),
+        revision=_revision(config),
+        dtype=dtype,
+        quantization_config=nf4_config(dtype) if config.load_in_4bit else None,
+        device_map={"": device},
+    )
+    if config.load_in_4bit:
+        keep_packing(model)
+    return model
+
+
+def keep_packing(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights in place during CPU evaluation.
+
+    On AVX512-BF16 CPUs the first forward without gradients stores the codes in another order and
+    computes in bfloat16; dequantising (merging) after that gives garbage.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def model_size(model: Any) -> str:
+    """How many bits a weight of a loaded model takes, by kind of weight (paper eq. 1.1)."""
+    quantised = plain = stored = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        quantised += state.shape.numel() if state is not None else 0
+        plain += parameter.numel() if state is None else 0
+        stored += parameter.numel() * parameter.element_size()
+    total = quantised + plain
+    return (
+        f"{total / 1e6:,.2f} million weights, {100 * quantised / total:.0f} % of them in 4 bit: "
+        f"{stored / 2**20:,.1f} MB, against {2 * total / 2**20:,.1f} MB in 16 bit"
+    )

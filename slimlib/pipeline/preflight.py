@@ -1,0 +1,168 @@
+"""What would fail after minutes or hours, checked in seconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slimlib.common.hardware import Device, find_device, versions
+from slimlib.config import Study
+from slimlib.data.rows import check_in_world, check_local_rows
+from slimlib.data.tasks import check_files
+from slimlib.methods.plan import compile_plan
+from slimlib.methods.shapes import shape_of_folder
+from slimlib.model.load import choose_backend, resolve_name
+from slimlib.run import Run
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the preflight: green or red, and the way out of a red."""
+
+    name: str
+    ok: bool
+    detail: str
+    way_out: str = ""
+
+
+def preflight(study: Study, root: str | Path = "runs") -> list[Check]:
+    """Check, in seconds, what would otherwise fail after minutes or hours.
+
+    Args:
+        study: what is to be run.
+        root: where its folder will lie.
+    """
+    device = find_device()
+    checks = [_check_device(study, device), _check_memory(study, device)]
+    checks += [_check_disk(study, Path(root)), _check_writable(Path(root)), _check_versions(device)]
+    if study.data == "hub":
+        checks += [_check_token()]
+        checks += [_check_access(name) for name in dict.fromkeys(a.model.name for a in study.arms)]
+    return checks
+
+
+def _needs_gpu(study: Study) -> bool:
+    return not all(arm.model.name.startswith("micro:") for arm in study.arms)
+
+
+def _check_device(study: Study, device: Device) -> Check:
+    ok = device.kind == "cuda" or not _needs_gpu(study)
+    way_out = "Colab: Runtime > Change runtime type > T4 GPU. Or take the micro study"
+    return Check("device", ok, f"{device.name}; {device.reason}", way_out)
+
+
+def _check_memory(study: Study, device: Device) -> Check:
+    need = 6.0 if _needs_gpu(study) else 1.5  # GB: a 1B model merged in float16 beside its 4 bit
+    detail = f"{device.free_gb:.1f} of {device.memory_gb:.1f} GB free, {need:.1f} needed"
+    way_out = "Restart the runtime: another notebook may hold the memory"
+    return Check("memory", device.free_gb >= need, detail, way_out)
+
+
+def _check_disk(study: Study, root: Path) -> Check:
+    weights = sum(arm.writes_weights for arm in study.arms)
+    need = 6.0 + 2.6 * weights if _needs_gpu(study) else 0.3  # GB: 3 downloads, merged float16
+    existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    way_out = f"Free space on {existing}, or give another --runs folder"
+    return Check("disk", free >= need, f"{free:.0f} GB free, {need:.1f} needed", way_out)
+
+
+def _check_writable(root: Path) -> Check:
+    existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+    ok = os.access(existing, os.W_OK)
+    return Check("run folder", ok, str(root), f"{existing} is not writable: give another folder")
+
+
+def _check_versions(device: Device) -> Check:
+    found = versions()
+    wanted = ["torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "lm_eval"]
+    wanted += ["unsloth"] if device.kind == "cuda" else []
+    missing = [package for package in wanted if package not in found]
+    detail = ", ".join(f"{package} {found[package]}" for package in wanted if package in found)
+    way_out = f"missing: {', '.join(missing)}. Run the install cell, then restart the runtime"
+    return Check("packages", not missing, detail, way_out)
+
+
+def _check_token() -> Check:
+    from huggingface_hub import get_token
+
+    known = get_token() is not None
+    detail = "a token is set" if known else "no token; the default checkpoints are not gated"
+    return Check("HF token", True, detail)
+
+
+def _check_access(name: str) -> Check:
+    import httpx  # what huggingface_hub asks with; its errors are no OSError
+    from huggingface_hub import auth_check
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if name.startswith("micro:") or Path(name).exists():
+        return Check(f"access {name}", True, "on this machine")
+    try:
+        auth_check(name)
+    except GatedRepoError:
+        way_out = f"Accept the licence on the page of {name} and set the secret HF_TOKEN"
+        return Check(f"access {name}", False, "gated", way_out)
+    except RepositoryNotFoundError:
+        return Check(f"access {name}", False, "not found", "Check the name; private needs HF_TOKEN")
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        return Check(f"access {name}", False, type(error).__name__, "Check the network, run again")
+    return Check(f"access {name}", True, "granted")
+
+
+def check_adapters(study: Study) -> None:
+    """Hold every adapter against the shapes of its model, where those are at hand.
+
+    Raises:
+        ValueError: values or rules that do not fit a module, named with its shape.
+    """
+    for arm in study.arms:
+        folder = Path(resolve_name(arm.model.name))
+        if arm.adapter and (folder / "config.json").is_file():
+            shape = shape_of_folder(folder)
+            if shape:
+                compile_plan(shape.modules(), arm.adapter)
+
+
+def check_input(run: Run) -> None:
+    """Refuse bad settings, rows and files before anything is written.
+
+    Raises:
+        ValueError: naming the value and the way out.
+    """
+    folder = run.folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
+    run.study.tuned  # noqa: B018  refuses a study without one
+    run.check()
+    check_adapters(run.study)
+    for arm in run.study.arms:
+        for task in arm.evaluate.tasks if run.local_data else ():
+            check_files(task, run.local_data)
+        resolve_name(arm.model.name)
+        choose_backend(arm.model.backend)
+        if arm.trains:
+            if run.study.data == "world" and not arm.data.path:
+                check_in_world(arm.data)
+            check_local_rows(arm.data, run.local_data)
+
+
+GREEN, RED = "background-color: #d6f0d9; color: black", "background-color: #f8d3d0; color: black"
+
+
+def preflight_table(checks: Sequence[Check]) -> Any:
+    """The preflight as a red/green table (a pandas Styler)."""
+    import pandas as pd
+
+    rows = [
+        {"check": c.name, "ok": "green" if c.ok else "RED", "found": c.detail}
+        | {"way out": "" if c.ok else c.way_out}
+        for c in checks
+    ]
+    table = pd.DataFrame(rows)
+    return table.style.map(lambda ok: GREEN if ok == "green" else RED, subset=["ok"]).hide()

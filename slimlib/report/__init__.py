@@ -1,0 +1,1 @@
+"""Tables, figures and notebook displays, made from records."""

@@ -1,0 +1,235 @@
+"""Small tables and sentences for the notebooks: every word of a claim is made from records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slimlib.common.files import read_jsonl
+from slimlib.comparison.arms import Record, by_arm, compare_all, compare_arms, results_of
+from slimlib.comparison.benchmarks import BENCHMARKS
+from slimlib.comparison.ladder import attribution_of
+from slimlib.comparison.plots import plot_waterfall
+from slimlib.config import Study
+from slimlib.metrics.text import interval, number, p_cell
+from slimlib.report.figures import plot_scores
+
+
+def plan_table(study: Study) -> pd.DataFrame:
+    """One line per arm: what will be trained, merged and compared."""
+    rows = []
+    for arm in study.arms:
+        adapter, data, train = arm.adapter, arm.data, arm.train
+        own = arm.trains
+        rows.append(
+            {
+                "arm": arm.name,
+                "model": arm.model.name,
+                "rows": f"{data.n or 'all'} {data.dataset}" if own else "-",
+                "r": adapter.r if own else f"of {arm.adapter_from}" if arm.adapter_from else "-",
+                "learning rate": f"{train.learning_rate:g}" if own else "-",
+                "weights": arm.merge.merge_base if adapter else "NF4" if arm.quantise else "as is",
+                "compared with": arm.compared_with or "-",
+            }
+        )
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def training_table(records: Sequence[Record]) -> pd.DataFrame:
+    """What each fine-tuning read, took and changed."""
+    rows = []
+    for record in records:
+        stage = record["stages"].get("finetune")
+        if not stage or stage["status"] != "done":
+            continue
+        share = 100 * stage["trainable_parameters"] / stage["parameters"]
+        rows.append(
+            {
+                "arm": record["arm"],
+                "rows": stage["rows"],
+                "truncated": stage["truncated_rows"],
+                "steps": stage["optimizer_steps"],
+                "mean loss": round(stage["train_loss"], 3),
+                "trainable": f"{stage['trainable_parameters']:,} ({share:.2f} %)",
+                "tokens/s": round(stage["tokens_per_second"]),
+                "peak GB": round(stage["peak_memory_gb"], 2),
+                "seconds": round(stage["seconds"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def loss_sentences(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """From where to where the training loss of each arm went."""
+    return "\n".join(
+        f"{arm}: loss {rows[0]['loss']:.2f} at step {rows[0]['step']}, "
+        f"{rows[-1]['loss']:.2f} at step {rows[-1]['step']}"
+        for arm, rows in logs.items()
+        if rows
+    )
+
+
+def merge_table(records: Sequence[Record]) -> pd.DataFrame:
+    """How far each merged model is from the 4-bit model with its adapter."""
+    rows = []
+    for record in records:
+        stage = record["stages"].get("merge")
+        if stage and stage["status"] == "done":
+            check = stage["logit_check"]
+            columns = ("share_of_range", "tolerance", "kl_nats", "top1_agreement", "equal")
+            row = {"arm": record["arm"], "W": stage["merge_base"], "dtype": stage["dtype"]}
+            rows.append(row | {column: check[column] for column in columns})
+    return pd.DataFrame(rows)
+
+
+def merge_sentences(records: Sequence[Record]) -> str:
+    """Which merges kept the function, in words."""
+    lines = []
+    for row in merge_table(records).to_dict("records"):
+        kept = "computes what was trained" if row["equal"] else "computes something else"
+        lines.append(
+            f"{row['arm']}: {kept} (largest logit difference {row['share_of_range']:.1e} of the "
+            f"range, tolerance {row['tolerance']:.0e}; same top token in "
+            f"{100 * row['top1_agreement']:.0f} % of positions)"
+        )
+    return "\n".join(lines)
+
+
+def scores_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Every metric of every arm, per cent ± one standard error."""
+    rows = []
+    for record in records:
+        for name, task in record["stages"].get("evaluate", {}).get("tasks", {}).items():
+            for metric, result in task["metrics"].items():
+                error = result["stderr"]
+                shown = f"{100 * result['value']:.1f}"
+                shown += f" ± {100 * error:.1f}" if error is not None else ""
+                row = {"task": name, "metric": metric, "n": task["n"], "arm": record["arm"]}
+                rows.append(row | {"score": shown, "cut": task["truncated"]})
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    wide = table.pivot(index=["task", "metric", "n"], columns="arm", values="score")
+    wide["truncated prompts"] = table.groupby(["task", "metric", "n"])["cut"].sum()
+    order = [record["arm"] for record in records if record["arm"] in wide]
+    return wide[[*order, "truncated prompts"]].fillna("-")
+
+
+def first_answer(folder: Path, role: str, records: Sequence[Record]) -> str:
+    """The first question of a benchmark and what one arm answered."""
+    record = next(r for r in records if r["arm"] == folder.name)
+    tasks = record["stages"]["evaluate"]["tasks"].items()
+    name = next(name for name, task in tasks if task["role"] == role)
+    sample = read_jsonl(folder / "eval" / name / "samples.jsonl")[0]
+    question = sample["doc"]["question"]
+    answer = sample["resps"][0][0].strip()
+    return f"Question: {question}\nExpected: {sample['target']}\nAnswered: {answer}"
+
+
+# -------------------------------------------------------------------------------------- sentences
+
+
+def verdict_table(records: Sequence[Record], study: Study) -> pd.DataFrame:
+    """Each arm's verdict on each benchmark, against the arm that its record names."""
+    rows = []
+    for arm, comparison in compare_all(by_arm(records, study)).items():
+        for role, label in study.task_labels.items():
+            change = comparison.of(role)
+            if change:
+                value, limits = number(change.difference.value, 1, "+"), change.difference
+                rows.append(
+                    {
+                        "arm": study[arm].label,
+                        "against": comparison.base.name,
+                        "benchmark": label,
+                        "base %": number(change.base, 1),
+                        "tuned %": number(change.tuned, 1),
+                        "change, 95 % interval": f"{value} points {interval(limits, '+', 1)}",
+                        "p (Holm)": p_cell(change.p_holm),
+                        "verdict": change.verdict,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def beside_seeds(
+    records: Sequence[Record], committed: Mapping[int, Sequence[Record]]
+) -> pd.DataFrame | str:
+    """This run's headline scores beside the committed seeds', in per cent."""
+    if not committed:
+        return "no committed records of this study lie beside this installation"
+    runs = {"this run": records} | {f"seed {s}": r for s, r in committed.items()}
+    columns = {}
+    for name, some in runs.items():
+        for arm, group in by_arm(some).items():
+            for role, benchmark in BENCHMARKS.items():
+                for result in results_of(group, role, benchmark.headline):
+                    columns.setdefault(name, {})[role, arm] = round(100 * result["value"], 1)
+    table = pd.DataFrame(columns)
+    table.index.names = ["benchmark", "arm"]
+    return table
+
+
+def seeds_markdown(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: str) -> str:
+    """One arm's losses, seed by seed, as a Markdown table."""
+    lines = [
+        "| benchmark | seed | base % | tuned % | change, 95 % | p (Holm) | loss | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    partner = study[arm].compared_with
+    for role, label in study.task_labels.items():
+        for seed, records in by_seed.items():
+            groups = by_arm(records, study)
+            c = compare_arms(groups[partner], groups[arm]).of(role)
+            value, low, high = (number(limit, 1, "+") for limit in c.difference)
+            lines.append(
+                f"| {label} | {seed} | {c.base:.1f} | {c.tuned:.1f} | {value} [{low}, {high}] | "
+                f"{p_cell(c.p_holm)} | {c.loss} {number(c.loss_estimate.value, 1)} | {c.verdict} |"
+            )
+    return "\n".join(lines)
+
+
+def answers_markdown(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+    """What became of one arm's lost answers, seed by seed, as a Markdown table.
+
+    Args:
+        by_seed: seed -> task -> `FormatOrAbility.to_dict()`.
+    """
+    from slimlib.comparison.answers import REASONS
+
+    lines = [
+        f"| seed | lost | {' | '.join(REASONS)} | equations right, before -> after |",
+        "|---|---|" + "---|" * (len(REASONS) + 1),
+    ]
+    for seed, tasks in by_seed.items():
+        for found in tasks.values():
+            shares = [found["equations"][when]["share"] for when in ("before", "after")]
+            shown = ["none" if share is None else f"{share:.0f} %" for share in shares]
+            counts = " | ".join(str(found["reasons"][reason]) for reason in REASONS)
+            lines.append(f"| {seed} | {found['lost']} | {counts} | {shown[0]} -> {shown[1]} |")
+    return "\n".join(lines)
+
+
+def explore(records: Sequence[dict[str, Any]], study: Study) -> Any:
+    """Choose a benchmark and a view; without ipywidgets, the scores of the first benchmark."""
+    labels = {label: role for role, label in study.task_labels.items()}
+    try:
+        from ipywidgets import interactive
+    except ImportError:
+        return plot_scores(records, study, next(iter(labels.values())))
+    from matplotlib import pyplot as plt
+
+    views = {
+        "scores": partial(plot_scores, records, study),
+        "waterfall": partial(plot_waterfall, attribution_of(records, study)),
+    }
+
+    def show(benchmark: str, view: str) -> None:
+        views[view](labels[benchmark])
+        plt.show()
+
+    return interactive(show, benchmark=list(labels), view=list(views))

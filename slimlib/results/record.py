@@ -1,0 +1,143 @@
+"""A slimlib arm or its record as `Results`, and what a record keeps of an evaluation.
+
+A bare record has every document's score but not the documents' ids; the arm's folder has both, and
+then the two must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slimlib.common.values import is_finite
+from slimlib.results.raw import Rows, file_rows
+from slimlib.results.samples import read_samples
+from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
+
+
+def read_record(record: Mapping[str, Any], path: Path) -> Results:
+    """Results of a slimlib record.
+
+    Args:
+        record: its content.
+        path: of its file; `eval/<task>/samples.jsonl` beside a record.json are read with it.
+
+    Raises:
+        ResultsError: the arm is not evaluated yet, or its files contradict its record.
+    """
+    try:
+        return _read(record, path)
+    except ResultsError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ResultsError(
+            f"{path}: not a whole record of slimlib ({type(error).__name__}: {error}); "
+            "run slimlib on the arm again"
+        ) from None
+
+
+def _read(record: Mapping[str, Any], path: Path) -> Results:
+    stage = record["stages"].get("evaluate") or {}
+    if stage.get("status") != "done":
+        state = stage.get("status", "missing")
+        raise ResultsError(
+            f"{path}: the arm {record['arm']!r} is not evaluated (its evaluate stage: {state}); "
+            "run slimlib on it first"
+        )
+    folder = path.parent / "eval" if path.name == "record.json" else None
+    asked = record.get("config", {}).get("evaluate", {})
+    limits = {task["name"]: task.get("limit") for task in asked.get("tasks", [])}
+    notes: list[str] = []
+    tasks = {}
+    for name, entry in stage["tasks"].items():
+        tasks[name] = _task(name, entry, limits.get(name), path, folder, notes)
+    label = record.get("label") or record["arm"]
+    return Results(str(path), label, tasks, _settings(record, asked), tuple(notes))
+
+
+def _settings(record: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    versions = record.get("environment", {}).get("versions", {})
+    settings = {
+        "lm_eval_version": versions.get("lm_eval"),
+        "transformers_version": versions.get("transformers"),
+        "model": record.get("config", {}).get("model", {}).get("name"),
+        "dtype": asked.get("dtype"),
+        "max_length": asked.get("max_length"),
+        "fewshot_seed": asked.get("fewshot_seed"),
+        "evaluator": asked.get("evaluator"),
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
+    sizes = {task["name"]: task.get("batch_size") for task in asked.get("tasks", [])}
+    return {**settings, "batch_size": sizes} if sizes else settings
+
+
+def _task(
+    name: str,
+    entry: Mapping[str, Any],
+    limit: int | None,
+    path: Path,
+    folder: Path | None,
+    notes: list[str],
+) -> TaskResults:
+    scores = {
+        key: Score(float(metric["value"]), metric["stderr"])
+        for key, metric in entry["metrics"].items()
+    }
+    samples = _recorded(name, entry, path)
+    load = None
+    file = folder / name / "samples.jsonl" if folder else None
+    if file and file.is_file():
+        rows = Rows(str(file), partial(file_rows, file))
+        values = {key: score.value for key, score in scores.items()}
+        found = read_samples(rows, name, values, entry["n"])
+        _agree(found.samples, samples, file, path)
+        samples, load = found.samples, found.load_rows
+        notes.extend(found.notes)
+    return TaskResults(
+        task=name,
+        scores=scores,
+        samples=samples,
+        version=entry.get("version"),
+        num_fewshot=entry.get("num_fewshot"),
+        limit=limit,
+        n=entry["n"],
+        role=entry.get("role"),
+        load_rows=load,
+    )
+
+
+def _recorded(name: str, entry: Mapping[str, Any], path: Path) -> dict[str, Samples]:
+    """Samples from the record alone: positions for ids, no hashes, but one for all documents."""
+    n = entry["n"]
+    by_filter: dict[str, dict[str, np.ndarray]] = {}
+    for key, metric in entry["metrics"].items():
+        values = metric["scores"]
+        if len(values) != n or not all(is_finite(v) for v in values):
+            raise ResultsError(
+                f"{path}: {name}: {key} needs {n} scores that are numbers; evaluate the arm again"
+            )
+        column, _, kind = key.partition(",")
+        by_filter.setdefault(kind, {})[column] = np.array(values, dtype=np.float64)
+    nothing = (None,) * n
+    return {
+        kind: Samples(tuple(range(n)), nothing, nothing, scores, entry.get("documents"))
+        for kind, scores in by_filter.items()
+    }
+
+
+def _agree(found: dict[str, Samples], recorded: dict[str, Samples], file: Path, path: Path) -> None:
+    for kind, samples in recorded.items():
+        for metric, values in samples.scores.items():
+            other = found[kind].scores.get(metric) if kind in found else None
+            if other is None or not np.array_equal(other, values):
+                raise ResultsError(
+                    f"{file}: its {metric} ({kind}) is not what {path} has; the two are not of one "
+                    "run: evaluate the arm again"
+                )
+
+
+# ---- what a record keeps ----

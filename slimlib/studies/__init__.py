@@ -1,0 +1,1 @@
+"""The named studies as data, and how they are changed."""

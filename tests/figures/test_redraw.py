@@ -1,0 +1,103 @@
+"""What is committed under figures/ and in the README is what the committed records say."""
+
+import numpy as np
+import pytest
+import redraw
+from places import CHECKOUT
+
+from slimlib.common.files import read_json
+from slimlib.comparison import benchmarks
+from slimlib.comparison.arms import results_of
+from slimlib.report import committed
+from slimlib.report.tables import seeds_table, table2
+from slimlib.studies.get import get_study
+
+SEEDS = committed.committed_records("micro")
+
+
+def test_three_seeds_of_every_micro_arm_are_committed_and_finished():
+    study = get_study("micro")
+    assert len(SEEDS) >= 3 and study.arms[0].seed in SEEDS
+    for records in SEEDS.values():
+        assert [record["arm"] for record in records] == [arm.name for arm in study.arms]
+        stages = [stage for record in records for stage in record["stages"].values()]
+        assert {stage["status"] for stage in stages} == {"done"}
+
+
+def test_the_committed_records_are_of_the_settings_in_the_presets():
+    """A changed preset makes the committed numbers another study's: run the seeds again."""
+    from slimlib.run import Run
+
+    for seed, records in SEEDS.items():
+        run = Run(get_study("micro", seed=seed))
+        for record in records:
+            for name, stage in record["stages"].items():
+                assert stage["settings"] == run.settings(record["arm"], name)
+
+
+def test_the_readme_s_numbers_are_made_from_the_records():
+    text = redraw.README.read_text("utf-8")
+    assert redraw.fill(text, redraw.readme_blocks()) == text
+
+
+def test_the_committed_tables_are_made_from_the_records(tmp_path):
+    folder = committed.FIGURES / "micro"
+    pooled = table2(committed.pool(SEEDS), get_study("micro"))
+    assert pooled.to_csv(lineterminator="\n") == (folder / "table2.csv").read_text("utf-8")
+    seeds = seeds_table(SEEDS).to_csv(index=False, lineterminator="\n")
+    assert seeds == (folder / "seeds.csv").read_text("utf-8")
+
+
+def test_the_committed_answers_count_what_the_records_scores_say():
+    """Answers are read from a run's samples, scores from its records: strict-match must agree."""
+    study = get_study("micro")
+    arm = study.tuned
+    answers = committed.committed_answers("micro", arm.name)
+    assert list(answers) == list(SEEDS)
+    for seed, records in SEEDS.items():
+        by_arm = {record["arm"]: record for record in records}
+        base, tuned = (
+            np.array(results_of([by_arm[name]], "gsm8k", benchmarks.STRICT)[0]["scores"])
+            for name in (arm.compared_with, arm.name)
+        )
+        (found,) = answers[seed].values()
+        assert found["strict"] == [base.sum(), tuned.sum()]
+        assert found["lost"] == sum(found["reasons"].values()) == np.sum(base > tuned)
+        assert found["gained"] == np.sum(tuned > base)
+
+
+def test_an_untuned_arm_is_pooled_once():
+    pooled = committed.pool(SEEDS)
+    counts = {record["arm"]: 0 for record in pooled}
+    for record in pooled:
+        counts[record["arm"]] += 1
+    assert counts["llama-base"] == counts["llama-base-nf4"] == counts["tinyllama-base"] == 1
+    assert counts["llama-2k"] == counts["llama-2k-requantised"] == len(SEEDS)
+
+
+def test_a_readme_without_markers_is_refused():
+    with pytest.raises(ValueError, match="<!-- seeds -->"):
+        redraw.fill("no markers", {"seeds": "x"})
+
+
+def test_the_records_are_small_and_hold_no_machine_path():
+    files = [path for path in (committed.FIGURES / "records").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+    assert {path.suffix for path in files} == {".json", ".jsonl"}
+    assert not [path for path in files if "/tmp/" in path.read_text("utf-8")]
+
+
+def test_the_readme_s_table_of_the_evaluator_is_that_of_its_records(monkeypatch):
+    monkeypatch.syspath_prepend(CHECKOUT / "tests" / "benchmarks")
+    from outcome import row, table
+
+    records = sorted((committed.FIGURES / "scoring").glob("*.json"))
+    runs = [read_json(path) for path in records]
+    rows = [
+        row([run["model"], run["device"], run["dtype"]], found)
+        for run in runs
+        for found in run["results"]
+    ]
+    assert len(rows) >= 5
+    text = redraw.README.read_text("utf-8")
+    assert redraw.fill(text, {"scoring": table(rows, markdown=True)}) == text

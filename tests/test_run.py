@@ -1,0 +1,372 @@
+"""Run folders: whole files or none, what is done, and folders that other settings made."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from slimlib.common.files import (
+    atomic_path,
+    file_sha256,
+    read_json,
+    read_jsonl,
+    sha256,
+    write_json,
+)
+from slimlib.pipeline import study
+from slimlib.run import Run, SettingsError, in_clean_process
+from slimlib.studies.get import get_study
+
+
+def work(**outcome):
+    return lambda: outcome
+
+
+def failing():
+    raise RuntimeError("the kernel was cut off")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(get_study("micro"), tmp_path)
+
+
+def rerun(run: Run, **overrides) -> Run:
+    """The same folder, other settings."""
+    return Run(get_study("micro", **overrides), run.root)
+
+
+# -------------------------------------------------------------------------------------- the files
+
+
+class TestAtomicPath:
+    def test_the_file_appears_when_the_block_ends(self, tmp_path):
+        target = tmp_path / "deep" / "file.txt"
+        with atomic_path(target) as temporary:
+            temporary.write_text("new")
+            assert not target.exists()
+        assert target.read_text() == "new"
+        assert files(tmp_path) == ["deep", "deep/file.txt"]
+
+    def test_an_exception_leaves_the_old_file_and_nothing_else(self, tmp_path):
+        target = tmp_path / "file.txt"
+        target.write_text("old")
+        with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+        assert target.read_text() == "old"
+        assert files(tmp_path) == ["file.txt"]
+
+    def test_an_exception_leaves_the_old_folder_and_nothing_else(self, tmp_path):
+        target = tmp_path / "folder"
+        target.mkdir()
+        (target / "weights").write_text("old")
+        with pytest.raises(KeyboardInterrupt), atomic_path(target) as temporary:
+            temporary.mkdir()
+            (temporary / "weights").write_text("half")
+            raise KeyboardInterrupt
+        assert (target / "weights").read_text() == "old"
+        assert files(tmp_path) == ["folder", "folder/weights"]
+
+    def test_a_folder_replaces_a_folder_whole(self, tmp_path):
+        target = tmp_path / "folder"
+        target.mkdir()
+        (target / "stale").touch()
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            (temporary / "fresh").touch()
+        assert files(tmp_path) == ["folder", "folder/fresh"]
+
+    def test_a_full_disk_loses_nothing(self, tmp_path, monkeypatch):
+        path = tmp_path / "record.json"
+        write_json(path, {"stages": "old"})
+
+        def full(self, text, **kwargs):
+            with open(self, "w") as stream:
+                stream.write(text[:5])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_json(path, {"stages": "new"})
+        monkeypatch.undo()
+        assert read_json(path) == {"stages": "old"}
+        assert files(tmp_path) == ["record.json"]
+
+
+def test_json_keeps_order_and_letters(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"z": "é", "a": [1, 2.5, None]})
+    assert list(read_json(path)) == ["z", "a"]
+    assert "é" in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_has_not_is_refused_before_writing(tmp_path, number):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"score": number})
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", '{"stages": {"finet', "\x00\x00"])
+def test_a_half_written_json_file_is_named(tmp_path, text):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"record\.json is not valid JSON .*delete it"):
+        read_json(path)
+
+
+def test_a_log_that_was_cut_off_keeps_its_whole_lines(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert read_jsonl(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_line_ends_at_a_newline_only(tmp_path):
+    """Python's splitlines would cut a text at U+2028 or U+0085, which JSON leaves as they are."""
+    path = tmp_path / "samples.jsonl"
+    row = {"text": "a\u2028b\u0085c"}
+    path.write_text(2 * (json.dumps(row, ensure_ascii=False) + "\n"), encoding="utf-8")
+    assert read_jsonl(path) == [row, row]
+    path.write_text("")
+    assert read_jsonl(path) == []
+
+
+def test_a_log_that_is_broken_in_the_middle_is_refused(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"log\.jsonl line 2"):
+        read_jsonl(path)
+
+
+def test_sha256_does_not_depend_on_the_order_of_keys():
+    assert sha256({"a": 1, "b": [2]}) == sha256({"b": [2], "a": 1})
+    assert sha256({"a": 1}) != sha256({"a": 2})
+
+
+def test_file_sha256_is_the_one_of_sha256sum(tmp_path):
+    (tmp_path / "abc").write_text("abc")
+    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea"  # FIPS 180-2, appendix B.1
+
+
+# ---------------------------------------------------------------------------------------- the run
+
+
+def test_the_root_is_the_argument_then_the_environment_then_runs(tmp_path, monkeypatch):
+    study = get_study("micro")
+    assert Run(study).folder == Path("runs/micro")
+    monkeypatch.setenv("SLIMLIB_RUNS", str(tmp_path / "drive"))
+    assert Run(study).folder == tmp_path / "drive" / "micro"
+    assert Run(study, tmp_path).folder == tmp_path / "micro"
+
+
+def test_an_arm_that_takes_an_adapter_reads_it_from_the_other_s_folder(run):
+    assert run.adapter_folder("llama-2k") == run.folder / "llama-2k" / "adapter"
+    assert run.adapter_folder("llama-2k-requantised") == run.adapter_folder("llama-2k")
+
+
+def test_stages_of_each_kind_of_arm(run):
+    assert run.stages("llama-base") == ("evaluate",)
+    assert run.stages("llama-base-nf4") == ("merge", "evaluate")
+    assert run.stages("llama-2k") == ("finetune", "merge", "evaluate")
+    assert run.stages("llama-2k-requantised") == ("merge", "evaluate")  # trains nothing of its own
+
+
+def test_a_bare_checkpoint_is_evaluated_where_it_lies(run):
+    assert (Path(run.model_path("llama-base")) / "config.json").exists()
+    assert run.model_path("llama-2k") == str(run.folder / "llama-2k" / "merged")
+
+
+def test_a_stage_is_done_once(run, capsys):
+    first = run.stage("llama-2k", "finetune", work(train_loss=1.5))
+    again = run.stage("llama-2k", "finetune", failing)
+    assert first == again
+    assert (again["status"], again["train_loss"]) == ("done", 1.5)
+    assert "already done, skipped" in capsys.readouterr().out
+
+
+def test_a_record_says_where_it_was_made(run):
+    run.stage("llama-2k", "finetune", work())
+    record = run.record("llama-2k")
+    assert (record["schema"], record["study"], record["arm"]) == (1, "micro", "llama-2k")
+    assert record["config"]["adapter"]["r"] == 16
+    assert record["environment"]["versions"]["torch"]
+    assert record["environment"]["device"]["kind"] in ("cpu", "cuda")
+    assert "git" in record["environment"]
+    assert record["stages"]["finetune"]["seconds"] >= 0
+
+
+def test_a_stage_that_fails_is_not_done(run):
+    with pytest.raises(RuntimeError):
+        run.stage("llama-2k", "finetune", failing)
+    assert run.record("llama-2k")["stages"]["finetune"]["status"] == "started"
+    assert not run.done("llama-2k", "finetune")
+    assert run.stage("llama-2k", "finetune", work(rows=3))["rows"] == 3
+
+
+def test_a_truncated_record_is_one_clear_error_and_is_left_alone(run):
+    run.stage("llama-2k", "finetune", work())
+    path = run.folder / "llama-2k" / "record.json"
+    path.write_text(path.read_text()[:100])
+    before = path.read_bytes()
+    for ask in (run.check, run.records, lambda: run.stage("llama-2k", "finetune", work())):
+        with pytest.raises(ValueError, match=r"llama-2k/record\.json is not valid JSON"):
+            ask()
+    assert path.read_bytes() == before
+
+
+class TestOtherSettings:
+    def test_are_named_with_the_ways_out(self, run):
+        run.stage("llama-2k", "finetune", work())
+        other = rerun(run, **{"adapter.r": 8})
+        with pytest.raises(SettingsError) as raised:
+            other.stage("llama-2k", "finetune", failing)
+        message = str(raised.value)
+        assert "finetune: adapter.r was 16, now 8" in message
+        assert "--runs" in message and f"delete {run.folder / 'llama-2k'}" in message
+        assert "\n" not in message
+
+    def test_of_the_adapter_reach_merge_and_evaluation(self, run):
+        for stage in ("finetune", "merge", "evaluate"):
+            run.stage("llama-2k", stage, work(tasks={}))
+        other = rerun(run, **{"adapter.r": 8})
+        for stage in ("finetune", "merge", "evaluate"):
+            with pytest.raises(SettingsError):
+                other.done("llama-2k", stage)
+
+    def test_of_the_adapter_reach_the_arm_that_takes_it(self, run):
+        run.stage("llama-2k-requantised", "merge", work())
+        with pytest.raises(SettingsError):
+            rerun(run, **{"llama-2k.train.learning_rate": 1e-3}).done(
+                "llama-2k-requantised", "merge"
+            )
+
+    def test_of_the_merge_leave_the_training_done(self, run):
+        run.stage("llama-2k", "finetune", work())
+        run.stage("llama-2k", "merge", work())
+        other = rerun(run, **{"llama-2k.merge.merge_base": "16bit"})
+        assert other.done("llama-2k", "finetune")
+        with pytest.raises(SettingsError, match="merge_base was .*dequant_nf4.*, now .*16bit"):
+            other.done("llama-2k", "merge")
+
+    def test_of_the_evaluation_leave_the_weights_done(self, run):
+        for stage in ("finetune", "merge", "evaluate"):
+            run.stage("llama-2k", stage, work(tasks={}))
+        other = rerun(run, limit=7)
+        assert other.done("llama-2k", "finetune") and other.done("llama-2k", "merge")
+        with pytest.raises(SettingsError):
+            other.done("llama-2k", "evaluate")
+
+    def test_of_one_arm_leave_the_others_done(self, run):
+        run.stage("llama-500-r8", "finetune", work())
+        assert rerun(run, **{"llama-2k.adapter.r": 4}).done("llama-500-r8", "finetune")
+
+    def test_are_refused_by_check_which_writes_nothing(self, run):
+        run.stage("llama-2k", "finetune", work())
+        before = {p: p.read_bytes() for p in run.root.rglob("*") if p.is_file()}
+        with pytest.raises(SettingsError):
+            rerun(run, **{"data.n": 10}).check()
+        assert {p: p.read_bytes() for p in run.root.rglob("*") if p.is_file()} == before
+
+    def test_a_changed_file_of_rows_is_another_setting(self, tmp_path):
+        rows = tmp_path / "mine.jsonl"
+        for key in ("data.path", "data.dataset"):
+            rows.write_text('{"instruction": "a", "output": "b"}\n')
+            study = get_study("micro", **{key: str(rows), "n": 1})
+            run = Run(study, tmp_path / key)
+            run.stage("llama-2k", "finetune", work())
+            assert Run(study, run.root).done("llama-2k", "finetune")
+            rows.write_text('{"instruction": "a", "output": "c"}\n')
+            with pytest.raises(SettingsError, match="rows was"):
+                Run(study, run.root).done("llama-2k", "finetune")
+
+    def test_changed_benchmark_files_are_another_setting(self, tmp_path, data_folder):
+        import shutil
+
+        copy = tmp_path / "data"
+        for part in ("gsm8k", "mmlu", "hellaswag", "alpaca"):
+            (copy / part).mkdir(parents=True)
+            shutil.copytree(data_folder / part, copy / part, dirs_exist_ok=True)
+        study = get_study("rehearsal", str(copy))
+        Run(study, tmp_path).stage("llama-base", "evaluate", work(tasks={}))
+        with open(copy / "gsm8k" / "test.jsonl", "a") as stream:
+            stream.write('{"question": "1 + 1?", "answer": "#### 2"}\n')
+        with pytest.raises(SettingsError, match="documents was"):
+            Run(study, tmp_path).done("llama-base", "evaluate")
+
+
+def test_check_writes_nothing_in_a_new_folder(tmp_path):
+    run = Run(get_study("micro"), tmp_path / "new")
+    run.check()
+    assert not run.root.exists()
+
+
+def test_a_record_follows_which_arms_are_asked_for(run):
+    """An arm run alone is compared with nothing; beside its base it is compared with it."""
+    rerun(run, arms="llama-2k").stage("llama-2k", "finetune", work())
+    assert rerun(run, arms="llama-2k").record("llama-2k")["compared_with"] is None
+    assert run.record("llama-2k")["compared_with"] == "llama-base"
+
+
+def test_records_come_in_the_study_s_order(run):
+    for arm in ("tinyllama-base", "llama-instruct"):
+        run.stage(arm, "evaluate", work(tasks={}))
+    assert [record["arm"] for record in run.records()] == ["llama-instruct", "tinyllama-base"]
+
+
+def test_the_world_is_written_once_and_whole(run):
+    folder = run.data_folder()
+    stamp = (folder / "instructions.jsonl").stat().st_mtime_ns
+    assert run.data_folder() == folder == run.folder / "data"
+    assert (folder / "instructions.jsonl").stat().st_mtime_ns == stamp
+    assert not list(run.folder.glob(".*"))
+
+
+def test_local_and_hub_studies_write_no_data(tmp_path):
+    local = Run(get_study("paper", str(tmp_path)), tmp_path / "runs")
+    assert local.data_folder() == tmp_path
+    assert Run(get_study("paper"), tmp_path / "runs").data_folder() is None
+    assert not (tmp_path / "runs").exists()
+
+
+def test_open_run_says_what_it_chose_and_why(tmp_path, capsys):
+    run = study.open_run("smoke", "", str(tmp_path), {"adapter.r": 8})
+    assert run.study["llama-2k"].adapter.r == 8
+    text = capsys.readouterr().out
+    for part in ("smoke", "asked for by name", str(tmp_path / "smoke"), "float"):
+        assert part in text
+
+
+# ------------------------------------------------------------------------------- a clean process
+
+
+def note_modules(run: Run, arm: str) -> None:
+    """A stage for `in_clean_process`: leaves a note of what its process had imported."""
+    import sys
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "note").write_text(json.dumps([os.getpid(), "unsloth" in sys.modules]))
+
+
+def stop(run: Run, arm: str) -> None:
+    raise ValueError("no such luck")
+
+
+def test_a_clean_process_is_another_one(run, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "unsloth", json)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    in_clean_process(note_modules, run, "llama-2k")
+    process, unsloth = json.loads((run.folder / "note").read_text())
+    assert process != os.getpid() and not unsloth
+
+
+def test_a_stage_that_fails_in_its_own_process_fails_here(run, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with pytest.raises(RuntimeError, match="stop llama-2k failed in its own process"):
+        in_clean_process(stop, run, "llama-2k")
+    assert "no such luck" in capfd.readouterr().err
