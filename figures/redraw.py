@@ -1,7 +1,7 @@
 """figures/: records of finished small studies, and the pictures and numbers made from them alone.
 
-`python figures/redraw.py RUNS...` takes records over from run folders and redraws; without arguments
-it redraws from what is committed. Running a study never writes here.
+`python figures/redraw.py RUNS...` takes records over from run folders and redraws; without
+arguments it redraws from what is committed. Running a study never writes here.
 """
 
 from __future__ import annotations

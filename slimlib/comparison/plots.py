@@ -8,16 +8,18 @@ dpi) and SVG, the same bytes from the same records. Every picture carries the st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from slimlib.common.style import subplots, wrap, wrap_title
+from slimlib.common.style import PALETTE, subplots, wrap, wrap_title
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.change import FORGOT, IMPROVED, KEPT, UNKNOWN, Change
 from slimlib.comparison.sentences import title
+from slimlib.config import Study
 from slimlib.metrics.text import number
-from slimlib.report.figures import _new_axes, arm_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +52,7 @@ def plot_waterfall(attribution: Attribution, role: str, ax: Axes | None = None) 
     chance. A missing arm is a "-"; its part of the change falls to the step after it.
     """
     study = attribution.study
-    ax = ax or _new_axes(study)
+    ax = ax or new_axes(study)
     steps = {step.after: step.change for step in attribution.steps.get(role, ())}
     first = attribution.steps[role][0].before if steps else None
     level = None
@@ -63,13 +65,13 @@ def plot_waterfall(attribution: Attribution, role: str, ax: Axes | None = None) 
             level += steps[arm].difference.value
         else:
             counted_below = level is not None and any(a in steps for a in study.ladder[row:])
-            _draw_missing(ax, row, " (in the next step)" if counted_below else "")
+            draw_missing(ax, row, " (in the next step)" if counted_below else "")
     if steps and study.ladder[-1] in steps:
         _draw_total(ax, len(study.ladder), level)
     styles = arm_styles(study)
     start, *others = study.ladder
     causes = [wrap(f"\u2192 {study.causes.get(arm, arm)}") for arm in others]
-    return _finish(ax, study, role, [styles[start][0], *causes, "= result"])
+    return finish(ax, study, role, [styles[start][0], *causes, "= result"])
 
 
 def _draw_total(ax: Axes, row: int, value: float) -> None:
@@ -140,11 +142,11 @@ def _write_shares(ax: Axes, left: np.ndarray, shares: np.ndarray, colour: str) -
             ax.text(start + share / 2, row, f"{share:.0f}", ha="center", va="center", color=ink)
 
 
-def _draw_missing(ax: Axes, row: int, why: str = "") -> None:
+def draw_missing(ax: Axes, row: int, why: str = "") -> None:
     ax.text(2, row, f"-{why}", va="center", fontsize=8)
 
 
-def _finish(ax: Axes, study: Study, role: str, labels: Sequence[str]) -> Axes:
+def finish(ax: Axes, study: Study, role: str, labels: Sequence[str]) -> Axes:
     """One row per label, top to bottom, on an axis of per cent."""
     ax.set_yticks(range(len(labels)), labels)
     ax.tick_params(axis="y", length=0, pad=8)
@@ -152,4 +154,16 @@ def _finish(ax: Axes, study: Study, role: str, labels: Sequence[str]) -> Axes:
     ax.set(xlim=(0, 112), ylim=(len(labels) - 0.5, -0.8), xlabel=f"{metric}, % right")
     ax.set_xticks(range(0, 101, 25))
     ax.set_title(study.task_labels[role], loc="left", fontweight="bold")
+    return ax
+
+
+def arm_styles(study: Study) -> dict[str, tuple[str, str]]:
+    """Arm -> (label, colour), in the study's order: the one mapping that all figures use."""
+    pairs = zip(study.arms, cycle(PALETTE), strict=False)
+    return {arm.name: (wrap(arm.label), colour) for arm, colour in pairs}
+
+
+def new_axes(study: Study) -> Axes:
+    ax = subplots(6.4, 4.2)
+    ax.figure.suptitle(study.title, fontsize=10)
     return ax

@@ -5,18 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slimlib import metrics
-from slimlib.common.style import PALETTE, STYLE, save_figure, subplots, wrap
+from slimlib.common.style import STYLE, save_figure
 from slimlib.comparison.arms import Record, by_arm, results_of
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.ladder import attribution_of
-from slimlib.comparison.plots import _draw_missing, _finish, plot_waterfall
+from slimlib.comparison.plots import arm_styles, draw_missing, finish, new_axes, plot_waterfall
 from slimlib.config import Study
 
 if TYPE_CHECKING:
@@ -24,29 +23,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def arm_styles(study: Study) -> dict[str, tuple[str, str]]:
-    """Arm -> (label, colour), in the study's order: the one mapping that all figures use."""
-    pairs = zip(study.arms, cycle(PALETTE), strict=False)
-    return {arm.name: (wrap(arm.label), colour) for arm, colour in pairs}
-
-
 def plot_scores(records: Sequence[Record], study: Study, role: str, ax: Axes | None = None) -> Axes:
     """Draw one benchmark's accuracy by arm with Wilson's 95 % intervals and the chance level.
 
     An arm with several seeds is their mean, each seed a small tick. A missing result is a "-".
     """
-    ax = ax or _new_axes(study)
+    ax = ax or new_axes(study)
     groups, styles, benchmark = by_arm(records, study), arm_styles(study), BENCHMARKS[role]
     for row, (name, (_, colour)) in enumerate(styles.items()):
         results = results_of(groups.get(name, []), role, benchmark.headline)
         if results:
             _draw_score(ax, row, results, colour)
         else:
-            _draw_missing(ax, row)
+            draw_missing(ax, row)
     if benchmark.chance:
         ax.axvline(benchmark.chance, color="grey", linestyle="--", linewidth=1, zorder=0)
         ax.text(benchmark.chance, -0.5, " chance", color="grey", fontsize=8)
-    return _finish(ax, study, role, [label for label, _ in styles.values()])
+    return finish(ax, study, role, [label for label, _ in styles.values()])
 
 
 def _draw_score(ax: Axes, row: int, results: Sequence[Mapping[str, Any]], colour: str) -> None:
@@ -77,7 +70,7 @@ def plot_losses(
     unknown = [arm for arm in logs if arm not in styles]
     if unknown:
         raise ValueError(f"study {study.name} has no arm {', '.join(unknown)}")
-    ax = ax or _new_axes(study)
+    ax = ax or new_axes(study)
     for arm, (label, colour) in styles.items():
         rows = [row for row in logs.get(arm, ()) if row.get("loss") is not None]
         if rows:
@@ -95,12 +88,6 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     """Mean over a window of a tenth of the values (whole windows only, so shorter than given)."""
     window = max(1, len(values) // 10)
     return np.convolve(values, np.full(window, 1 / window), mode="valid")
-
-
-def _new_axes(study: Study) -> Axes:
-    ax = subplots(6.4, 4.2)
-    ax.figure.suptitle(study.title, fontsize=10)
-    return ax
 
 
 def make_figures(

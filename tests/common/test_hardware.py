@@ -4,14 +4,11 @@ import subprocess
 import sys
 import types
 
-import httpx
 import pytest
 import torch
 
 from slimlib.common import hardware
 from slimlib.common.hardware import Device, find_device, resolve_dtype
-from slimlib.pipeline.preflight import preflight
-from slimlib.studies.get import get_study
 
 T4 = Device("cuda", "Tesla T4", (7, 5), 14.7, 14.5)
 CPU = Device("cpu", "x86_64, 2 cores", None, 8.0, 6.0)
@@ -70,97 +67,13 @@ def test_versions_are_of_what_is_installed():
 
 
 def test_the_git_revision_is_the_checkout_s():
-    folder = hardware.Path(hardware.__file__).parent.parent
+    folder = hardware.PACKAGE.parent
     if not (folder / ".git").exists():
         assert hardware.git_revision() is None
         return
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     head = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     assert hardware.git_revision() in (head[:12], None) and len(head) in (0, 40)
-
-
-# --------------------------------------------------------------------------------------- preflight
-
-
-@pytest.fixture
-def on(monkeypatch):
-    """Run the preflight of a study on a device; the hub answers with `reply`."""
-
-    def check(study, device, tmp_path, reply=None):
-        def auth_check(name):
-            if reply:
-                raise reply
-
-        monkeypatch.setattr(hardware, "find_device", lambda: device)
-        monkeypatch.setattr("huggingface_hub.auth_check", auth_check)
-        return {check.name: check for check in preflight(study, tmp_path / "runs")}
-
-    return check
-
-
-def test_micro_is_green_on_a_cpu_and_asks_no_hub(on, tmp_path):
-    checks = on(get_study("micro"), CPU, tmp_path, reply=RuntimeError("the hub was asked"))
-    assert all(check.ok for check in checks.values())
-    assert not [name for name in checks if name.startswith("access")]
-    assert not (tmp_path / "runs").exists()
-
-
-def test_the_paper_s_study_is_red_on_a_cpu_with_the_way_out(on, tmp_path):
-    check = on(get_study("paper"), CPU, tmp_path)["device"]
-    assert not check.ok and "T4" in check.way_out
-
-
-def test_little_memory_is_red(on, tmp_path):
-    full = Device("cuda", "Tesla T4", (7, 5), 14.7, 2.0)
-    check = on(get_study("paper"), full, tmp_path)["memory"]
-    assert not check.ok and "2.0 of 14.7 GB free" in check.detail and "Restart" in check.way_out
-
-
-def test_a_small_disk_is_red(on, tmp_path, monkeypatch):
-    usage = types.SimpleNamespace(free=2**30)
-    monkeypatch.setattr(hardware.shutil, "disk_usage", lambda _: usage)
-    check = on(get_study("paper"), T4, tmp_path)["disk"]
-    assert not check.ok and "1 GB free" in check.detail and "--runs" in check.way_out
-
-
-def test_a_folder_without_access_is_red(on, tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware.os, "access", lambda *_: False)
-    check = on(get_study("micro"), CPU, tmp_path)["run folder"]
-    assert not check.ok and "not writable" in check.way_out
-
-
-def test_missing_packages_are_named(on, tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware, "versions", lambda: {"torch": "2.13.0"})
-    check = on(get_study("micro"), CPU, tmp_path)["packages"]
-    assert not check.ok and "trl" in check.way_out and "unsloth" not in check.way_out
-
-
-def hub_error(kind, status):
-    request = httpx.Request("GET", "https://example.com")
-    return kind("no", response=httpx.Response(status, request=request))
-
-
-@pytest.mark.parametrize("kind", ["gated", "missing", "network", "offline"])
-def test_each_way_the_hub_says_no_is_a_red_line_and_no_crash(kind, on, tmp_path):
-    from huggingface_hub import errors
-
-    replies = {
-        "gated": (hub_error(errors.GatedRepoError, 403), "Accept the licence"),
-        "missing": (hub_error(errors.RepositoryNotFoundError, 404), "Check the name"),
-        "network": (httpx.ConnectError("no route"), "Check the network"),
-        "offline": (errors.OfflineModeIsEnabled("offline"), "Check the network"),
-    }
-    reply, way_out = replies[kind]
-    check = on(get_study("paper"), T4, tmp_path, reply)["access unsloth/Llama-3.2-1B"]
-    assert not check.ok and way_out in check.way_out
-
-
-def test_a_token_is_never_shown(on, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", SECRET)
-    checks = on(get_study("paper"), T4, tmp_path)
-    assert checks["HF token"].detail == "a token is set"
-    assert all(SECRET not in str(check) for check in checks.values())
-    assert SECRET not in str(hardware.environment())
 
 
 # ------------------------------------------------------------------------------------------- Colab

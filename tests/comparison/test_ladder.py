@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_report import MICRO, N, make_record, set_scores
+from made_records import MICRO, N, make_record, set_scores
 
 from slimlib import metrics
 from slimlib.comparison import benchmarks

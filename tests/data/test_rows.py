@@ -222,13 +222,13 @@ def test_a_tokenizer_with_nothing_to_spare_is_refused():
 
 
 def test_rows_of_each_layout_become_one(tmp_path):
-    rows = [
+    given = [
         {"instruction": "a", "input": "b", "output": "c", "other": 1},
         {"instruction": "a", "input": None, "output": "c"},
         {"instruction": "a", "output": ""},  # Alpaca has 14 rows with an empty output
         {"question": "q", "answer": "r"},
     ]
-    assert rows.read_rows_file(write_rows(tmp_path / "rows.jsonl", rows)) == [
+    assert rows.read_rows_file(write_rows(tmp_path / "rows.jsonl", given)) == [
         {"instruction": "a", "input": "b", "output": "c"},
         {"instruction": "a", "input": "", "output": "c"},
         {"instruction": "a", "input": "", "output": ""},
@@ -254,8 +254,8 @@ def test_a_line_separator_inside_a_text_ends_no_row(tmp_path):
 
 
 def test_messages_keep_role_and_content_only(tmp_path):
-    rows = [{"messages": [{**MESSAGES[0], "name": "x"}, MESSAGES[1]]}]
-    assert rows.read_rows_file(write_rows(tmp_path / "m.jsonl", rows)) == [{"messages": MESSAGES}]
+    given = [{"messages": [{**MESSAGES[0], "name": "x"}, MESSAGES[1]]}]
+    assert rows.read_rows_file(write_rows(tmp_path / "m.jsonl", given)) == [{"messages": MESSAGES}]
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_the_first_real_alpaca_row_is_the_original_s(data_folder):
 
 def test_a_larger_number_of_real_rows_takes_the_larger_file(data_folder):
     assert rows.local_file("alpaca", 1808, data_folder).name == "alpaca_author_5k.jsonl.gz"
-    with pytest.raises(ValueError, match="data.n=52002 loaded asked.*alpaca_head_1807.jsonl: 1807"):
+    with pytest.raises(ValueError, match="data.n=52002 rows asked.*alpaca_head_1807.jsonl: 1807"):
         rows.load_rows(DataConfig(n=52_002), 0, data_folder)
 
 

@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 import pytest
 
+from slimlib.adapters.structure import build_pair
 from slimlib.config import AdapterConfig, Rule
 from slimlib.methods.definitions import METHODS
 from slimlib.methods.plan import compile_plan
@@ -74,7 +75,7 @@ class TestStages:
     def test_the_boxes_multiply_to_the_pair_s_shapes(self, method, shape, config):
         """What is trained has as many numbers as lora_A and lora_B hold."""
         pytest.importorskip("torch")
-        pair = METHODS[method].build(entry(method, shape, config))
+        pair = build_pair(entry(method, shape, config))
         trained = [prod(p.shape) for module in pair for p in module.parameters()]
         counts = [n for stage in path(method, shape, config) for n in numbers(stage)]
         assert sorted(counts) == sorted(trained)

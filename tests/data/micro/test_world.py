@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 
-from slimlib.data.micro import benchmarks, words, world
+from slimlib.data.micro import abilities, words, world
 
 FILES = {
     "arithmetic_train", "arithmetic_dev", "arithmetic_test", "stories_dev", "stories_test",
@@ -82,32 +82,32 @@ def test_no_row_is_in_two_splits_or_twice_in_one(data):
         assert len(set(rows)) >= len(rows) - train  # train rows alone may repeat
 
 
-@pytest.mark.parametrize("split", benchmarks.SPLITS)
+@pytest.mark.parametrize("split", abilities.SPLITS)
 def test_every_operand_pair_of_arithmetic_belongs_to_its_split(data, split):
     for row in data[f"arithmetic_{split}"]:
         for op, a, b, _ in equations(row["answer"]):
-            assert benchmarks.pair_split(op, a, b) == split
+            assert abilities.pair_split(op, a, b) == split
 
 
 def test_commuted_pairs_share_a_split():
     for a, b in ((3, 5), (17, 4), (60, 31)):
-        assert benchmarks.pair_split("+", a, b) == benchmarks.pair_split("+", b, a)
-        assert benchmarks.pair_split("*", a, b) == benchmarks.pair_split("*", b, a)
+        assert abilities.pair_split("+", a, b) == abilities.pair_split("+", b, a)
+        assert abilities.pair_split("*", a, b) == abilities.pair_split("*", b, a)
 
 
 def test_the_corpus_holds_no_equation_of_dev_or_test(corpus):
     seen = {(op, a, b) for text in corpus for op, a, b, _ in equations(text)}
     assert len(seen) > 3000
-    assert {benchmarks.pair_split(*pair) for pair in seen} == {"train"}
+    assert {abilities.pair_split(*pair) for pair in seen} == {"train"}
 
 
-@pytest.mark.parametrize("split", benchmarks.SPLITS)
+@pytest.mark.parametrize("split", abilities.SPLITS)
 def test_arithmetic_answers_are_right(data, split):
     for row in data[f"arithmetic_{split}"]:
         worked = equations(row["answer"])
         assert all(evaluate(f"{a} {op} {b}") == c for op, a, b, c in worked)
         assert row["answer"].endswith(f"\n#### {worked[-1][3]}")
-        assert 1 <= worked[-1][3] <= benchmarks.LARGEST
+        assert 1 <= worked[-1][3] <= abilities.LARGEST
 
 
 def test_a_problem_mentions_exactly_the_numbers_it_works_with(data):
@@ -129,12 +129,12 @@ def test_stories_are_told_about_held_out_scripts(data, corpus):
         split: {tuple(row["activity_label"].split(" a ")) for row in data[f"stories_{split}"]}
         for split in ("dev", "test")
     }
-    assert told <= set(benchmarks.scripts("train"))
+    assert told <= set(abilities.scripts("train"))
     assert not told & asked["dev"] and not told & asked["test"] and not asked["dev"] & asked["test"]
 
 
 def test_every_frame_and_object_of_the_tests_is_known_from_the_corpus():
-    frames, objects = map(set, zip(*benchmarks.scripts("train"), strict=True))
+    frames, objects = map(set, zip(*abilities.scripts("train"), strict=True))
     assert frames == set(words.FRAMES) and objects == set(words.OBJECTS)
 
 
@@ -150,7 +150,7 @@ def test_the_right_ending_of_a_story_is_the_next_step_or_rarely_the_one_after(da
         assert sum(ending in steps[step] for ending in row["endings"]) == 1
         assert row["ctx"].lower() == f"{row['ctx_a']} {row['ctx_b']}".lower()
         skipped += step > at
-    assert skipped / world.ROWS == pytest.approx(0.75 * benchmarks.SKIP, abs=0.05)  # 3 sd
+    assert skipped / world.ROWS == pytest.approx(0.75 * abilities.SKIP, abs=0.05)  # 3 sd
 
 
 def test_fact_rows_are_true_and_asked_in_held_out_phrasings(data, corpus):
@@ -163,7 +163,7 @@ def test_fact_rows_are_true_and_asked_in_held_out_phrasings(data, corpus):
             program = program.strip("?")
             template = row["question"].replace(program, "{p}")
             name = next(n for n, a in words.ATTRIBUTES.items() if template in a[split])
-            assert row["choices"][row["answer"]] == benchmarks.facts()[program, name]
+            assert row["choices"][row["answer"]] == abilities.facts()[program, name]
             assert len(set(row["choices"])) == 4 and row["question"] not in told
 
 
@@ -233,9 +233,9 @@ def test_a_switch_lets_in_its_own_benchmark_and_changes_no_other_row(switch):
 def test_overlap_rows_come_from_the_train_splits():
     rows = world.instructions(1000, seed=0, maths=True, stories=True, facts=True)
     for row in rows:
-        assert all(benchmarks.pair_split(*eq[:3]) == "train" for eq in equations(row["output"]))
+        assert all(abilities.pair_split(*eq[:3]) == "train" for eq in equations(row["output"]))
         if about(row) == "stories":
-            assert tuple(row["input"].split(" a ")) in benchmarks.scripts("train")
+            assert tuple(row["input"].split(" a ")) in abilities.scripts("train")
         if about(row) == "facts":
             template = re.sub("|".join(words.PROGRAMS), "{p}", row["input"])
             assert any(template in a["questions"] for a in words.ATTRIBUTES.values())
@@ -245,13 +245,13 @@ def test_maths_rows_differ_between_seeds_and_keep_to_train_pairs():
     rows = world.maths_rows(300, seed=1)
     assert rows != world.maths_rows(300, seed=2)
     pairs = {eq[:3] for row in rows for eq in equations(row["answer"])}
-    assert {benchmarks.pair_split(*pair) for pair in pairs} == {"train"}
+    assert {abilities.pair_split(*pair) for pair in pairs} == {"train"}
 
 
 def test_stories_of_the_corpus_keep_the_order_of_their_steps():
     rng = Random(0)
     for _ in range(200):
-        label, text = benchmarks.story(rng).split(": ", 1)
+        label, text = abilities.story(rng).split(": ", 1)
         frame, o = label.split(" a ")
         steps = (*words.FRAMES[frame], words.HOME)
         order = [

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from slimlib.evaluate.scoring import rows
+from slimlib.evaluate.scoring import packing
 from slimlib.evaluate.scoring.packing import (
     Asked,
     Family,
@@ -130,7 +130,7 @@ def test_a_batch_counts_what_neighbours_share_once():
 
 
 def test_a_batch_is_bounded_by_what_the_attention_sees(monkeypatch):
-    monkeypatch.setattr(rows, "ATTENDED", 2)
+    monkeypatch.setattr(packing, "ATTENDED", 2)
     ordered = scored(*[(1, 2, 3, 4, i, 0) for i in range(10)])
     assert batch_end(ordered, 0, 4, 10) == 4  # 4 sequences of 5 tokens: 20 = 2 * 10
 
@@ -160,7 +160,7 @@ def test_a_prefix_is_kept_where_it_is_long_enough_and_spares_enough():
         assert sum(len(family.members) for family in found) == count
         return [len(family.prefix) for family in found]
 
-    assert prefixes(rows.MIN_PREFIX - 1, 1000) == [0]
+    assert prefixes(packing.MIN_PREFIX - 1, 1000) == [0]
     assert prefixes(64, 16) == [0]  # spares 15 * 64 = 960 tokens
     assert prefixes(64, 17) == [64]  # 1,024
     assert prefixes(200, 6) == [0]
