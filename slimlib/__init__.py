@@ -8,7 +8,7 @@
     slimlib.evaluate_arm(run, "llama-2k")
 
     slimlib.compare("results-before/", "results-after/")  # of lm-eval, whoever made them
-    slimlib.attribute(run)  # which step lost it
+    slimlib.attribute(study, run.records())  # which step lost it
 
 Importing slimlib loads no torch: names are looked up when they are first used.
 """

@@ -59,7 +59,7 @@ class Document:
             lists.append(f"- {markdown_text(sentence)}")
             lists += [f"  - {markdown_text(part)}" for part in inner]
         parts = [f"### {markdown_text(self.title)}", "\n".join(lists)]
-        parts += [_markdown_table(self.table)] if _has_rows(self.table) else []
+        parts += [markdown_table(self.table)] if _has_rows(self.table) else []
         parts += ["\n".join(f"- {markdown_text(note)}" for note in self.notes)]
         return "\n\n".join(part for part in parts if part)
 
@@ -154,7 +154,7 @@ def _html_table(table: pd.DataFrame) -> str:
         return table.to_html()
 
 
-def _markdown_table(table: pd.DataFrame) -> str:
+def markdown_table(table: pd.DataFrame) -> str:
     levels = [str(name or "") for name in table.index.names]
     lines = [[*levels, *map(str, table.columns)], ["---"] * (len(levels) + table.shape[1])]
     heading = None
