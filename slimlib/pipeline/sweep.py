@@ -32,7 +32,7 @@ FAILED = "failed.json"
 
 def seed_run(study: Study, seed: int, root: Path) -> Run:
     """The run folder of one seed: root/seed-S/<study>."""
-    return Run(override(study, "seed", seed), root / f"seed-{seed}")
+    return Run(override(study, {"seed": seed}), root / f"seed-{seed}")
 
 
 def is_done(run: Run, cell: str) -> bool:
