@@ -25,6 +25,7 @@ from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
 from slimlib.data.tasks import check_files, task_yaml
+from slimlib.evaluate.scoring import SlimLM
 from slimlib.run import Run, in_clean_process
 
 
@@ -169,8 +170,6 @@ def evaluator_class(name: str) -> Any:
     if name not in EVALUATORS:
         raise ValueError(f"evaluator={name!r}: must be {' or '.join(EVALUATORS)}")
     if name == "slim":
-        from slimlib.evaluate.scoring import SlimLM
-
         return SlimLM
     from lm_eval.models.huggingface import HFLM
 
