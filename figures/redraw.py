@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from slimlib.common.document import markdown_table
-from slimlib.common.files import atomic_path, read_json, read_jsonl
+from slimlib.common.files import atomic_path, read_jsonl, write_json, write_jsonl
 from slimlib.common.style import save_figure
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.arms import Record, by_arm, compare_arms
@@ -32,6 +32,8 @@ from slimlib.report import diagram
 from slimlib.report.committed import CHECKOUT, FIGURES, committed_answers, committed_records, pool
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
+from slimlib.results.migrate import migrate_folder
+from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
 
 README = CHECKOUT / "README.md"
@@ -52,7 +54,7 @@ def collect(run_folder: Path) -> Path:
     paths = sorted(run_folder.glob("*/record.json"))
     if not paths:
         raise ValueError(f"{run_folder} holds no */record.json; give the folder of one study")
-    records = [read_json(path) for path in paths]
+    records = [record for path in paths for record in read_records(path)]
     for record in records:
         for name, stage in record["stages"].items():
             if stage["status"] != "done":
@@ -62,8 +64,7 @@ def collect(run_folder: Path) -> Path:
     with atomic_path(target) as folder:
         folder.mkdir(parents=True)
         for path, record in zip(paths, records, strict=True):
-            text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-            (folder / f"{record['arm']}.json").write_text(text + "\n", encoding="utf-8")
+            write_json(folder / f"{record['arm']}.json", record)
             log = path.parent / "log.jsonl"
             if log.exists():
                 shutil.copyfile(log, folder / f"{record['arm']}.log.jsonl")
@@ -80,9 +81,12 @@ def _answers(base: Path, tuned: Path) -> dict[str, Any]:
 
 
 def redraw() -> list[Path]:
-    """Redraw pictures and tables of every committed study; returns the paths."""
+    """Redraw pictures and tables of every committed study; returns the paths.
 
-    written = [*save_figure(diagram.methods(), FIGURES, "methods")]
+    Records of an older schema are brought up to date first.
+    """
+    written = migrate_folder(FIGURES / "records")
+    written += [*save_figure(diagram.methods(), FIGURES, "methods")]
     for folder in sorted((FIGURES / "records").iterdir()):
         if seed_files(folder):
             written += redraw_grid(folder, FIGURES / folder.name)
@@ -172,7 +176,7 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
 
 
 def collect_grid(source: Path, records: Path) -> Path:
-    """Take seed-*.jsonl over into records/<study>.
+    """Take the records of a grid over into records/<study>.
 
     Raises:
         ValueError: they are no records of a grid.
@@ -180,8 +184,8 @@ def collect_grid(source: Path, records: Path) -> Path:
     target = records / read_grid(source).design.study.name
     with atomic_path(target) as folder:
         folder.mkdir(parents=True)
-        for path in seed_files(source):
-            shutil.copyfile(path, folder / path.name)
+        for seed, path in seed_files(source).items():
+            write_jsonl(folder / f"seed-{seed}.jsonl.gz", read_records(path))
     return target
 
 
@@ -189,7 +193,7 @@ def redraw_grid(records: Path, folder: Path) -> list[Path]:
     """Write every experiment's figure, the claims in words and the cells as numbers.
 
     Args:
-        records: with seed-*.jsonl.
+        records: with seed-*.jsonl.gz.
         folder: where they go.
 
     Returns:

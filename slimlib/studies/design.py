@@ -130,6 +130,3 @@ def jobs(study: Study, seeds: Sequence[int], cells: Sequence[str] = ()) -> list[
     chosen = [arm for arm in study.arms if not cells or arm.name in cells]
     first = min(seeds)
     return [Job(s, arm.name) for s in seeds for arm in chosen if arm.trains or s == first]
-
-
-SHARED = ("model", "adapter", "data", "train", "merge", "evaluate")  # settings in the header

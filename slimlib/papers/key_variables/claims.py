@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from slimlib import metrics
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
+from slimlib.comparison.contrast import Contrast
 from slimlib.metrics.text import interval, number, p_cell, p_text
 from slimlib.papers.key_variables.cells import Grid
-from slimlib.papers.key_variables.contrasts import Effect, contrast, loss_contrast
+from slimlib.papers.key_variables.contrasts import loss_contrast, score_contrast
 from slimlib.papers.key_variables.hypotheses import (
     CLAIMS,
     HARMLESS,
@@ -44,7 +45,7 @@ class Finding:
     text: str  # "MLP cut minus attention cut"
     expected: str  # of the claim: HIGHER, LOWER, SAME or HARMLESS
     kind: str  # PART, LOSS (the same of the training loss), BREAKDOWN or CONTROL
-    effect: Effect | None
+    effect: Contrast | None
     pairs: int  # of the grid; `effect.pairs` of them are there
     p_holm: float | None = None
     p_equivalence_holm: float | None = None
@@ -180,7 +181,7 @@ def judge_claims(grid: Grid, margin: float = MARGIN, alpha: float = ALPHA) -> Cl
     findings = []
     for claim, text, expected, kind, pairs in hypotheses(grid.design):
         if pairs:
-            effect = contrast(grid, pairs, margin)
+            effect = score_contrast(grid, pairs, margin)
             findings.append(Finding(claim, text, expected, kind, effect, len(pairs)))
         if pairs and kind == PART:
             effect = loss_contrast(grid, pairs)
