@@ -9,14 +9,21 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from slimlib.common.document import markdown_table
 from slimlib.common.files import atomic_path, read_json, read_jsonl
 from slimlib.common.style import save_figure
+from slimlib.comparison.answers import REASONS
+from slimlib.comparison.arms import Record, by_arm, compare_arms
 from slimlib.comparison.ladder import attribute
 from slimlib.comparison.two_models import compare
+from slimlib.config import Study
+from slimlib.metrics.text import interval, number, p_cell
 from slimlib.papers.key_variables import article_plots
 from slimlib.papers.key_variables.article_tables import cells_table
 from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed_files
@@ -24,8 +31,7 @@ from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
 from slimlib.report.committed import CHECKOUT, FIGURES, committed_answers, committed_records, pool
 from slimlib.report.figures import make_figures
-from slimlib.report.notebook import answers_markdown, seeds_markdown
-from slimlib.report.tables import render_table2, seeds_table, table2, write_tables
+from slimlib.report.tables import document, seeds_table, table2, write_tables
 from slimlib.studies.get import get_study
 
 README = CHECKOUT / "README.md"
@@ -87,7 +93,7 @@ def redraw() -> list[Path]:
         target = FIGURES / folder.name
         written += make_figures(records, study, target, _logs(folder / f"seed-{min(by_seed)}"))
         written += write_tables(records, study, target)
-        _write(target / "table2.txt", render_table2(table2(records, study)) + "\n")
+        _write(target / "table2.txt", document(table2(records, study)).to_text(80) + "\n")
         _write(target / "seeds.csv", seeds_table(by_seed).to_csv(index=False, lineterminator="\n"))
         written += [target / "table2.txt", target / "seeds.csv"]
     return written
@@ -110,11 +116,44 @@ def readme_blocks() -> dict[str, str]:
     verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
     return {
         "example": f"```\n{verdict}\n```",
-        "answers": answers_markdown(committed_answers("micro", study.tuned.name)),
-        "seeds": seeds_markdown(by_seed, study, study.tuned.name),
+        "answers": markdown_table(answers_table(committed_answers("micro", study.tuned.name))),
+        "seeds": markdown_table(changes_table(by_seed, study, study.tuned.name)),
         "claims": f"```\n{judge_claims(grid).summary()}\n```",
         "ladder": f"```\n{attribute(study, pool(by_seed)).sentences()}\n```",
     }
+
+
+def changes_table(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: str) -> pd.DataFrame:
+    """One arm's changes, seed by seed, as text."""
+    rows = []
+    for role, label in study.task_labels.items():
+        for seed, records in by_seed.items():
+            groups = by_arm(records, study)
+            c = compare_arms(groups[study[arm].compared_with], groups[arm]).of(role)
+            change = f"{number(c.difference.value, 1, '+')} {interval(c.difference, '+', 1)}"
+            row = {"benchmark": label, "seed": seed, "base %": f"{c.base:.1f}"}
+            row |= {"tuned %": f"{c.tuned:.1f}", "change, 95 %": change}
+            row |= {"p (Holm)": p_cell(c.p_holm)}
+            row |= {"measure": f"{c.measure} {number(c.measured.value, 1)}", "verdict": c.verdict}
+            rows.append(row)
+    return pd.DataFrame(rows).set_index(["benchmark", "seed"])
+
+
+def answers_table(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:
+    """What became of one arm's lost answers, seed by seed, as text.
+
+    Args:
+        by_seed: seed -> task -> `FormatOrAbility.to_dict()`.
+    """
+    rows = []
+    for seed, tasks in by_seed.items():
+        for found in tasks.values():
+            shares = [found["equations"][when]["share"] for when in ("before", "after")]
+            shown = ["none" if share is None else f"{share:.0f} %" for share in shares]
+            row = {"seed": seed, "lost": found["lost"]}
+            row |= {reason: found["reasons"][reason] for reason in REASONS}
+            rows.append(row | {"equations right, before -> after": " -> ".join(shown)})
+    return pd.DataFrame(rows).set_index("seed")
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@
     slimlib.evaluate_arm(run, "llama-2k")
 
     slimlib.compare("results-before/", "results-after/")  # of lm-eval, whoever made them
-    slimlib.attribute(run.records())  # which step lost it
+    slimlib.attribute(study, run.records())  # which step lost it
 
 Importing slimlib loads no torch: a name is looked up when it is first used. The names, and where
 each comes from, are in __init__.pyi, which editors read too.

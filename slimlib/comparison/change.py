@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from slimlib import metrics
-from slimlib.comparison.benchmarks import ALPHA, loss_of, title_of
+from slimlib.comparison.benchmarks import ALPHA, measure_of, title_of
 from slimlib.metrics import Estimate
 from slimlib.results import TaskResults
 
@@ -45,7 +45,7 @@ class Change:
     tuned: float
     difference: Estimate  # tuned - base
     forgetting: Estimate  # FR, per cent
-    loss: str  # the paper's name for this task's loss: FR, dA or dK
+    measure: str  # the paper's, for this task: FR, dA or dK
     plus_minus: float | None  # of dK as the paper defines it: 1.96 unpaired standard errors
     test: str
     p_value: float | None
@@ -59,9 +59,9 @@ class Change:
     verdict: str = UNKNOWN
 
     @property
-    def loss_estimate(self) -> Estimate:
+    def measured(self) -> Estimate:
         """FR (per cent), dA (tuned - base) or dK (base - tuned, points), with its 95 % interval."""
-        return {"FR": self.forgetting, "dA": self.difference, "dK": self.delta_k}[self.loss]
+        return {"FR": self.forgetting, "dA": self.difference, "dK": self.delta_k}[self.measure]
 
     @property
     def delta_k(self) -> Estimate:
@@ -72,7 +72,8 @@ class Change:
     def row(self) -> dict[str, Any]:
         """The change as one row of a table of numbers: limits in columns of their own."""
         limits = dict(zip(("difference", "low", "high"), self.difference, strict=True))
-        loss = dict(zip(("loss_value", "loss_low", "loss_high"), self.loss_estimate, strict=True))
+        names = ("measure_value", "measure_low", "measure_high")
+        measured = dict(zip(names, self.measured, strict=True))
         return {
             "n": self.n,
             "base": self.base,
@@ -84,8 +85,8 @@ class Change:
             "p_t": self.p_t,
             "lost": self.lost,
             "gained": self.gained,
-            "loss": self.loss,
-            **loss,
+            "measure": self.measure,
+            **measured,
             "detectable": self.detectable,
             "verdict": self.verdict,
         }
@@ -110,7 +111,7 @@ class Change:
             "p_equivalence_holm": self.p_equivalence_holm,
             "right_to_wrong": self.lost,
             "wrong_to_right": self.gained,
-            "loss": self.loss,
+            "measure": self.measure,
             "forgetting_rate": _limits(self.forgetting),
             "delta_a": _limits(self.difference),
             "delta_k": _limits(self.delta_k) | {"plus_minus": self.plus_minus},
@@ -124,7 +125,7 @@ def _limits(estimate: Estimate) -> dict[str, float | None]:
     return {k: v + 0.0 if math.isfinite(v) else None for k, v in estimate._asdict().items()}
 
 
-def measure(
+def measure_change(
     before: TaskResults,
     after: TaskResults,
     name: str,
@@ -161,7 +162,7 @@ def measure(
         paired=pair is not None,
         base=measured["at"][0],
         tuned=measured.pop("at")[1],
-        loss=loss_of(before.task, role, name),
+        measure=measure_of(before.task, role, name),
         plus_minus=metrics.Z95 * math.hypot(*errors) if known else None,
         **measured,
     )
