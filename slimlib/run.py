@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.files import atomic_path, file_sha256, read_json, read_jsonl, sha256, write_json
+from slimlib.common.hardware import environment
 from slimlib.config import Arm, Study, to_dict
+from slimlib.data.micro.world import write_data
+from slimlib.data.rows import WORLD, fingerprint
+from slimlib.data.tasks import check_files
+from slimlib.model.load import resolve_name
 
 SCHEMA = 1
 
@@ -64,8 +69,6 @@ class Run:
             return self.local_data
         folder = self.folder / "data"
         if not folder.exists():
-            from slimlib.data.micro.world import write_data
-
             with atomic_path(folder) as temporary:
                 temporary.mkdir()
                 write_data(temporary)
@@ -80,8 +83,6 @@ class Run:
         config = self.study[arm]
         if config.writes_weights:
             return str(self.arm_folder(arm) / "merged")
-        from slimlib.model.load import resolve_name
-
         return resolve_name(config.model.name)
 
     def record(self, arm: str) -> dict[str, Any]:
@@ -137,8 +138,6 @@ class Run:
         return Path(self.study.data) if self.study.data not in ("hub", "world") else None
 
     def _rows_read(self, config: Arm) -> str:
-        from slimlib.data.rows import WORLD, fingerprint
-
         in_world = self.study.data == "world" and not config.data.path
         if in_world and {*config.data.names} <= {*WORLD}:
             return "world"
@@ -147,8 +146,6 @@ class Run:
     def _documents_read(self, config: Arm) -> str:
         if self.local_data is None:
             return self.study.data
-        from slimlib.data.tasks import check_files
-
         tasks = [task for task in config.evaluate.tasks if task.source]
         return file_sha256(*(f for t in tasks for f in check_files(t, self.local_data).values()))
 
@@ -204,8 +201,6 @@ class Run:
         return entry
 
     def _store(self, arm: str, stage: str, entry: dict[str, Any]) -> dict[str, Any]:
-        from slimlib.common.hardware import environment
-
         record = self.record(arm)
         entry = {"settings": self.settings(arm, stage), **entry}
         record["environment"] = environment()

@@ -16,11 +16,10 @@ from slimlib.adapters.layers import attach, trainables_to_float32
 from slimlib.adapters.modules import linear_shapes
 from slimlib.adapters.saving import save_adapter
 from slimlib.common.files import atomic_path, read_jsonl
-from slimlib.common.hardware import find_device, peak_memory_gb
+from slimlib.common.hardware import find_device, free_memory, peak_memory_gb
 from slimlib.config import Arm
 from slimlib.data.prompts import tokenize_rows
 from slimlib.data.rows import load_rows
-from slimlib.merge.plain import free_memory
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import load_model
 from slimlib.model.quantise import QUANTISERS, resolve_block

@@ -12,7 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.layers import exact_pattern
+from peft import LoraConfig, PeftConfig, PeftModel
+from safetensors.torch import save_file
+
+from slimlib.adapters.layers import (
+    SlimLoraConfig,  # its import lets PEFT read the structured form
+    exact_pattern,
+)
 from slimlib.adapters.modules import adapted_layers
 from slimlib.methods.definitions import METHODS
 
@@ -44,10 +50,6 @@ def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any
     Raises:
         ValueError: the folder holds no adapter, or a structured one that another model has.
     """
-    from peft import PeftConfig, PeftModel
-
-    from slimlib.adapters.layers import SlimLoraConfig  # lets PEFT read the structured form
-
     folder = adapter_path(folder)
     config = PeftConfig.from_pretrained(str(folder))
     if isinstance(config, SlimLoraConfig):
@@ -77,9 +79,6 @@ def export_plain(model: Any, folder: str | Path) -> None:
     Raises:
         ValueError: QA-HiRA, which as plain LoRA would be as large as a quarter of the weights.
     """
-    from peft import LoraConfig
-    from safetensors.torch import save_file
-
     if not _method(model).exports:
         raise ValueError(f"{_method(model).label} has no plain LoRA form: ship it merged")
     name, config = model.active_adapter, model.active_peft_config

@@ -24,6 +24,7 @@ from slimlib.common.hardware import find_device, resolve_dtype, unsloth_loaded
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
 from slimlib.data.tasks import check_files, task_yaml
+from slimlib.evaluate.scoring import SlimLM
 from slimlib.run import Run, in_clean_process
 
 
@@ -168,8 +169,6 @@ def evaluator_class(name: str) -> Any:
     if name not in EVALUATORS:
         raise ValueError(f"evaluator={name!r}: must be {' or '.join(EVALUATORS)}")
     if name == "slim":
-        from slimlib.evaluate.scoring import SlimLM
-
         return SlimLM
     from lm_eval.models.huggingface import HFLM
 
