@@ -193,7 +193,7 @@ def test_a_stage_is_done_once(run, capsys):
 def test_a_record_says_where_it_was_made(run):
     run.stage("llama-2k", "finetune", work())
     record = run.record("llama-2k")
-    assert (record["schema"], record["study"], record["arm"]) == (1, "micro", "llama-2k")
+    assert (record["schema"], record["study"], record["arm"]) == (2, "micro", "llama-2k")
     assert record["config"]["adapter"]["r"] == 16
     assert record["environment"]["versions"]["torch"]
     assert record["environment"]["device"]["kind"] in ("cpu", "cuda")
