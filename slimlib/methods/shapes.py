@@ -234,7 +234,7 @@ def equal_cut(
 
     Example:
         >>> cut = slimlib.equal_cut("LLaMA-7B", slimlib.AdapterConfig(r=64), "mlp", divisor=2)
-        >>> round(cut.rank, 2), round(cut.saving, 2)  # of attention; per cent of all that is trained
+        >>> round(cut.rank, 2), round(cut.saving, 2)  # of attention; per cent saved
         (19.75, 29.02)
 
     Raises:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.files import write_jsonl
+from slimlib.common.hardware import find_device
 from slimlib.common.schema import unfinished
 from slimlib.config import Study
 from slimlib.run import Run
@@ -239,8 +240,6 @@ def share_of_cores(workers: int) -> int:
     Raises:
         ValueError: fewer than one worker, more than cores, or several where there is a GPU.
     """
-    from slimlib.common.hardware import find_device
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not 1 <= workers <= cores:
         raise ValueError(f"workers={workers}: must be from 1 to {cores}, the cores of this machine")

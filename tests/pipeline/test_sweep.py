@@ -4,8 +4,10 @@ import pytest
 from grid_records import pretend, task_entry
 
 from slimlib import cli
+from slimlib.common import hardware
 from slimlib.common.files import write_json
 from slimlib.papers.key_variables.cells import read_grid
+from slimlib.pipeline import sweep
 from slimlib.pipeline.sweep import (
     gather_records,
     run_cell,
@@ -67,11 +69,9 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path, capsys):
 
 
 def test_workers_share_the_cores(tmp_path, monkeypatch):
-    from slimlib.common import hardware
-
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     cpu = hardware.Device("cpu", "a CPU", None, 8.0, 8.0)
-    monkeypatch.setattr(hardware, "find_device", lambda: cpu)
+    monkeypatch.setattr(sweep, "find_device", lambda: cpu)
     assert (share_of_cores(1), share_of_cores(2), share_of_cores(3)) == (4, 2, 1)
     for limit in ("1", None):  # the user's own, then a share of the cores
         monkeypatch.setenv("OMP_NUM_THREADS", limit) if limit else monkeypatch.delenv(
@@ -86,7 +86,7 @@ def test_workers_share_the_cores(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="workers=5: must be from 1 to 4"):
         share_of_cores(5)
     gpu = hardware.Device("cuda", "T4", (7, 5), 15.0, 15.0)
-    monkeypatch.setattr(hardware, "find_device", lambda: gpu)
+    monkeypatch.setattr(sweep, "find_device", lambda: gpu)
     with pytest.raises(ValueError, match="one at a time; give 1"):
         share_of_cores(2)
 
@@ -189,11 +189,7 @@ def test_two_real_cells_run_whole(tmp_path):
     design = get_design("key_variables_micro", limit=10, **{"data.n": 16})
     cells = ["base", "qa-hira-4x8-mlp-8x8"]
     assert sweep_grid(design.study, tmp_path, [1], 2, cells) == {}
-    from slimlib.pipeline.grid_records import write_records
-
-    from slimlib.papers.key_variables.cells import read_grid
-
-    write_records(design, tmp_path, [1], tmp_path / "records")
+    gather_records(design.study, tmp_path, [1], tmp_path / "records")
     grid = read_grid(tmp_path / "records", design)
     (cell,) = grid.of("qa-hira-4x8-mlp-8x8")
     assert cell.record["stages"]["merge"]["logit_check"]["equal"] and cell.loss > 0

@@ -14,7 +14,7 @@ import pandas as pd
 
 from slimlib.comparison.benchmarks import MARGIN
 from slimlib.comparison.contrast import Spread
-from slimlib.methods import NF4_BITS
+from slimlib.methods import METHODS, NF4_BITS
 from slimlib.papers.key_variables.cells import Grid
 from slimlib.papers.key_variables.contrasts import (
     group_of,
@@ -147,8 +147,6 @@ def methods_table(grid: Grid) -> pd.DataFrame:
     Columns: quantiser and its block, what is trained, rank of dW in the attention's q at most,
     whether it merges into the quantised format.
     """
-    from slimlib.methods import METHODS
-
     rows = []
     for bar in baselines(grid):
         arm, method = grid.design.study[bar.cell], METHODS[bar.method]

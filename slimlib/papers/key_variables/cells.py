@@ -21,6 +21,7 @@ from slimlib.comparison.benchmarks import headline
 from slimlib.config import to_dict
 from slimlib.results.record import read_records
 from slimlib.studies.design import Design, Job, jobs
+from slimlib.studies.get import get_design
 
 SETTINGS = ("model", "adapter", "data", "train", "merge", "evaluate")  # that make a cell this one
 
@@ -158,10 +159,7 @@ def read_grid(folder: str | Path, design: Design | None = None) -> Grid:
         raise ValueError(f"{folder} holds no seed-*.jsonl.gz; make them with `slimlib sweep`")
     if len(names) > 1:
         raise ValueError(f"{folder} holds records of {', '.join(sorted(names))}; one can be read")
-    if design is None:
-        from slimlib.studies.get import get_design
-
-        design = get_design(names.pop())
+    design = design or get_design(names.pop())
     found = {Job(record["seed"], record["arm"]): record for record in records}
     asked = jobs(design.study, list(files))
     if unknown := [job for job in found if job not in asked]:

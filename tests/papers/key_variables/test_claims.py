@@ -1,5 +1,7 @@
 """The claims' verdicts: what supports, what contradicts, what decides nothing."""
 
+import html
+
 import pytest
 from grid_records import draw
 
@@ -16,6 +18,7 @@ from slimlib.papers.key_variables.claims import (
 )
 from slimlib.papers.key_variables.contrasts import score_contrast
 from slimlib.papers.key_variables.hypotheses import (
+    CLAIMS,
     CONTROL,
     HARMLESS,
     HIGHER,
@@ -120,3 +123,8 @@ def test_claims_are_a_table_and_html(grid):
     assert len(table) == len(claims.findings)
     assert {"claim", "kind", "contrast", "difference", "p_holm", "verdict"} <= {*table}
     assert "nats" in set(table["unit"]) and "micro" in claims._repr_html_()
+    for shown in (claims.to_text(80), claims.to_markdown(), claims._repr_html_()):
+        words = " ".join(html.unescape(shown).split())
+        assert all(claim in words for claim in CLAIMS.values())
+        assert f"{len(grid)} of {len(grid)} cells of the grid are there" in words
+    assert max(map(len, claims.to_text(80).splitlines())) <= 80
