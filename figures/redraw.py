@@ -29,12 +29,13 @@ from slimlib.papers.key_variables.article_tables import cells_table
 from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed_files
 from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
-from slimlib.report.committed import CHECKOUT, FIGURES, committed_answers, committed_records, pool
+from slimlib.report.committed import committed_answers, committed_records, pool
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
 from slimlib.studies.get import get_study
 
-README = CHECKOUT / "README.md"
+FIGURES = Path(__file__).resolve().parent
+README = FIGURES.parent / "README.md"
 
 
 def collect(run_folder: Path) -> Path:
