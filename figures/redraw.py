@@ -36,7 +36,12 @@ from slimlib.results.migrate import migrate_folder
 from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
 
-README = CHECKOUT / "README.md"
+# page -> the blocks in it that are made from records
+PAGES = {
+    CHECKOUT / "README.md": ("example",),
+    FIGURES / "README.md": ("seeds", "answers", "ladder"),
+    CHECKOUT / "slimlib" / "papers" / "README.md": ("claims",),
+}
 
 
 def collect(run_folder: Path) -> Path:
@@ -103,15 +108,17 @@ def redraw() -> list[Path]:
     return written
 
 
-def update_readme() -> Path:
-    """Write the README's numbers anew from the committed records; returns its path."""
-    _write(README, fill(README.read_text(encoding="utf-8"), readme_blocks()))
-    return README
+def update_pages() -> list[Path]:
+    """Write the pages' numbers anew from the committed records; returns their paths."""
+    blocks = page_blocks()
+    for page, names in PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        _write(page, fill(text, {name: blocks[name] for name in names}))
+    return list(PAGES)
 
 
-def readme_blocks() -> dict[str, str]:
-    """name -> text between the README's markers of that name, all from committed records."""
-
+def page_blocks() -> dict[str, str]:
+    """name -> text between a page's markers of that name, all from committed records."""
     study, by_seed = get_study("micro"), committed_records("micro")
     default = by_seed[study.arms[0].seed]
     arms = {record["arm"]: record for record in default}
@@ -169,7 +176,7 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
     for name, block in blocks.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"the README needs {begin} and {end}, once each")
+            raise ValueError(f"the page needs {begin} and {end}, once each")
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
     return text
@@ -222,5 +229,5 @@ def _logs(folder: Path) -> dict[str, list[dict[str, Any]]]:
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         collect(Path(folder))
-    for path in [*redraw(), update_readme()]:
+    for path in [*redraw(), *update_pages()]:
         print(path)

@@ -46,6 +46,11 @@ class Run:
     Args:
         study: the study whose arms are run.
         root: parent folder; default `default_root()`.
+
+    Example:
+        >>> run = slimlib.Run(slimlib.get_study("micro"), root="runs")
+        >>> run.arm_folder("llama-2k").as_posix(), run.stages("llama-2k")
+        ('runs/micro/llama-2k', ('finetune', 'merge', 'evaluate'))
     """
 
     def __init__(self, study: Study, root: str | Path | None = None):

@@ -28,10 +28,15 @@ from slimlib.run import Run
 
 
 def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
-    """Fine-tune one arm and save its adapter; skipped when done, resumed when cut off.
+    """Fine-tune one arm and save its adapter; go on where a training was cut off.
 
     Returns:
         The finetune part of the record; None for an arm that trains nothing.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        entry = slimlib.finetune_arm(run, "llama-2k")
 
     Raises:
         ValueError: bad rows or settings, before any weight is loaded.

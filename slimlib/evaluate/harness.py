@@ -30,10 +30,15 @@ from slimlib.run import Run, in_clean_process
 
 
 def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
-    """Evaluate one arm on the study's tasks; finished tasks are kept when it is cut off.
+    """Evaluate one arm on the study's tasks, keeping each task that is finished.
 
     Returns:
         The evaluate part of the record.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        entry = slimlib.evaluate_arm(run, "llama-2k")
 
     Raises:
         ValueError: the merged weights are not there yet, or a task or data file is missing.
@@ -72,6 +77,11 @@ def evaluate_model(
 
     Returns:
         task name -> entry of a record (see `task_entry`).
+
+    Example:
+
+        arm = slimlib.get_study("paper")["llama-base"]
+        slimlib.evaluate_model("unsloth/Llama-3.2-1B", arm.evaluate, "my-results")
     """
     folder = Path(folder)
     weights = weights_id(model, revision)

@@ -32,7 +32,7 @@ from slimlib.studies.overrides import override
 
 def seed_run(study: Study, seed: int, root: Path) -> Run:
     """The run folder of one seed: root/seed-S/<study>."""
-    return Run(override(study, "seed", seed), root / f"seed-{seed}")
+    return Run(override(study, {"seed": seed}), root / f"seed-{seed}")
 
 
 def is_done(run: Run, cell: str) -> bool:

@@ -42,7 +42,7 @@ OF_THE_MODEL = {*MODEL_KEYS, "tokenizer", "revision", "dtype", "max_length"}
 
 
 def align_samples(base: Source, tuned: Source, strict: bool = True) -> Alignment:
-    """Pair the documents of two results, per task and filter, on doc_id and document hash.
+    """Pair the documents of two results, per task and filter, on id and hash.
 
     Args:
         base: the model before: anything that `read_results` takes.
@@ -53,6 +53,10 @@ def align_samples(base: Source, tuned: Source, strict: bool = True) -> Alignment
     Returns:
         pairs, and in sentences what has no partner and what differs. Swapping the two arguments
         swaps their parts in it and changes nothing else.
+
+    Example:
+
+        aligned = slimlib.align_samples("results-before/", "results-after/")
 
     Raises:
         ResultsError: no task in common; strict and something differs, or a task that both have

@@ -54,6 +54,10 @@ def read_results(source: Source) -> Results:
     Returns:
         the model's tasks, with every document's score where samples lie beside (--log_samples).
 
+    Example:
+
+        slimlib.read_results("results-after/").tasks["gsm8k"].scores
+
     Raises:
         ResultsError: nothing is there, or it is cut off, contradictory, of several models or of
             another tool; names the file and the way out.

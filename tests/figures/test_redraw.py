@@ -38,9 +38,12 @@ def test_the_committed_records_are_of_the_settings_in_the_presets():
                 assert stage["settings"] == run.settings(record["arm"], name)
 
 
-def test_the_readme_s_numbers_are_made_from_the_records():
-    text = redraw.README.read_text("utf-8")
-    assert redraw.fill(text, redraw.readme_blocks()) == text
+def test_the_pages_numbers_are_made_from_the_records():
+    blocks = redraw.page_blocks()
+    assert {name for names in redraw.PAGES.values() for name in names} == {*blocks}
+    for page, names in redraw.PAGES.items():
+        text = page.read_text("utf-8")
+        assert redraw.fill(text, {name: blocks[name] for name in names}) == text
 
 
 def test_the_committed_tables_are_made_from_the_records(tmp_path):
@@ -91,7 +94,7 @@ def test_the_records_are_small_and_hold_no_machine_path():
     assert not [path for path in files if b"/tmp/" in zipped.get(path, path.read_bytes())]
 
 
-def test_the_readme_s_table_of_the_evaluator_is_that_of_its_records(monkeypatch):
+def test_the_evaluator_s_table_is_that_of_its_records(monkeypatch):
     monkeypatch.syspath_prepend(CHECKOUT / "tests" / "benchmarks")
     from outcome import row, table
 
@@ -103,7 +106,7 @@ def test_the_readme_s_table_of_the_evaluator_is_that_of_its_records(monkeypatch)
         for found in run["results"]
     ]
     assert len(rows) >= 5
-    text = redraw.README.read_text("utf-8")
+    text = (CHECKOUT / "slimlib/evaluate/scoring/README.md").read_text("utf-8")
     assert redraw.fill(text, {"scoring": table(rows, markdown=True)}) == text
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slimlib.common.style import PALETTE, STYLE, save_figure
+from slimlib.config import ADAPTERS
 from slimlib.methods import METHODS
 from slimlib.papers.key_variables.article_tables import PLACES, spread_of
 from slimlib.papers.key_variables.cells import Grid
@@ -179,7 +180,7 @@ def _legend(ax: Axes, experiment: Experiment) -> None:
     """Ranks and controls, in a row above the first panel."""
     from matplotlib.patches import Patch
 
-    ranked = any("r" in METHODS[bar.method].fields for bar in experiment.bars)
+    ranked = any("r" in ADAPTERS[bar.method].ruled for bar in experiment.bars)
     handles = []
     for rank, control in series_of(experiment.bars):
         colour, hatch = _style((rank, control), experiment.bars)

@@ -144,6 +144,10 @@ def read_grid(folder: str | Path, design: Design | None = None) -> Grid:
         folder: with seed-S.jsonl.gz, as `slimlib sweep` leaves it; of slimlib 0.1 too.
         design: the grid; default the one that the records name.
 
+    Example:
+
+        grid = slimlib.read_grid("figures/records/key_variables_micro")
+
     Raises:
         ValueError: no records there; records of several studies, or of other documents in one task
             than in another cell; a cell that the grid does not have.

@@ -186,6 +186,11 @@ def judge_claims(grid: Grid, margin: float = MARGIN, alpha: float = ALPHA) -> Cl
         margin: points within which a difference counts as none.
         alpha: level, after Holm's correction.
 
+    Example:
+
+        grid = slimlib.read_grid("figures/records/key_variables_micro")
+        slimlib.judge_claims(grid).table()
+
     Raises:
         ValueError: margin or alpha out of range.
     """
