@@ -27,7 +27,10 @@ FOREIGN = {
     "helm-stats": ([{"name": {"name": "exact_match"}, "sum": 1}], "JSON list"),
     "trainer_state": ({"log_history": [], "global_step": 4}, "but 'log_history'"),
     "adapter_config": ({"peft_type": "LORA", "r": 16}, "but 'peft_type', 'r'"),
-    "config": ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "but 'architectures'"),
+    "config": (
+        {"architectures": ["LlamaForCausalLM"], "model_type": "llama"},
+        "but 'architectures'",
+    ),
     "samples-array": ([{"doc_id": 0, "acc": 1.0}], "samples file"),
     "one-sample": ({"doc_id": 0, "acc": 1.0}, "samples file"),
     "metrics": ({"eval_loss": 1.25}, 'no "results" object'),
