@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from slimlib.common.document import plain
 from slimlib.common.stopping import Stopped, stoppable
@@ -241,9 +244,6 @@ def keys(
     pattern: Annotated[str, typer.Argument(help="a part of the name", show_default="all")] = "",
 ) -> int:
     """List the keys of --set: what they allow, their default, and where it comes from."""
-    from rich.console import Console
-    from rich.table import Table
-
     from slimlib.studies.overrides import keys
 
     found = keys(pattern)
@@ -257,8 +257,6 @@ def keys(
 
 
 def _unmarked(text: str) -> str:
-    from rich.markup import escape
-
     return escape(plain(text))
 
 

@@ -19,6 +19,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from tqdm.std import tqdm
+
 from slimlib.common.document import plain
 
 PLAIN_EVERY = 10.0  # seconds between two lines of one stage in a log
@@ -146,8 +150,6 @@ class Terminal:
     """One bar by rich below what is printed."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-
         columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}", markup=False))
         self.bars = Progress(*columns, transient=True, refresh_per_second=4)
         self.ids: dict[Line, Any] = {}
@@ -218,8 +220,6 @@ def find_screen() -> Screen:
         return _screen if same else Cell(shell.execution_count)
     if not sys.stdout.isatty():
         return Log()
-    from rich.console import Console
-
     return Log() if Console().is_dumb_terminal else Terminal()
 
 
@@ -266,8 +266,6 @@ def say(text: str) -> None:
 @contextlib.contextmanager
 def no_other_bars() -> Iterator[None]:
     """Keep the bars of lm-eval, transformers and datasets, all made by tqdm, from being drawn."""
-    from tqdm.std import tqdm
-
     draw = tqdm.__init__
 
     def hide(bar: Any, *args: Any, **kwargs: Any) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from slimlib.common import progress
 from slimlib.common.files import read_json, write_json
 from slimlib.common.hardware import find_device, unsloth_loaded, use_colab_secret
 from slimlib.config import Arm, Study
