@@ -26,6 +26,7 @@ from tqdm.std import tqdm
 from slimlib.common.document import plain
 
 PLAIN_EVERY = 10.0  # seconds between two lines of one stage in a log
+NOTE = 60  # characters of a note
 NOTEBOOK_EVERY = 1.0  # seconds between two updates of a notebook's display
 
 
@@ -39,19 +40,23 @@ class Line:
     def begin(self, unit: str, total: int | None = None, done: int = 0) -> None:
         """Count from here on, in such units; `done` were done in an earlier session."""
         self.unit, self.total, self.first, self.done = unit, total, done, done
-        self.counting, self.loss, self.tokens = time.monotonic(), None, 0
+        self.counting, self.loss, self.tokens, self.note = time.monotonic(), None, 0, ""
         _screen.refresh(self)
 
-    def update(self, done: int, loss: float | None = None, tokens: int = 0) -> None:
+    def update(
+        self, done: int, loss: float | None = None, tokens: int = 0, note: str | None = None
+    ) -> None:
         """Tell how far it is.
 
         Args:
             done: of the units.
             loss: the newest training loss, nats per token; None keeps the last one.
             tokens: computed since `begin`.
+            note: what is at work; None keeps the last one.
         """
         self.done, self.tokens = done, tokens
         self.loss = self.loss if loss is None else loss
+        self.note = self.note if note is None else plain(note)[:NOTE]
         _screen.refresh(self)
 
     @property
@@ -83,7 +88,7 @@ class Line:
     def running(self) -> str:
         """The line while it runs, as "finetune llama-2k: 40 of 150 steps, loss 1.234, 9 s left"."""
         left = [] if self.left is None else [f"{duration(self.left)} left"]
-        parts = [part for part in (self.count(), *self.facts(), *left) if part]
+        parts = [part for part in (self.count(), *self.facts(), *left, self.note) if part]
         return f"{self.label}: {', '.join(parts) or duration(self.seconds)}"
 
     def ended(self) -> str:
