@@ -22,11 +22,15 @@ class QLoRA:
     """y = W x + s B (A x): plain LoRA on a quantised W."""
 
     label = "QLoRA"
+    caption = "a low-rank pair"  # what is special about it
     quantiser = "nf4"  # of the method's paper
     structured = False  # PEFT's own layers compute it
     exports = True  # stock PEFT can hold it as plain LoRA
     fields: tuple[str, ...] = ("r",)  # what a rule can change
     text = "r {r}"  # its values in a table
+    mean = ""  # the field that says how many inputs are averaged before A
+    repeat = ""  # ... how many outputs have one value after B
+    beside: tuple[str, ...] = ()  # what passes A and B, times b1 and b2
 
     def describe(self, adapter: Mapping[str, Any]) -> str:
         """Name and values, for a table; `adapter` is an AdapterConfig as a dict.
@@ -38,25 +42,35 @@ class QLoRA:
 
     def check(self, entry: Entry) -> None:
         """Raise ValueError, naming module and shape, where the method does not fit the module."""
-        if entry.r < 1:
+        most = min(entry.d_in, entry.d_out)
+        if "r" in self.fields and entry.r < 1:
             raise ValueError(f"{entry.where}: r={entry.r} must be 1 or more")
-        if entry.r > min(entry.d_in, entry.d_out):
-            raise ValueError(
-                f"{entry.where}: r={entry.r} exceeds the layer; at most "
-                f"{min(entry.d_in, entry.d_out)}"
-            )
-
-    def parameters(self, entry: Entry) -> int:
-        """Numbers that are trained in one module."""
-        return entry.r * (entry.d_in + entry.d_out)
+        if "r" in self.fields and entry.r > most:
+            raise ValueError(f"{entry.where}: r={entry.r} exceeds the layer; at most {most}")
+        for field, what, size in (
+            (self.mean, "inputs", entry.d_in),
+            (self.repeat, "outputs", entry.d_out),
+        ):
+            if field:
+                _check_divides(entry, field, what, size)
 
     def width(self, entry: Entry) -> int:
         """Inner width: rows of A_eff."""
         return entry.r
 
+    def matrices(self, entry: Entry) -> dict[str, tuple[int, int]]:
+        """Letter -> (inputs, outputs) of the matrices that are trained, in the data's order."""
+        inner = self.width(entry)
+        return {"A": (entry.averaged_inputs, inner), "B": (inner, entry.distinct_outputs)}
+
+    def parameters(self, entry: Entry) -> int:
+        """Numbers that are trained in one module."""
+        betas = len(self.beside) if entry.iec_beta == "learned" else 0
+        return sum(rows * columns for rows, columns in self.matrices(entry).values()) + betas
+
     def max_rank(self, entry: Entry) -> int:
         """The highest rank that dW can reach."""
-        return entry.r
+        return min(size for shape in self.matrices(entry).values() for size in shape)
 
     def block(self, entry: Entry) -> tuple[int, int] | None:
         """(rows, columns) on which dW is constant; None where it varies from weight to weight."""
@@ -71,8 +85,10 @@ class IRQLoRA(QLoRA):
     """
 
     label = "IR-QLoRA"
+    caption = "averages past A and B"
     quantiser = "icq"
     structured = True
+    beside = ("mean", "repeat")
 
     def check(self, entry: Entry) -> None:
         super().check(entry)
@@ -80,27 +96,16 @@ class IRQLoRA(QLoRA):
         if beta != "learned" and not (isinstance(beta, int | float) and math.isfinite(beta)):
             raise ValueError(f"{entry.where}: iec_beta={beta!r} must be 'learned' or a number")
 
-    def parameters(self, entry: Entry) -> int:
-        return super().parameters(entry) + 2 * (entry.iec_beta == "learned")
-
 
 class QALoRA(QLoRA):
     """The input is averaged over the quantiser's groups, so that dW merges into zero points."""
 
     label = "QA-LoRA"
+    caption = "averaged inputs, shorter A"
     quantiser = "int4"
     structured = True
     text = "r {r}, groups of {group_size}"
-
-    def check(self, entry: Entry) -> None:
-        super().check(entry)
-        _divides("group_size", entry.group_size, entry, inputs=True)
-
-    def parameters(self, entry: Entry) -> int:
-        return entry.r * (entry.d_in // entry.group_size + entry.d_out)
-
-    def max_rank(self, entry: Entry) -> int:
-        return min(entry.r, entry.d_in // entry.group_size)
+    mean = "group_size"
 
     def block(self, entry: Entry) -> tuple[int, int] | None:
         return 1, entry.group_size
@@ -110,19 +115,14 @@ class QBaRA(QLoRA):
     """lam times the rank for the same parameters: A' and B' are lam times narrower."""
 
     label = "Q-BaRA"
+    caption = "shorter A and B, higher rank"
     structured = True
     fields = ("r", "lam")
     text = "r {r}, lambda {lam}"
-
-    def check(self, entry: Entry) -> None:
-        super().check(entry)
-        _divides("lam", entry.lam, entry, inputs=True, outputs=True)
+    mean = repeat = "lam"
 
     def width(self, entry: Entry) -> int:
         return entry.lam * entry.r
-
-    def max_rank(self, entry: Entry) -> int:
-        return min(entry.lam * entry.r, entry.d_in // entry.lam, entry.d_out // entry.lam)
 
 
 class QAHiRA(QLoRA):
@@ -133,24 +133,19 @@ class QAHiRA(QLoRA):
     """
 
     label = "QA-HiRA"
+    caption = "one matrix instead of a pair"
     quantiser = "tiles"
     structured = True
     exports = False
     fields = ("lam1", "lam2")
     text = "({lam1}, {lam2})"
-
-    def check(self, entry: Entry) -> None:
-        _divides("lam1", entry.lam1, entry, inputs=True)
-        _divides("lam2", entry.lam2, entry, outputs=True)
-
-    def parameters(self, entry: Entry) -> int:
-        return entry.d_in // entry.lam1 * (entry.d_out // entry.lam2)
+    mean, repeat = fields
 
     def width(self, entry: Entry) -> int:
-        return entry.d_in // entry.lam1
+        return entry.averaged_inputs
 
-    def max_rank(self, entry: Entry) -> int:
-        return min(entry.d_in // entry.lam1, entry.d_out // entry.lam2)
+    def matrices(self, entry: Entry) -> dict[str, tuple[int, int]]:
+        return {"C": (entry.averaged_inputs, entry.distinct_outputs)}
 
     def block(self, entry: Entry) -> tuple[int, int] | None:
         return entry.lam2, entry.lam1
@@ -165,16 +160,13 @@ METHODS = {
 }
 
 
-def _divides(
-    name: str, value: int, entry: Entry, inputs: bool = False, outputs: bool = False
-) -> None:
-    sizes = [("inputs", entry.d_in)] * inputs + [("outputs", entry.d_out)] * outputs
-    for what, size in sizes:
-        if value < 1 or size % value:
-            raise ValueError(
-                f"{entry.where}: {name}={value} does not divide its {size} {what}; choose a "
-                f"divisor, such as {_nearest_divisor(value, size)}"
-            )
+def _check_divides(entry: Entry, field: str, what: str, size: int) -> None:
+    value = getattr(entry, field)
+    if value < 1 or size % value:
+        raise ValueError(
+            f"{entry.where}: {field}={value} does not divide its {size} {what}; choose a divisor, "
+            f"such as {_nearest_divisor(value, size)}"
+        )
 
 
 def _nearest_divisor(value: int, size: int) -> int:
@@ -207,6 +199,18 @@ class Entry:
     def scaling(self) -> float:
         """s = lora_alpha / r, with the base r also where the inner width is lam r."""
         return self.lora_alpha / self.r
+
+    @property
+    def averaged_inputs(self) -> int:
+        """How many means of inputs the method reads; d_in where it averages none."""
+        field = METHODS[self.method].mean
+        return self.d_in // (getattr(self, field) if field else 1)
+
+    @property
+    def distinct_outputs(self) -> int:
+        """How many outputs differ before they are repeated; d_out where none is."""
+        field = METHODS[self.method].repeat
+        return self.d_out // (getattr(self, field) if field else 1)
 
     @property
     def parameters(self) -> int:

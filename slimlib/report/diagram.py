@@ -1,27 +1,25 @@
 """Five data-flow pictures: what each adapter method does between a layer's input and its output.
 
 Every method is y = W x + s B(A x) on a frozen quantised W; they differ in the averages and
-repetitions around A and B, which hold no parameters. `STAGES` says so as data, one box per line;
-`methods` draws it for any shape, rank and factors. After Fig. 1 of Shen et al. 2025.
+repetitions around A and B, which hold no parameters. `stages_of` reads the boxes off the method's
+class; `methods` draws them for any shape, rank and factors. After Fig. 1 of Shen et al. 2025.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slimlib.common.style import PALETTE, STYLE
 from slimlib.config import AdapterConfig
-from slimlib.methods.definitions import METHODS
+from slimlib.methods.definitions import METHODS, Entry
 from slimlib.methods.plan import compile_plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from slimlib.methods.definitions import Entry
 
 TRAINED, FREE, FROZEN = "trained", "no parameters", "frozen, quantised"
 COLOURS = {FROZEN: "#CFCFCF", FREE: "#A9D8F5", TRAINED: PALETTE[4]}
@@ -39,55 +37,24 @@ class Stage(NamedTuple):
     scalar: str = ""  # what the result is multiplied by, of a box past another of the same row
 
 
-def _matrix(row: float, text: str, d_in: int, d_out: int) -> Stage:
-    return Stage(row, text, d_in, d_out, d_in * d_out)
-
-
-def _mean(d_in: int, factor: int) -> Stage:
-    return Stage(0, f"mean\nof {factor}", d_in, d_in // factor)
-
-
-def _repeat(d_out: int, factor: int) -> Stage:
-    return Stage(3, f"repeat\n{factor}\u00d7", d_out // factor, d_out)
-
-
-def _qlora(e: Entry) -> list[Stage]:
-    return [_matrix(1, "A", e.d_in, e.r), _matrix(2, "B", e.r, e.d_out)]
-
-
-def _ir_qlora(e: Entry) -> list[Stage]:
-    learned = e.iec_beta == "learned"
-    first, second = ("\u03b2\u2081", "\u03b2\u2082") if learned else 2 * (f"{e.iec_beta}",)
-    mean = Stage(1, "mean", e.d_in, e.r, int(learned), first)
-    repeat = Stage(2, "repeat", e.r, e.d_out, int(learned), second)
-    down, up = _qlora(e)
-    return [down, mean, up, repeat]
-
-
-def _qa_lora(e: Entry) -> list[Stage]:
-    mean = _mean(e.d_in, e.group_size)
-    return [mean, _matrix(1, "A", mean.d_out, e.r), _matrix(2, "B", e.r, e.d_out)]
-
-
-def _q_bara(e: Entry) -> list[Stage]:
-    mean, repeat, inner = _mean(e.d_in, e.lam), _repeat(e.d_out, e.lam), e.lam * e.r
-    pair = [_matrix(1, "A", mean.d_out, inner), _matrix(2, "B", inner, repeat.d_in)]
-    return [mean, *pair, repeat]
-
-
-def _qa_hira(e: Entry) -> list[Stage]:
-    mean, repeat = _mean(e.d_in, e.lam1), _repeat(e.d_out, e.lam2)
-    return [mean, _matrix(1.5, "C", mean.d_out, repeat.d_in), repeat]
-
-
-# method -> (what is special about it, the boxes of its path in the order of the data)
-STAGES: dict[str, tuple[str, Callable[[Entry], list[Stage]]]] = {
-    "qlora": ("a low-rank pair", _qlora),
-    "ir-qlora": ("averages past A and B", _ir_qlora),
-    "qa-lora": ("averaged inputs, shorter A", _qa_lora),
-    "q-bara": ("shorter A and B, higher rank", _q_bara),
-    "qa-hira": ("one matrix instead of a pair", _qa_hira),
-}
+def stages_of(entry: Entry) -> list[Stage]:
+    """The boxes of a module's adapter path, in the order of the data."""
+    method, stages = METHODS[entry.method], []
+    if method.mean:
+        text = f"mean\nof {getattr(entry, method.mean)}"
+        stages.append(Stage(0, text, entry.d_in, entry.averaged_inputs))
+    matrices = method.matrices(entry)
+    rows = (1, 2) if len(matrices) > 1 else (1.5,)
+    learned = entry.iec_beta == "learned"
+    for place, (row, (letter, shape)) in enumerate(zip(rows, matrices.items(), strict=True)):
+        stages.append(Stage(row, letter, *shape, shape[0] * shape[1]))
+        if method.beside:
+            beta = ("\u03b2\u2081", "\u03b2\u2082")[place] if learned else f"{entry.iec_beta}"
+            stages.append(Stage(row, method.beside[place], *shape, int(learned), beta))
+    if method.repeat:
+        text = f"repeat\n{getattr(entry, method.repeat)}\u00d7"
+        stages.append(Stage(3, text, entry.distinct_outputs, entry.d_out))
+    return stages
 
 
 def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None = None) -> Figure:
@@ -106,13 +73,13 @@ def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None 
     """
     from matplotlib import pyplot as plt
 
-    entries = {name: _entry(name, shape, adapter or AdapterConfig()) for name in STAGES}
-    stages = {name: STAGES[name][1](entry) for name, entry in entries.items()}
+    entries = {name: _entry(name, shape, adapter or AdapterConfig()) for name in METHODS}
+    stages = {name: stages_of(entry) for name, entry in entries.items()}
     widths = [width for path in stages.values() for s in path for width in (s.d_in, s.d_out)]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(STAGES), figsize=(14, 7.2), layout="constrained")
+        figure, axes = plt.subplots(1, len(METHODS), figsize=(14, 7.2), layout="constrained")
         for ax, (name, path) in zip(axes, stages.items(), strict=True):
-            _Panel(ax, entries[name], min(widths), max(widths)).draw(path, STAGES[name][0])
+            _Panel(ax, entries[name], min(widths), max(widths)).draw(path)
         _head_and_legend(figure, entries["qlora"])
         interactive = plt.isinteractive()
     if interactive:  # turned on by a notebook's first figure, and taken back by the context
@@ -146,12 +113,13 @@ class _Panel:
         ax.set(xlim=(0, 10), ylim=(-3.1, 15.4))
         ax.axis("off")
 
-    def draw(self, stages: Sequence[Stage], caption: str) -> None:
+    def draw(self, stages: Sequence[Stage]) -> None:
         """The whole picture: x, W, the path, the sum, y and the counts."""
         beside = any(stage.scalar for stage in stages)
         column = 4.6 if beside else 6.0
-        self._text(5, 15.1, METHODS[self.entry.method].label, 14, weight="bold")
-        self._text(5, 14.4, caption, 11, color="dimgrey")
+        method = METHODS[self.entry.method]
+        self._text(5, 15.1, method.label, 14, weight="bold")
+        self._text(5, 14.4, method.caption, 11, color="dimgrey")
         self._frozen(column)
         height = self.TOP
         for stage in stages:
