@@ -209,7 +209,9 @@ def loaded_by(rooms: tuple[str, ...]) -> set[str]:
 
 
 def test_hall_and_reading_wing_load_no_torch_and_draw_nothing():
-    assert loaded_by((*HALL, *READING)) & {*TORCH, "unsloth", "matplotlib", "IPython", "PIL"} == set()
+    assert (
+        loaded_by((*HALL, *READING)) & {*TORCH, "unsloth", "matplotlib", "IPython", "PIL"} == set()
+    )
 
 
 def test_a_run_and_its_rows_are_read_without_torch():
