@@ -27,11 +27,15 @@ CONFIG_FILE = "adapter_config.json"
 
 
 def save_adapter(model: Any, folder: str | Path) -> None:
-    """Write a trained PEFT model's adapter: the plain form, and the structured one if it has one.
+    """Write a trained adapter: the plain form, and the structured one if it has one.
 
     Args:
         model: with the adapter attached by `attach` (or by PEFT with a SlimLoraConfig).
         folder: is created; an `atomic_path` keeps half-written ones away.
+
+    Example:
+
+        slimlib.save_adapter(model, "my-adapter")
     """
     folder = Path(folder)
     method = _method(model)
@@ -45,7 +49,12 @@ def save_adapter(model: Any, folder: str | Path) -> None:
 
 
 def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any:
-    """Put a saved adapter on a model: the structured form where it is there, else the plain one.
+    """Put a saved adapter on a model, in its structured form where it has one.
+
+    Example:
+
+        base, tokenizer = slimlib.load_model(config)
+        tuned = slimlib.load_adapter(base, "my-adapter")
 
     Raises:
         ValueError: the folder holds no adapter, or a structured one that another model has.

@@ -67,7 +67,13 @@ class Device:
 
 
 def find_device() -> Device:
-    """Describe the GPU that torch would use, or the CPU."""
+    """Describe the GPU that torch would use, or the CPU.
+
+    Example:
+
+        device = slimlib.find_device()
+        print(device.name, device.dtype, device.reason)
+    """
     import torch
 
     if not torch.cuda.is_available():

@@ -204,13 +204,20 @@ class Attribution(Shown):
 def attribute(
     study: str | Study, records: Sequence[Record], *, alpha: float = ALPHA
 ) -> Attribution:
-    """Say which step of a study's ladder changed each benchmark, and answer its questions.
+    """Say which step of a study's ladder changed each benchmark.
+
+    It answers the study's own questions too.
 
     Args:
         study: its name, or the study.
         records: its records, as `Run.records()` gives them. Several seeds of an arm count as their
             mean per document.
         alpha: level of every claim, after Holm's correction over all steps and benchmarks.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        slimlib.attribute(run.study, run.records()).table()
 
     Raises:
         ValueError: fewer than two arms of the ladder are evaluated, or two of them on different

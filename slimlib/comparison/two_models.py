@@ -140,7 +140,7 @@ def compare(
     margin: float = MARGIN,
     alpha: float = ALPHA,
 ) -> Comparison:
-    """Compare a model with what it was before, task by task, and say which changes are real.
+    """Compare a model with what it was before, and say which changes are real.
 
     Args:
         base: the model before: anything `read_results` takes, or a list of it (several seeds; their
@@ -149,6 +149,10 @@ def compare(
         strict: refuse results whose n-shot, task version or limit differ.
         margin: points; a change that is shown to be smaller (TOST) counts as kept.
         alpha: level of every claim, after Holm's correction over the tasks.
+
+    Example:
+
+        print(slimlib.compare("results-before/", "results-after/").to_text())
 
     Raises:
         ResultsError: a file is missing or unreadable, or the two cannot be compared; says why.

@@ -39,10 +39,15 @@ CHECK_PROMPTS = (
 
 
 def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
-    """Write an arm's merged/ folder: its adapter in the weights, or the quantised model alone.
+    """Write an arm's merged/ folder: adapter in the weights, or the quantised model.
 
     Returns:
         The merge part of the record, with the logit check; None for an arm that writes no weights.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        entry = slimlib.merge_arm(run, "llama-2k")
 
     Raises:
         ValueError: the adapter is not there yet.

@@ -79,6 +79,11 @@ def load_model(
     Returns:
         (model, tokenizer); the model is on the GPU if there is one.
 
+    Example:
+
+        config = slimlib.ModelConfig("unsloth/Llama-3.2-1B")
+        model, tokenizer = slimlib.load_model(config)
+
     Raises:
         ValueError: unknown backend, dtype or embedded checkpoint.
         OSError: the hub or the folder has no such model (transformers' own message).

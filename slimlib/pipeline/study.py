@@ -24,6 +24,10 @@ def open_run(
         data: local folder that replaces the hub; "" or None for the study's own.
         runs: parent folder; "" or None for SLIMLIB_RUNS, else ./runs.
         overrides: KEY -> VALUE, as --set on the command line.
+
+    Example:
+
+        run = slimlib.open_run("micro", overrides={"llama-2k.train.max_steps": 100})
     """
     use_colab_secret()
     run = Run(get_study(study, data or None, **(overrides or {})), runs or None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.files import PACKAGE, read_json
+from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
 
 RECORDS = (PACKAGE.parent / "figures" / "records", PACKAGE / "records")
@@ -30,7 +31,7 @@ def _seeds(study: str) -> dict[int, Path]:
 def _records(folder: Path) -> list[dict[str, Any]]:
     order = [arm.name for arm in get_study(folder.parent.name).arms]
     paths = {path.stem: path for path in folder.glob("*.json")}
-    return [read_json(paths[name]) for name in order if name in paths]
+    return [record for name in order if name in paths for record in read_records(paths[name])]
 
 
 def committed_answers(study: str, arm: str) -> dict[int, dict[str, Any]]:

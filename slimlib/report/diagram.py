@@ -1,20 +1,20 @@
 """Five data-flow pictures: what each adapter method does between a layer's input and its output.
 
 Every method is y = W x + s B(A x) on a frozen quantised W; they differ in the averages and
-repetitions around A and B, which hold no parameters. `stages_of` reads the boxes off the method's
-class; `methods` draws them for any shape, rank and factors. After Fig. 1 of Shen et al. 2025.
+repetitions around A and B, which hold no parameters. `stages_of` places the boxes of a method's
+`path`, and `methods` draws them for any shape, rank and factors. After Fig. 1 of Shen et al. 2025.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from slimlib.common.checked import fields_of
 from slimlib.common.style import PALETTE, STYLE
-from slimlib.config import AdapterConfig
-from slimlib.methods.definitions import METHODS, Entry
+from slimlib.config import ADAPTERS, AdapterConfig
+from slimlib.methods.definitions import METHODS, Box, Entry
 from slimlib.methods.plan import compile_plan
 
 if TYPE_CHECKING:
@@ -27,37 +27,33 @@ MODULE = "model.layers.0.self_attn.q_proj"  # whose plan gives the counts; any w
 
 
 class Stage(NamedTuple):
-    """One box of the adapter's path: a linear map from d_in to d_out numbers."""
+    """One box as it is drawn."""
 
-    row: float  # height: 0 average, 1 A, 2 B, 3 repetition
+    row: float  # height: 0 average, 1 A, 2 B, 3 repetition; C stands between A's and B's
     text: str
-    d_in: int
-    d_out: int
-    parameters: int = 0  # trained ones; 0 is a box that holds none
+    box: Box
     scalar: str = ""  # what the result is multiplied by, of a box past another of the same row
 
 
+ROWS = {"mean": 0, "A": 1, "C": 1.5, "B": 2, "repeat": 3}
+TEXTS = {"mean": "mean\nof {}", "repeat": "repeat\n{}\u00d7"}
+SCALARS = {"mean": "\u03b2\u2081", "repeat": "\u03b2\u2082"}  # where they are learned
+
+
 def stages_of(entry: Entry) -> list[Stage]:
-    """The boxes of a module's adapter path, in the order of the data."""
-    method, stages = METHODS[entry.method], []
-    if method.mean:
-        text = f"mean\nof {getattr(entry, method.mean)}"
-        stages.append(Stage(0, text, entry.d_in, entry.averaged_inputs))
-    matrices = method.matrices(entry)
-    rows = (1, 2) if len(matrices) > 1 else (1.5,)
-    learned = entry.iec_beta == "learned"
-    for place, (row, (letter, shape)) in enumerate(zip(rows, matrices.items(), strict=True)):
-        stages.append(Stage(row, letter, *shape, shape[0] * shape[1]))
-        if method.beside:
-            beta = ("\u03b2\u2081", "\u03b2\u2082")[place] if learned else f"{entry.iec_beta}"
-            stages.append(Stage(row, method.beside[place], *shape, int(learned), beta))
-    if method.repeat:
-        text = f"repeat\n{getattr(entry, method.repeat)}\u00d7"
-        stages.append(Stage(3, text, entry.distinct_outputs, entry.d_out))
+    """The boxes of a module's adapter path as its method gives them, each in its place."""
+    stages: list[Stage] = []
+    for box in METHODS[entry.method].path(entry):
+        if box.beta is None:
+            text = TEXTS.get(box.kind, box.kind).format(box.factor)
+            stages.append(Stage(ROWS[box.kind], text, box))
+        else:  # past the matrix just placed
+            scalar = SCALARS[box.kind] if box.beta == "learned" else f"{box.beta}"
+            stages.append(Stage(stages[-1].row, box.kind, box, scalar))
     return stages
 
 
-def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None = None) -> Figure:
+def methods(shape: tuple[int, int] = (2048, 512), **values: Any) -> Figure:
     """Draw the five methods side by side for one linear layer.
 
     A box's sides are as wide as the logarithm of the numbers that enter and leave it, on one scale
@@ -65,17 +61,17 @@ def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None 
 
     Args:
         shape: (d_in, d_out) of the layer; default k and v of Llama-3.2-1B.
-        adapter: gives r, lora_alpha, lam, lam1, lam2, group_size and iec_beta; its method and rules
-            are left aside.
+        **values: r, lora_alpha, lam, lam1, lam2, group_size or iec_beta, for the methods that have
+            it; default the config's.
 
     Raises:
         ValueError: a method does not fit the shape (as `compile_plan`).
     """
     from matplotlib import pyplot as plt
 
-    entries = {name: _entry(name, shape, adapter or AdapterConfig()) for name in METHODS}
+    entries = {name: _entry(name, shape, values) for name in METHODS}
     stages = {name: stages_of(entry) for name, entry in entries.items()}
-    widths = [width for path in stages.values() for s in path for width in (s.d_in, s.d_out)]
+    widths = [width for path in stages.values() for s in path for width in s.box[1:3]]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(METHODS), figsize=(14, 7.2), layout="constrained")
         for ax, (name, path) in zip(axes, stages.items(), strict=True):
@@ -87,8 +83,9 @@ def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None 
     return figure
 
 
-def _entry(method: str, shape: tuple[int, int], adapter: AdapterConfig) -> Entry:
-    return compile_plan({MODULE: shape}, replace(adapter, method=method, rules=()))[MODULE]
+def _entry(method: str, shape: tuple[int, int], values: Mapping[str, Any]) -> Entry:
+    own = {name: value for name, value in values.items() if name in fields_of(ADAPTERS[method])}
+    return compile_plan({MODULE: shape}, AdapterConfig(method, **own))[MODULE]
 
 
 def _head_and_legend(figure: Figure, entry: Entry) -> None:
@@ -146,11 +143,11 @@ class _Panel:
         """An arrow with its number and the box it enters; returns the height of the box's foot."""
         top, bottom = self._edges(stage)
         self._arrow((column, height), (column, top))
-        self._number(column, top + 0.48, stage.d_in, left)
-        kind = TRAINED if stage.parameters else FREE
-        self._box(column, top, bottom, (stage.d_in, stage.d_out), kind)
-        size = 15 if stage.parameters else 10
-        weight = "bold" if stage.parameters else "normal"
+        self._number(column, top + 0.48, stage.box.d_in, left)
+        kind = TRAINED if stage.box.parameters else FREE
+        self._box(column, top, bottom, stage.box[1:3], kind)
+        size = 15 if stage.box.parameters else 10
+        weight = "bold" if stage.box.parameters else "normal"
         self._text(column, (top + bottom) / 2, stage.text, size, weight=weight)
         return bottom
 
@@ -160,11 +157,11 @@ class _Panel:
         start, joint = top + 0.28, bottom - 0.65
         self._line((column, start), (side, start))
         self._arrow((side, start), (side, top))
-        self._box(side, top, bottom, (stage.d_in, stage.d_out), FREE, 0.75)
+        self._box(side, top, bottom, stage.box[1:3], FREE, 0.75)
         self._text(side, (top + bottom) / 2, stage.text, 9)
         self._line((side, bottom), (side, joint))
         self._arrow((side, joint), (column + 0.3, joint))
-        self._circle(side, joint, stage.scalar, COLOURS[TRAINED if stage.parameters else FREE])
+        self._circle(side, joint, stage.scalar, COLOURS[TRAINED if stage.box.parameters else FREE])
         self._arrow((column, height), (column, joint + 0.3))
         self._circle(column, joint, "+")
         return joint - 0.3

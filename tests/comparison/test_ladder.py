@@ -7,6 +7,7 @@ import pytest
 from made_records import MICRO, N, make_record, set_scores
 
 from slimlib import metrics
+from slimlib.common.schema import unpack_scores
 from slimlib.comparison import benchmarks
 from slimlib.comparison.change import FORGOT, UNKNOWN
 from slimlib.comparison.ladder import attribute, attribution_of
@@ -17,7 +18,8 @@ SEEDS = committed.committed_records("micro")
 
 
 def scores_of(record, role="gsm8k", metric=benchmarks.FLEXIBLE):
-    return record["stages"]["evaluate"]["tasks"][f"task_of_{role}"]["metrics"][metric]["scores"]
+    task = record["stages"]["evaluate"]["tasks"][f"task_of_{role}"]
+    return unpack_scores(task["metrics"][metric]["scores"])
 
 
 def ladder_of(*right):

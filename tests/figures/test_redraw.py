@@ -1,9 +1,12 @@
 """What is committed under figures/ and in the README is what the committed records say."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
 import redraw
+from grid_records import draw
 from places import CHECKOUT
 
 from slimlib.common.document import markdown_table
@@ -37,9 +40,12 @@ def test_the_committed_records_are_of_the_settings_in_the_presets():
                 assert stage["settings"] == run.settings(record["arm"], name)
 
 
-def test_the_readme_s_numbers_are_made_from_the_records():
-    text = redraw.README.read_text("utf-8")
-    assert redraw.fill(text, redraw.readme_blocks()) == text
+def test_the_pages_numbers_are_made_from_the_records():
+    blocks = redraw.page_blocks()
+    assert {name for names in redraw.PAGES.values() for name in names} == {*blocks}
+    for page, names in redraw.PAGES.items():
+        text = page.read_text("utf-8")
+        assert redraw.fill(text, {name: blocks[name] for name in names}) == text
 
 
 def test_the_committed_tables_are_made_from_the_records():
@@ -87,11 +93,12 @@ def test_a_readme_without_markers_is_refused():
 def test_the_records_are_small_and_hold_no_machine_path():
     files = [path for path in (redraw.FIGURES / "records").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 1_000_000
-    assert {path.suffix for path in files} == {".json", ".jsonl"}
-    assert not [path for path in files if "/tmp/" in path.read_text("utf-8")]
+    assert {path.suffix for path in files} == {".json", ".jsonl", ".gz"}
+    zipped = {path: gzip.decompress(path.read_bytes()) for path in files if path.suffix == ".gz"}
+    assert not [path for path in files if b"/tmp/" in zipped.get(path, path.read_bytes())]
 
 
-def test_the_readme_s_table_of_the_evaluator_is_that_of_its_records(monkeypatch):
+def test_the_evaluator_s_table_is_that_of_its_records(monkeypatch):
     monkeypatch.syspath_prepend(CHECKOUT / "tests" / "benchmarks")
     from outcome import row, table
 
@@ -103,8 +110,15 @@ def test_the_readme_s_table_of_the_evaluator_is_that_of_its_records(monkeypatch)
         for found in run["results"]
     ]
     assert len(rows) >= 5
-    text = redraw.README.read_text("utf-8")
+    text = (CHECKOUT / "slimlib/evaluate/scoring/README.md").read_text("utf-8")
     assert redraw.fill(text, {"scoring": table(rows, markdown=True)}) == text
+
+
+def test_committed_records_are_redrawn_whole(tmp_path):
+    source = draw(tmp_path / "source")
+    taken = redraw.collect_grid(source, tmp_path / "records")
+    assert taken == tmp_path / "records" / "key_variables_micro"
+    assert sorted(p.name for p in taken.iterdir()) == [f"seed-{s}.jsonl.gz" for s in (1, 2, 3)]
 
 
 def test_answers_stand_in_a_row_a_seed():

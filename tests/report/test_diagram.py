@@ -5,26 +5,24 @@ from math import prod
 
 import numpy as np
 import pytest
+from adapters_of_all import adapter_with
 
 from slimlib.adapters.structure import build_pair
-from slimlib.config import AdapterConfig, Rule
 from slimlib.methods.definitions import METHODS
 from slimlib.methods.plan import compile_plan
 from slimlib.report import diagram
 
 SHAPES = [(2048, 512), (192, 512), (512, 192), (64, 64)]
 CONFIGS = [
-    AdapterConfig(),
-    AdapterConfig(r=4, lora_alpha=8, lam=4, lam1=8, lam2=8, group_size=64),
-    AdapterConfig(r=1, lam=1, lam1=1, lam2=1, group_size=1, iec_beta=1.0),
+    {},
+    {"r": 4, "lora_alpha": 8, "lam": 4, "lam1": 8, "lam2": 8, "group_size": 64},
+    {"r": 1, "lam": 1, "lam1": 1, "lam2": 1, "group_size": 1, "iec_beta": 1.0},
 ]
 POINTS = 72  # per inch
 
 
 def entry(method, shape, config=CONFIGS[0]):
-    values = {"r": config.r, "lora_alpha": config.lora_alpha, "iec_beta": config.iec_beta}
-    values |= {name: getattr(config, name) for name in ("lam", "lam1", "lam2", "group_size")}
-    return compile_plan({"layers.0.q_proj": shape}, AdapterConfig(method, **values))[
+    return compile_plan({"layers.0.q_proj": shape}, adapter_with(method, **config))[
         "layers.0.q_proj"
     ]
 
@@ -55,17 +53,17 @@ def texts(ax):
 @pytest.mark.parametrize("method", METHODS)
 class TestStages:
     def test_data_flow_from_d_in_to_d_out_without_a_gap(self, method, shape, config):
-        main = [stage for stage in path(method, shape, config) if not stage.scalar]
+        main = [stage.box for stage in path(method, shape, config) if not stage.scalar]
         assert (main[0].d_in, main[-1].d_out) == shape
         assert all(before.d_out == after.d_in for before, after in pairwise(main))
 
     def test_a_way_past_a_box_has_the_box_s_ends(self, method, shape, config):
         for before, stage in pairwise(path(method, shape, config)):
             if stage.scalar:
-                assert stage[2:4] == before[2:4] and stage.row == before.row
+                assert stage.box[1:3] == before.box[1:3] and stage.row == before.row
 
     def test_the_boxes_hold_the_parameters_of_the_plan(self, method, shape, config):
-        total = sum(stage.parameters for stage in path(method, shape, config))
+        total = sum(stage.box.parameters for stage in path(method, shape, config))
         assert total == entry(method, shape, config).parameters
 
     def test_the_boxes_multiply_to_the_pair_s_shapes(self, method, shape, config):
@@ -78,14 +76,14 @@ class TestStages:
 
 
 def numbers(stage):
-    return [stage.parameters] if stage.parameters else []
+    return [stage.box.parameters] if stage.box.parameters else []
 
 
 def test_q_bara_by_hand():
     """2048 -> 1024 -> 32 -> 256 -> 512 for k of Llama-3.2-1B, r 16, lambda 2."""
     stages = path("q-bara", (2048, 512))
-    assert [s.d_out for s in stages] == [1024, 32, 256, 512]
-    assert [s.parameters for s in stages] == [0, 32_768, 8_192, 0]
+    assert [s.box.d_out for s in stages] == [1024, 32, 256, 512]
+    assert [s.box.parameters for s in stages] == [0, 32_768, 8_192, 0]
 
 
 # --------------------------------------------------------------------------------- the picture
@@ -99,7 +97,7 @@ def test_each_panel_says_its_method_its_count_and_its_widths(figure):
         assert METHODS[method].label in said and f"{count:,} trained" in said
         for stage in path(method, (2048, 512)):
             assert stage.text in said
-            assert stage.scalar or f"{stage.d_in:,}" in said
+            assert stage.scalar or f"{stage.box.d_in:,}" in said
         assert said.count("512") >= 2  # beside the sum and beside y
     merges = [said[-1] for said in map(texts, figure.axes)]
     plain, blocks = "16 bit only", "4-bit blocks of "
@@ -150,17 +148,17 @@ def test_the_same_width_means_the_same_number_in_every_panel(figure):
 def test_it_draws_any_shape_that_fits(shape, config):
     from matplotlib import pyplot as plt
 
-    drawn = diagram.methods(shape, config)
+    drawn = diagram.methods(shape, **config)
     assert len(drawn.axes) == 5
     plt.close(drawn)
 
 
-def test_rules_and_method_of_the_config_play_no_part():
+def test_a_value_goes_to_the_methods_that_have_it():
     from matplotlib import pyplot as plt
 
-    config = AdapterConfig("qa-hira", rules=(Rule(layer_type="mlp", lam1=8),))
-    drawn = diagram.methods((64, 64), config)
-    assert "2,048 trained" in texts(drawn.axes[0])  # 16 x (64 + 64)
+    drawn = diagram.methods((64, 64), r=8, lam1=8)
+    assert "1,024 trained" in texts(drawn.axes[0])  # 8 x (64 + 64)
+    assert "64 trained" in texts(drawn.axes[4])  # (64 / 8) x (64 / 8)
     plt.close(drawn)
 
 

@@ -12,6 +12,7 @@ from made_records import MICRO, ROLES, N, make_record, set_scores
 
 from slimlib import metrics
 from slimlib.common import style
+from slimlib.common.schema import unpack_scores
 from slimlib.comparison import benchmarks, plots
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.ladder import attribution_of
@@ -188,11 +189,8 @@ def test_published_columns_stand_beside_the_same_arm():
 
 def test_a_thousand_documents_earn_a_second_decimal():
     table = tables.table2([make_record("llama-base", n=1319)], MICRO)
-    value = 100 * np.mean(
-        make_record("llama-base", n=1319)["stages"]["evaluate"]["tasks"]["task_of_gsm8k"][
-            "metrics"
-        ][benchmarks.STRICT]["scores"]
-    )
+    task = make_record("llama-base", n=1319)["stages"]["evaluate"]["tasks"]["task_of_gsm8k"]
+    value = 100 * np.mean(unpack_scores(task["metrics"][benchmarks.STRICT]["scores"]))
     assert cell(table, "llama-base", "gsm8k", "strict").startswith(f"{value:.2f} ± ")
 
 
@@ -238,12 +236,8 @@ def test_seeds_table_is_numbers_that_metrics_gives():
     by_seed = {s: [make_record(a, seed=s) for a in ("llama-base", "llama-2k")] for s in (0, 1, 2)}
     table = tables.seeds_table(by_seed)
     assert table[["seed", "role"]].to_numpy().tolist() == [[s, r] for s in by_seed for r in ROLES]
-    scores = [
-        record["stages"]["evaluate"]["tasks"]["task_of_gsm8k"]["metrics"][benchmarks.FLEXIBLE][
-            "scores"
-        ]
-        for record in by_seed[1]
-    ]
+    tasks = [record["stages"]["evaluate"]["tasks"]["task_of_gsm8k"] for record in by_seed[1]]
+    scores = [unpack_scores(task["metrics"][benchmarks.FLEXIBLE]["scores"]) for task in tasks]
     row = table[(table.seed == 1) & (table.role == "gsm8k")].iloc[0]
     assert (row.difference, row.low, row.high) == metrics.paired_difference(*scores)
     assert (row.measure_value, row.measure_low, row.measure_high) == metrics.forgetting_interval(

@@ -216,12 +216,16 @@ def format_or_ability(
     task: str | None = None,
     strict: bool = True,
 ) -> FormatOrAbility:
-    """Find how much of the loss on generated answers is format, and how much is ability.
+    """Find how much of the loss on generated answers is format, how much ability.
 
     Args:
         base, tuned: the models before and after: anything that `read_results` takes.
         task: with GSM8K's two filters; None: the only one of them that both results have.
         strict: as in `align_samples`.
+
+    Example:
+
+        slimlib.format_or_ability("results-before/", "results-after/", "gsm8k").table()
 
     Raises:
         ValueError: no such task, filters or per-document rows, or results that cannot be paired.

@@ -27,7 +27,7 @@ def test_as_many_records_as_the_compiled_grid_has_cells_or_a_reason_for_each(gri
 def test_every_merge_kept_the_function(grid):
     for job, cell in grid.cells.items():
         if grid.design.study[job.cell].writes_weights:
-            assert cell.line["merge"]["logit_check"]["equal"], job
+            assert cell.record["stages"]["merge"]["logit_check"]["equal"], job
 
 
 def test_parameters_are_what_the_plan_says(grid):
@@ -37,7 +37,7 @@ def test_parameters_are_what_the_plan_says(grid):
         arm = grid.design.study[job.cell]
         if arm.adapter:
             counted = count_parameters("micro", arm.adapter)
-            assert cell.line["finetune"]["trainable_parameters"] == counted, job
+            assert cell.parameters == counted, job
 
 
 def test_the_committed_words_and_numbers_are_made_from_them(grid):
