@@ -8,49 +8,23 @@
     slimlib.evaluate_arm(run, "llama-2k")
 
     slimlib.compare("results-before/", "results-after/")  # of lm-eval, whoever made them
-    slimlib.attribute(run)  # which step lost it
+    slimlib.attribute(study, run.records())  # which step lost it
 
-Importing slimlib loads no torch: names are looked up when they are first used.
+Importing slimlib loads no torch: a name is looked up when it is first used. The names, and where
+each comes from, are in __init__.pyi, which editors read too.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import sys
+from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
-_HOME = {
-    "get_study": "studies.get",
-    "Study": "config",
-    "Arm": "config",
-    "ModelConfig": "config",
-    "AdapterConfig": "config",
-    "Rule": "config",
-    "open_run": "pipeline.study",
-    "Run": "run",
-    "find_device": "common.hardware",
-    "preflight": "pipeline.preflight",
-    "load_rows": "data.rows",
-    "mix_datasets": "data.rows",
-    "load_model": "model.load",
-    "compile_plan": "methods.plan",
-    "count_parameters": "methods.shapes",
-    "equal_cut": "methods.shapes",
-    "attach": "adapters.layers",
-    "trainables_to_float32": "adapters.layers",
-    "save_adapter": "adapters.saving",
-    "load_adapter": "adapters.saving",
-    "finetune_arm": "train",
-    "merge_arm": "merge.plain",
-    "evaluate_arm": "evaluate.harness",
-    "evaluate_model": "evaluate.harness",
-    "SlimLM": "evaluate.scoring",
-    "read_results": "results",
-    "align_samples": "results",
-    "compare": "comparison.two_models",
-    "flips": "comparison.answers",
-    "format_or_ability": "comparison.answers",
-    "attribute": "comparison.ladder",
-}
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_HOME = {alias.name: line.module for line in _STUB.body for alias in line.names}
 __all__ = list(_HOME)
 _ROOMS = (
     *("common", "config", "methods", "studies"),
@@ -60,11 +34,41 @@ _ROOMS = (
 )
 
 
-def __getattr__(name: str) -> Any:
+class _Facade(ModuleType):
+    """This module's class: a public name that is not loaded yet is a property of it.
+
+    A module's `__getattr__` alone would not do: jedi, IPython's completer, calls that for each
+    name it lists, and so loads torch. Of a property it reads the return type and goes no further.
+    """
+
+
+def _lazy(name: str) -> property:
+    def load(self: _Facade) -> FunctionType:
+        setattr(self, name, _find(name))
+        return vars(self)[name]
+
+    def keep(self: _Facade, value: Any) -> None:  # an ordinary attribute from now on
+        if name in vars(_Facade):
+            delattr(_Facade, name)
+        vars(self)[name] = value
+
+    return property(load, keep)
+
+
+def _find(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f"slimlib.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(_HOME[name]), name)
+    return importlib.import_module(f"slimlib.{name}")
+
+
+for _name in (*_HOME, "train", "cli"):  # rooms that take seconds; the others open at once
+    setattr(_Facade, _name, _lazy(_name))
+sys.modules[__name__].__class__ = _Facade
+
+
+def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f"slimlib.{name}")
+        return _find(name)
     raise AttributeError(f"module 'slimlib' has no attribute {name!r}")
 
 

@@ -19,9 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.files import atomic_path, file_sha256, read_json, read_jsonl, sha256, write_json
+from slimlib.common.hardware import environment
+from slimlib.common.schema import SCHEMA, SchemaError, upgrade
 from slimlib.config import Arm, Study, to_dict
-
-SCHEMA = 1
+from slimlib.data.micro.world import write_data
+from slimlib.data.rows import WORLD, fingerprint
+from slimlib.data.tasks import check_files
+from slimlib.model.load import resolve_name
 
 
 class SettingsError(ValueError):
@@ -42,6 +46,11 @@ class Run:
     Args:
         study: the study whose arms are run.
         root: parent folder; default `default_root()`.
+
+    Example:
+        >>> run = slimlib.Run(slimlib.get_study("micro"), root="runs")
+        >>> run.arm_folder("llama-2k").as_posix(), run.stages("llama-2k")
+        ('runs/micro/llama-2k', ('finetune', 'merge', 'evaluate'))
     """
 
     def __init__(self, study: Study, root: str | Path | None = None):
@@ -64,8 +73,6 @@ class Run:
             return self.local_data
         folder = self.folder / "data"
         if not folder.exists():
-            from slimlib.data.micro.world import write_data
-
             with atomic_path(folder) as temporary:
                 temporary.mkdir()
                 write_data(temporary)
@@ -80,15 +87,15 @@ class Run:
         config = self.study[arm]
         if config.writes_weights:
             return str(self.arm_folder(arm) / "merged")
-        from slimlib.model.load import resolve_name
-
         return resolve_name(config.model.name)
 
     def record(self, arm: str) -> dict[str, Any]:
         """The record of one arm; a new one when nothing is done yet."""
-        path, config = self._record_path(arm), self.study[arm]
-        if path.exists():  # compared_with depends on which arms were asked for, then and now
-            return read_json(path) | {"label": config.label, "compared_with": config.compared_with}
+        config = self.study[arm]
+        if self._record_path(arm).exists():
+            # compared_with depends on which arms were asked for, then and now
+            asked = {"label": config.label, "compared_with": config.compared_with}
+            return self._stored(arm) | asked
         return {
             "schema": SCHEMA,
             "study": self.study.name,
@@ -99,6 +106,24 @@ class Run:
             "config": to_dict(config),
             "stages": {},
         }
+
+    def _stored(self, arm: str) -> dict[str, Any]:
+        """The record of an arm as it lies there, in today's schema."""
+        path, other = self._record_path(arm), self.study[arm].adapter_from
+        source = self._record_path(other) if other else None
+        log = self.arm_folder(arm) / "log.jsonl"
+        try:
+            return upgrade(
+                read_json(path),
+                read_json(source) if source and source.exists() else None,
+                read_jsonl(log) if log.exists() else (),
+            )
+        except SchemaError as error:
+            raise SchemaError(f"{path}: {error}") from None
+
+    def fail(self, arm: str, reason: str) -> None:
+        """Leave the reason why an arm could not be finished in its record."""
+        write_json(self._record_path(arm), self.record(arm) | {"failed": reason})
 
     def records(self) -> list[dict[str, Any]]:
         """The records that exist, in the order of the study's arms."""
@@ -137,8 +162,6 @@ class Run:
         return Path(self.study.data) if self.study.data not in ("hub", "world") else None
 
     def _rows_read(self, config: Arm) -> str:
-        from slimlib.data.rows import WORLD, fingerprint
-
         in_world = self.study.data == "world" and not config.data.path
         if in_world and {*config.data.names} <= {*WORLD}:
             return "world"
@@ -147,8 +170,6 @@ class Run:
     def _documents_read(self, config: Arm) -> str:
         if self.local_data is None:
             return self.study.data
-        from slimlib.data.tasks import check_files
-
         tasks = [task for task in config.evaluate.tasks if task.source]
         return file_sha256(*(f for t in tasks for f in check_files(t, self.local_data).values()))
 
@@ -204,10 +225,9 @@ class Run:
         return entry
 
     def _store(self, arm: str, stage: str, entry: dict[str, Any]) -> dict[str, Any]:
-        from slimlib.common.hardware import environment
-
         record = self.record(arm)
         entry = {"settings": self.settings(arm, stage), **entry}
+        record.pop("failed", None)
         record["environment"] = environment()
         record["stages"][stage] = entry
         write_json(self._record_path(arm), record)

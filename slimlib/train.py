@@ -16,11 +16,11 @@ from slimlib.adapters.layers import attach, trainables_to_float32
 from slimlib.adapters.modules import linear_shapes
 from slimlib.adapters.saving import save_adapter
 from slimlib.common.files import atomic_path, read_jsonl
-from slimlib.common.hardware import find_device, peak_memory_gb
+from slimlib.common.hardware import find_device, free_memory, peak_memory_gb
+from slimlib.common.schema import last_loss
 from slimlib.config import Arm
 from slimlib.data.prompts import tokenize_rows
 from slimlib.data.rows import load_rows
-from slimlib.merge.plain import free_memory
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import load_model
 from slimlib.model.quantise import QUANTISERS, resolve_block
@@ -28,10 +28,15 @@ from slimlib.run import Run
 
 
 def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
-    """Fine-tune one arm and save its adapter; skipped when done, resumed when cut off.
+    """Fine-tune one arm and save its adapter; go on where a training was cut off.
 
     Returns:
         The finetune part of the record; None for an arm that trains nothing.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        entry = slimlib.finetune_arm(run, "llama-2k")
 
     Raises:
         ValueError: bad rows or settings, before any weight is loaded.
@@ -70,6 +75,7 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
         "optimizer_steps": steps,
         "skipped_steps": trainer.skipped_steps.count,
         "train_loss": round(outcome.training_loss, 6),
+        "last_loss": last_loss(read_jsonl(folder / "log.jsonl")),
         "train_seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / seconds, 1),
         "peak_memory_gb": round(peak_memory_gb(), 3),

@@ -164,13 +164,20 @@ def exact_pattern(values: Mapping[str, Any], common: Any) -> dict[str, Any]:
 
 
 def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) -> Any:
-    """Attach a trainable adapter, its weights in float32; with dW = 0 the model is unchanged.
+    """Attach a trainable adapter, its weights in float32.
+
+    With dW = 0 the model is unchanged.
 
     Args:
         model: from `load_model`, by either backend.
         config: method and values (r, lora_alpha, target_modules, rules, ...).
         seed: of the initial A (B starts at zero).
         max_seq_length: tokens; Unsloth sizes its buffers by it.
+
+    Example:
+
+        adapter = slimlib.AdapterConfig(method="q-bara", r=16, lam=2)
+        model = slimlib.attach(model, adapter, seed=3407, max_seq_length=1024)
 
     Raises:
         ValueError: no module has a name in target_modules, one that has it is no linear layer of
@@ -249,6 +256,10 @@ def trainables_to_float32(model: Any) -> None:
 
     fp16's GradScaler needs them so, and bfloat16 would round most steps of Adam away. TRL casts the
     adapter of a quantised model to bfloat16, so this is done once more when the trainer is built.
+
+    Example:
+
+        slimlib.trainables_to_float32(trainer.model)  # after SFTTrainer(model=model, ...)
     """
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -12,7 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.layers import exact_pattern
+from peft import LoraConfig, PeftConfig, PeftModel
+from safetensors.torch import save_file
+
+from slimlib.adapters.layers import (
+    SlimLoraConfig,  # its import lets PEFT read the structured form
+    exact_pattern,
+)
 from slimlib.adapters.modules import adapted_layers
 from slimlib.methods.definitions import METHODS
 
@@ -21,11 +27,15 @@ CONFIG_FILE = "adapter_config.json"
 
 
 def save_adapter(model: Any, folder: str | Path) -> None:
-    """Write a trained PEFT model's adapter: the plain form, and the structured one if it has one.
+    """Write a trained adapter: the plain form, and the structured one if it has one.
 
     Args:
         model: with the adapter attached by `attach` (or by PEFT with a SlimLoraConfig).
         folder: is created; an `atomic_path` keeps half-written ones away.
+
+    Example:
+
+        slimlib.save_adapter(model, "my-adapter")
     """
     folder = Path(folder)
     method = _method(model)
@@ -39,15 +49,16 @@ def save_adapter(model: Any, folder: str | Path) -> None:
 
 
 def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any:
-    """Put a saved adapter on a model: the structured form where it is there, else the plain one.
+    """Put a saved adapter on a model, in its structured form where it has one.
+
+    Example:
+
+        base, tokenizer = slimlib.load_model(config)
+        tuned = slimlib.load_adapter(base, "my-adapter")
 
     Raises:
         ValueError: the folder holds no adapter, or a structured one that another model has.
     """
-    from peft import PeftConfig, PeftModel
-
-    from slimlib.adapters.layers import SlimLoraConfig  # lets PEFT read the structured form
-
     folder = adapter_path(folder)
     config = PeftConfig.from_pretrained(str(folder))
     if isinstance(config, SlimLoraConfig):
@@ -77,9 +88,6 @@ def export_plain(model: Any, folder: str | Path) -> None:
     Raises:
         ValueError: QA-HiRA, which as plain LoRA would be as large as a quarter of the weights.
     """
-    from peft import LoraConfig
-    from safetensors.torch import save_file
-
     if not _method(model).exports:
         raise ValueError(f"{_method(model).label} has no plain LoRA form: ship it merged")
     name, config = model.active_adapter, model.active_peft_config

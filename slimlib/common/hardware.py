@@ -6,6 +6,7 @@ T4 (7.5) torch.cuda.is_bf16_supported() answers True, because it emulates, slowl
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import platform
@@ -13,6 +14,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
+
+import psutil
 
 from slimlib.common.files import PACKAGE
 
@@ -64,7 +67,13 @@ class Device:
 
 
 def find_device() -> Device:
-    """Describe the GPU that torch would use, or the CPU."""
+    """Describe the GPU that torch would use, or the CPU.
+
+    Example:
+
+        device = slimlib.find_device()
+        print(device.name, device.dtype, device.reason)
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -87,8 +96,6 @@ def free_bytes(device: Any) -> int:
 
 
 def _host_memory() -> tuple[float, float]:
-    import psutil
-
     memory = psutil.virtual_memory()  # available: what the page cache would give back counts
     return memory.total / 2**30, memory.available / 2**30
 
@@ -117,6 +124,15 @@ def peak_memory_gb() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kilobytes on Linux
+
+
+def free_memory() -> None:
+    """Give the memory of dropped models back, the GPU's too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From a study's records to comparisons: records by arm, results by benchmark, losses by arm.
+"""From a study's records to comparisons: records by arm, results by benchmark, changes by arm.
 
 A record is what a run folder's record.json holds. Arms are compared on the same documents with the
 arm that their record names in `compared_with`; several seeds of an arm count as the mean of their
@@ -8,16 +8,15 @@ scores. A result that a record lacks is None, never a number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from slimlib.common.schema import unpack_scores
 from slimlib.comparison.benchmarks import ALPHA, BENCHMARKS
 from slimlib.comparison.two_models import Comparison, compare
+from slimlib.config import Study
 from slimlib.results import ResultsError
-
-if TYPE_CHECKING:
-    from slimlib.config import Study
 
 Record = dict[str, Any]
 
@@ -58,12 +57,13 @@ def task_of(record: Record, role: str) -> dict[str, Any] | None:
 
 def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str, Any]]:
     """One result (n, documents, value, stderr, scores) for each record that has it."""
-    tasks = [task for record in group if (task := task_of(record, role))]
-    return [
-        {"n": t["n"], "documents": t["documents"], **t["metrics"][metric]}
-        for t in tasks
-        if metric in t["metrics"]
-    ]
+    found = []
+    for task in (task for record in group if (task := task_of(record, role))):
+        if metric in task["metrics"]:
+            result = task["metrics"][metric]
+            scores = unpack_scores(result["scores"])
+            found.append({k: task[k] for k in ("n", "documents")} | result | {"scores": scores})
+    return found
 
 
 def compare_arms(
@@ -112,7 +112,7 @@ def compare_seeds(base: Sequence[Record], tuned: Sequence[Record]) -> list[Compa
 
 
 def seed_spread(seeds: Sequence[Comparison], role: str) -> float | None:
-    """SD over seeds of a benchmark's loss; None for fewer than two."""
+    """SD over seeds of a benchmark's measure; None for fewer than two."""
     changes = [comparison.of(role, BENCHMARKS[role].headline) for comparison in seeds]
-    losses = [change.loss_estimate.value for change in changes if change is not None]
-    return float(np.std(losses, ddof=1)) if len(losses) > 1 else None
+    values = [change.measured.value for change in changes if change is not None]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,7 +1,8 @@
-"""What is known of a benchmark, and what counts as a change: headline metric, loss, chance, margin.
+"""What is known of a benchmark, and what counts as a change: headline, measure, chance, margin.
 
-The paper names three losses (section 3): FR for GSM8K, dA for HellaSwag, dK for MMLU. Other tasks
-take the name that fits their kind: FR where an answer is generated, dA where endings are chosen.
+The paper has three measures of a change (section 3): FR for GSM8K, dA for HellaSwag, dK for MMLU.
+Other tasks take the one that fits their kind: FR where an answer is generated, dA where endings are
+chosen.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ class Benchmark(NamedTuple):
     """How the paper reads one benchmark."""
 
     metrics: dict[str, str]  # lm-eval's metric -> row title
-    headline: str  # the metric that the loss is computed from
-    loss: str  # the paper's name of the loss
+    headline: str  # the metric that the measure is computed from
+    measure: str  # FR, dA or dK
     unit: str
     chance: float | None  # per cent right by guessing
 
@@ -32,7 +33,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mmlu_cs": _MMLU,
     "mmlu_cs_college": _MMLU,
 }
-LOSS_NAMES = {"FR": "forgetting rate", "dA": "ability augmentation", "dK": "knowledge loss"}
+MEASURES = {"FR": "forgetting rate", "dA": "ability augmentation", "dK": "knowledge loss"}
 
 # lm-eval's task -> the role it plays in the paper; a slimlib arm says its tasks' roles itself.
 ROLES = {
@@ -83,10 +84,10 @@ def headline(role: str | None, names: Iterable[str]) -> str:
     return (ranked or names)[0]
 
 
-def loss_of(task: str, role: str | None, metric: str) -> str:
-    """The name of a task's loss: FR, dA or dK."""
+def measure_of(task: str, role: str | None, metric: str) -> str:
+    """The paper's measure of a task's change: FR, dA or dK."""
     if role in BENCHMARKS:
-        return BENCHMARKS[role].loss
+        return BENCHMARKS[role].measure
     if task.startswith("mmlu"):
         return "dK"
     return "dA" if metric.startswith("acc") else "FR"

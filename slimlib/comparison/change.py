@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from slimlib import metrics
-from slimlib.comparison.benchmarks import ALPHA, loss_of, title_of
+from slimlib.comparison.benchmarks import ALPHA, measure_of, title_of
+from slimlib.comparison.contrast import POWER, contrast
 from slimlib.metrics import Estimate
 from slimlib.results import TaskResults
 
@@ -23,7 +24,6 @@ FORGOT, IMPROVED, KEPT = "forgot", "improved", "kept"
 UNKNOWN = "not enough data to tell"
 # Holm's correction runs within each: a task has one headline; a group stands for its subtasks.
 HEADLINE, OTHER, SUBTASK = "headline", "other metric", "subtask"
-POWER = 0.8  # with which the detectable difference is found; the test's level must be below it
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Change:
     tuned: float
     difference: Estimate  # tuned - base
     forgetting: Estimate  # FR, per cent
-    loss: str  # the paper's name for this task's loss: FR, dA or dK
+    measure: str  # the paper's, for this task: FR, dA or dK
     plus_minus: float | None  # of dK as the paper defines it: 1.96 unpaired standard errors
     test: str
     p_value: float | None
@@ -59,9 +59,9 @@ class Change:
     verdict: str = UNKNOWN
 
     @property
-    def loss_estimate(self) -> Estimate:
+    def measured(self) -> Estimate:
         """FR (per cent), dA (tuned - base) or dK (base - tuned, points), with its 95 % interval."""
-        return {"FR": self.forgetting, "dA": self.difference, "dK": self.delta_k}[self.loss]
+        return {"FR": self.forgetting, "dA": self.difference, "dK": self.delta_k}[self.measure]
 
     @property
     def delta_k(self) -> Estimate:
@@ -72,7 +72,8 @@ class Change:
     def row(self) -> dict[str, Any]:
         """The change as one row of a table of numbers: limits in columns of their own."""
         limits = dict(zip(("difference", "low", "high"), self.difference, strict=True))
-        loss = dict(zip(("loss_value", "loss_low", "loss_high"), self.loss_estimate, strict=True))
+        names = ("measure_value", "measure_low", "measure_high")
+        measured = dict(zip(names, self.measured, strict=True))
         return {
             "n": self.n,
             "base": self.base,
@@ -84,8 +85,8 @@ class Change:
             "p_t": self.p_t,
             "lost": self.lost,
             "gained": self.gained,
-            "loss": self.loss,
-            **loss,
+            "measure": self.measure,
+            **measured,
             "detectable": self.detectable,
             "verdict": self.verdict,
         }
@@ -110,7 +111,7 @@ class Change:
             "p_equivalence_holm": self.p_equivalence_holm,
             "right_to_wrong": self.lost,
             "wrong_to_right": self.gained,
-            "loss": self.loss,
+            "measure": self.measure,
             "forgetting_rate": _limits(self.forgetting),
             "delta_a": _limits(self.difference),
             "delta_k": _limits(self.delta_k) | {"plus_minus": self.plus_minus},
@@ -124,7 +125,7 @@ def _limits(estimate: Estimate) -> dict[str, float | None]:
     return {k: v + 0.0 if math.isfinite(v) else None for k, v in estimate._asdict().items()}
 
 
-def measure(
+def measure_change(
     before: TaskResults,
     after: TaskResults,
     name: str,
@@ -161,7 +162,7 @@ def measure(
         paired=pair is not None,
         base=measured["at"][0],
         tuned=measured.pop("at")[1],
-        loss=loss_of(before.task, role, name),
+        measure=measure_of(before.task, role, name),
         plus_minus=metrics.Z95 * math.hypot(*errors) if known else None,
         **measured,
     )
@@ -203,23 +204,19 @@ def _spread(task: TaskResults, name: str, accuracy: float) -> float | None:
 
 def _paired(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: float) -> dict[str, Any]:
     """Statistics of one metric, document by document."""
-    binary = metrics.is_binary(base) and metrics.is_binary(tuned)
-    t = metrics.paired_t_test(base, tuned).p_value
-    p_t = None if math.isnan(t) else t
-    found: dict[str, Any] = {"test": "paired t", "p_value": p_t}
-    if binary:
-        lost, gained, p = metrics.mcnemar_test(base, tuned)
-        found = {"test": "exact McNemar", "p_value": p, "lost": lost, "gained": gained}
-    return found | {
+    found = contrast([(-1, base[None]), (1, tuned[None])], margin, alpha)
+    return {
         "at": (100 * float(base.mean()), 100 * float(tuned.mean())),
-        "n": len(base),
-        "difference": metrics.paired_difference(base, tuned),
+        "n": found.documents,
+        "difference": found.difference,
         "forgetting": metrics.forgetting_interval(base, tuned),
-        "p_t": p_t,
-        "p_equivalence": metrics.equivalence_test(base, tuned, margin),
-        "detectable": metrics.minimum_detectable_difference(base, tuned, alpha=alpha)
-        if alpha < POWER
-        else None,
+        "test": found.test,
+        "p_value": found.p_value,
+        "p_t": found.p_documents,
+        "p_equivalence": found.p_equivalence,
+        "detectable": found.detectable,
+        "lost": found.lost,
+        "gained": found.gained,
     }
 
 

@@ -13,17 +13,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from slimlib.common.document import Document, Point, Shown, point_lines
+from slimlib.common.style import wrap
 from slimlib.comparison.arms import Record, by_arm, compare_arms, tasks_of
-from slimlib.comparison.benchmarks import ALPHA
+from slimlib.comparison.benchmarks import ALPHA, BENCHMARKS
 from slimlib.comparison.change import FORGOT, IMPROVED, Change, judge
+from slimlib.comparison.plots import Rung, new_axes, plot_waterfall
+from slimlib.comparison.sentences import BETWEEN_WORDS, STEP_WORDS, brief, from_to, step_cells
 from slimlib.comparison.two_models import Comparison
 from slimlib.config import Question, Study
-from slimlib.run import Run
 from slimlib.studies.get import get_study
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+SHARES = "share: per cent of the whole change; none where the step or the whole may be chance."
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,27 @@ class Step:
     change: Change
     share: float | None  # per cent of the whole change; None where either may be chance
 
+    def sentence(self) -> str:
+        """Cause, change, interval, p-value, verdict and share in words."""
+        share = "" if self.share is None else f", {self.share:.0f} % of the whole"
+        verdict = STEP_WORDS[self.change.verdict]
+        return (
+            f"{self.cause} ({self.before} -> {self.after}): {brief(self.change)}, {verdict}{share}"
+        )
+
+    def row(self, name: str = "") -> dict[str, str]:
+        """The step as cells of a table."""
+        return {
+            "step": name or f"{self.before} -> {self.after}",
+            "cause": self.cause,
+            **step_cells(self.change),
+            "share": "-" if self.share is None else f"{self.share:.0f} %",
+            "verdict": self.change.verdict,
+        }
+
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Shown):
     """A study's ladder and its questions, answered: see `attribute`."""
 
     study: Study
@@ -65,9 +88,46 @@ class Attribution:
 
     def sentences(self) -> str:
         """Per benchmark the steps that changed it, then the study's questions."""
-        from slimlib.comparison.sentences import ladder_sentences, question_sentences
+        return "\n".join(point_lines([*self._benchmarks(), *self._missing(), *self._questions()]))
 
-        return "\n".join([*ladder_sentences(self), *question_sentences(self)])
+    def _benchmarks(self) -> list[Point]:
+        """Per benchmark: the whole change, then each step with its interval, p-value and share."""
+        points: list[Point] = []
+        for role, steps in self.steps.items():
+            total, label = self.totals[role], self.study.task_labels[role]
+            whole = f"{label}: {from_to(total)}, {brief(total, holm=False)}, {total.verdict}"
+            points.append((whole, [step.sentence() for step in steps]))
+        return points
+
+    def _missing(self) -> list[str]:
+        return [f"without results: {', '.join(self.missing)}"] if self.missing else []
+
+    def _questions(self) -> list[Point]:
+        """The study's other comparisons: question, and the answer per benchmark."""
+        points: list[Point] = []
+        for question, comparison in self.answers:
+            changes = {label: comparison.of(r) for r, label in self.study.task_labels.items()}
+            said = [
+                f"{label}: {from_to(c)}, {brief(c)}: {BETWEEN_WORDS[c.verdict]}"
+                for label, c in changes.items()
+                if c
+            ]
+            points.append((f"{question.text} ({question.base} -> {question.tuned})", said))
+        return points
+
+    def document(self) -> Document:
+        """The whole change of each benchmark, the questions, and the steps as a table."""
+        import pandas as pd
+
+        rows = []
+        for role, steps in self.steps.items():
+            whole = Step(steps[0].before, steps[-1].after, "", self.totals[role], None)
+            cells = [*(step.row() for step in steps), whole.row("all steps together")]
+            rows += [{"benchmark": self.study.task_labels[role]} | row for row in cells]
+        table = pd.DataFrame(rows).set_index(["benchmark", "step"]) if rows else None
+        points = [*(whole for whole, _ in self._benchmarks()), *self._questions()]
+        notes = [*self._missing(), self.study.note, SHARES]
+        return Document(f"Which step? {self.study.title}", points, table, list(filter(None, notes)))
 
     def plot(self, role: str | None = None, ax: Axes | None = None) -> Axes:
         """The waterfall of one benchmark (default: the study's first).
@@ -79,10 +139,29 @@ class Attribution:
         Raises:
             ValueError: no such benchmark; names those there are.
         """
-        from slimlib.comparison.plots import plot_waterfall
-
         role = self._role(role) if role else next(iter(self.study.task_labels))
-        return plot_waterfall(self, role, ax)
+        benchmark, ax = BENCHMARKS[role], ax or new_axes(self.study.title)
+        metric = benchmark.metrics[benchmark.headline]
+        return plot_waterfall(self._rungs(role), self.study.task_labels[role], metric, ax)
+
+    def _rungs(self, role: str) -> list[Rung]:
+        """The ladder's arms as rows; a missing arm's part of the change falls to the next step."""
+        steps, ladder = self.steps.get(role, ()), self.study.ladder
+        changes = {step.after: step.change for step in steps}
+        rungs, level = [], None
+        for row, arm in enumerate(ladder):
+            cause = f"\u2192 {self.study.causes.get(arm, arm)}"
+            label = wrap(cause if row else self.study[arm].label)
+            if steps and arm == steps[0].before:
+                level = steps[0].change.base
+                rungs.append(Rung(label, accuracy=level))
+            elif arm in changes:
+                level += changes[arm].difference.value
+                rungs.append(Rung(label, change=changes[arm]))
+            else:
+                below = level is not None and any(other in changes for other in ladder[row:])
+                rungs.append(Rung(label, missing=" (in the next step)" if below else ""))
+        return [*rungs, Rung("= result", accuracy=level if ladder[-1] in changes else None)]
 
     def _role(self, name: str) -> str:
         labels = self.study.task_labels
@@ -94,12 +173,6 @@ class Attribution:
             return begun[0]
         known = ", ".join(f"{role} ({label})" for role, label in labels.items())
         raise ValueError(f"study {self.study.name} has no benchmark {name!r}; it has: {known}")
-
-    def to_markdown(self) -> str:
-        """Table and sentences as Markdown."""
-        from slimlib.comparison.sentences import ladder_markdown
-
-        return ladder_markdown(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON takes it."""
@@ -127,22 +200,24 @@ class Attribution:
         told = (f"{self.study.task_labels[r]}: {c.verdict}" for r, c in self.totals.items())
         return f"<Attribution of {self.study.name}; {', '.join(told) or 'no results'}>"
 
-    def _repr_html_(self) -> str:
-        from slimlib.comparison.sentences import ladder_html
-
-        return ladder_html(self)
-
 
 def attribute(
-    study: str | Study | Run, records: Sequence[Record] | None = None, *, alpha: float = ALPHA
+    study: str | Study, records: Sequence[Record], *, alpha: float = ALPHA
 ) -> Attribution:
-    """Say which step of a study's ladder changed each benchmark, and answer its questions.
+    """Say which step of a study's ladder changed each benchmark.
+
+    It answers the study's own questions too.
 
     Args:
-        study: name, study or run folder.
-        records: its records; default those of the run folder. Several seeds of an arm count as
-            their mean per document.
+        study: its name, or the study.
+        records: its records, as `Run.records()` gives them. Several seeds of an arm count as their
+            mean per document.
         alpha: level of every claim, after Holm's correction over all steps and benchmarks.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        slimlib.attribute(run.study, run.records()).table()
 
     Raises:
         ValueError: fewer than two arms of the ladder are evaluated, or two of them on different
@@ -154,17 +229,12 @@ def attribute(
             f"records is a mapping of {keys}, not a list of records; of records by seed "
             "slimlib.report.committed.pool makes one list"
         )
-    run = study if isinstance(study, Run) else None
-    study = run.study if run else get_study(study) if isinstance(study, str) else study
-    if records is None:
-        run = run or Run(study)
-        records = run.records()
+    study = get_study(study) if isinstance(study, str) else study
     attribution = attribution_of(records, study, alpha)
     found = len(study.ladder) - len(attribution.missing)
     if found < 2:
-        where = f" in {run.folder}" if run else ""
         raise ValueError(
-            f"study {study.name} has results of {found} arms of its ladder{where}; two are needed "
+            f"study {study.name} has results of {found} arms of its ladder; two are needed "
             f"of {', '.join(study.ladder)}: run `slimlib run --study {study.name}` first"
         )
     return attribution

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimlib import metrics
+from slimlib.common.document import Document, Point, Shown
+from slimlib.comparison.answers import Answers, compared_answers, without_answers
 from slimlib.comparison.benchmarks import ALPHA, MARGIN, NOT_SHARES, headline, role_of
-from slimlib.comparison.change import HEADLINE, OTHER, SUBTASK, Change, judge, measure
+from slimlib.comparison.change import HEADLINE, OTHER, SUBTASK, Change, judge, measure_change
+from slimlib.comparison.plots import plot_changes
+from slimlib.comparison.sentences import LEGEND, change_table, verdict_sentence
 from slimlib.results import (
     Alignment,
     Results,
@@ -34,11 +38,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from slimlib.comparison.answers import Answers
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Two models, task by task: see `compare`."""
 
     base: Results
@@ -65,8 +67,6 @@ class Comparison:
     @cached_property
     def answers(self) -> Answers:
         """Task -> format or ability, where the generated answers are at hand."""
-        from slimlib.comparison.answers import compared_answers
-
         roles = {c.task: c.role for c in self.changes if c.family != OTHER and c.paired}
         return compared_answers(self.base, self.tuned, roles)
 
@@ -77,52 +77,59 @@ class Comparison:
         rows = [{"task": c.task, "metric": c.metric} | c.row() for c in self.changes]
         return pd.DataFrame(rows).set_index(["task", "metric"])
 
+    @property
+    def title(self) -> str:
+        """What is compared with what."""
+        return f"{self.tuned.name}, against {self.base.name}"
+
+    def sentence(self, change: Change) -> str:
+        """The verdict on one of the changes in words."""
+        return verdict_sentence(change, self.margin, self.alpha)
+
     def sentences(self) -> str:
         """The verdict, one sentence per task."""
-        from slimlib.comparison.sentences import verdict_sentence
+        return "\n".join(map(self.sentence, self.headlines))
 
-        return "\n".join(verdict_sentence(c, self) for c in self.headlines)
+    def document(self) -> Document:
+        """Verdict, format or ability, table, rules and notes."""
+        points: list[Point] = [self.sentence(change) for change in self.headlines]
+        for found in self.answers.values():
+            first, *examples = found.points()
+            points.append((first, examples))
+        notes = (LEGEND, self.rules(), *self.notes)
+        return Document(self.title, points, change_table(self.changes), notes)
 
-    def to_text(self, columns: int | None = None) -> str:
-        """For a terminal (default: as wide as it is): verdict, format or ability, table, notes."""
-        from slimlib.comparison.sentences import comparison_text
-
-        return comparison_text(self, columns)
-
-    def to_markdown(self) -> str:
-        """Verdict, table and notes as Markdown."""
-        from slimlib.comparison.sentences import comparison_markdown
-
-        return comparison_markdown(self)
+    def rules(self) -> str:
+        """The rules that the verdicts follow, in one sentence each."""
+        paired = {c.paired for c in self.changes}
+        how = ["document by document"] * (True in paired)
+        how += ["from aggregates where answers are missing (unpaired, weaker)"] * (False in paired)
+        return (
+            f"Compared {'; '.join(how)}. Forgot, improved: p below {self.alpha:g} after Holm's "
+            "correction over the tasks (other metrics and subtasks are families of their own), and "
+            f"a 95 % interval without 0. Kept: a change of {self.margin:g} points or more is ruled "
+            "out (TOST, corrected likewise)."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON takes it; see `Change.to_dict`."""
-        from slimlib.comparison.sentences import verdict_sentence
-
         return {
             "base": {"name": self.base.name, "source": self.base.source},
             "tuned": {"name": self.tuned.name, "source": self.tuned.source},
             "alpha": self.alpha,
             "margin": self.margin,
-            "tasks": [c.to_dict() | {"sentence": verdict_sentence(c, self)} for c in self.changes],
+            "tasks": [c.to_dict() | {"sentence": self.sentence(c)} for c in self.changes],
             "answers": {task: found.to_dict(examples=3) for task, found in self.answers.items()},
             "notes": list(self.notes),
         }
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Differences with their 95 % intervals, coloured by verdict."""
-        from slimlib.comparison.plots import plot_changes
-
-        return plot_changes(self, ax)
+        return plot_changes(self.headlines or self.changes, self.margin, self.title, ax)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{change.title}: {change.verdict}" for change in self.headlines)
         return f"<Comparison {self.tuned.name!r} against {self.base.name!r}; {told}>"
-
-    def _repr_html_(self) -> str:
-        from slimlib.comparison.sentences import comparison_html
-
-        return comparison_html(self)
 
 
 def compare(
@@ -133,7 +140,7 @@ def compare(
     margin: float = MARGIN,
     alpha: float = ALPHA,
 ) -> Comparison:
-    """Compare a model with what it was before, task by task, and say which changes are real.
+    """Compare a model with what it was before, and say which changes are real.
 
     Args:
         base: the model before: anything `read_results` takes, or a list of it (several seeds; their
@@ -143,12 +150,14 @@ def compare(
         margin: points; a change that is shown to be smaller (TOST) counts as kept.
         alpha: level of every claim, after Holm's correction over the tasks.
 
+    Example:
+
+        print(slimlib.compare("results-before/", "results-after/").to_text())
+
     Raises:
         ResultsError: a file is missing or unreadable, or the two cannot be compared; says why.
         ValueError: margin or alpha out of range.
     """
-    from slimlib.comparison.answers import without_answers
-
     if not 0 < margin < 100:
         raise ValueError(f"margin={margin}: must be above 0 and below 100 points")
     if not 0 < alpha < 1:
@@ -194,7 +203,7 @@ def _changes(alignment: Alignment, margin: float, alpha: float) -> tuple[list[Ch
             metric, _, kind = name.partition(",")
             pair = alignment.scores(task, metric, kind)
             how = {"family": families[task] if name == first else OTHER, "role": roles[task]}
-            changes.append(measure(*both[task], name, pair, margin, alpha=alpha, **how))
+            changes.append(measure_change(*both[task], name, pair, margin, alpha=alpha, **how))
     return changes, skipped
 
 

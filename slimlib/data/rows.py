@@ -54,12 +54,17 @@ ROW_FILES = (".jsonl", ".jsonl.gz", ".json")
 
 
 def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list[dict[str, Any]]:
-    """The rows of a fine-tuning, chosen and mixed by a seed.
+    """Read the rows of a fine-tuning, chosen and mixed by a seed.
 
     Args:
         config: data set or mixture, number of rows, subset rule.
         seed: of the random subset and of the order of a mixture.
         folder: local folder that replaces the hub (`config.path` goes before it).
+
+    Example:
+
+        arm = slimlib.get_study("paper")["llama-2k"]
+        rows = slimlib.load_rows(arm.data, arm.seed)  # [{"instruction": ..., "output": ...}, ...]
 
     Raises:
         ValueError: unknown data set, missing file, too few rows, or a row that lacks a column.
@@ -214,9 +219,13 @@ def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:
 def mix_datasets(
     parts: Mapping[str, list[Any]], weights: Mapping[str, float], n: int, seed: int
 ) -> list[Any]:
-    """A seeded mixture of n rows: each part's share by its weight, then shuffled.
+    """Mix n rows by a seed: each part's share by its weight, then shuffled.
 
-    Example: weights {"alpaca": 0.5, "gsm8k": 0.5}, n = 2000 -> 1,000 rows of each.
+    Example:
+        >>> parts = {"alpaca": list(range(10)), "gsm8k": list(range(100, 110))}
+        >>> mixed = slimlib.mix_datasets(parts, {"alpaca": 0.5, "gsm8k": 0.5}, n=6, seed=0)
+        >>> len(mixed), sum(row >= 100 for row in mixed)
+        (6, 3)
 
     Raises:
         ValueError: a part has fewer rows than its share.

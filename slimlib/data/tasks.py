@@ -10,7 +10,10 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from slimlib.config import Task
+from slimlib.data.micro import TASKS
 
 MMLU_LETTERS = ("A", "B", "C", "D")
 
@@ -82,8 +85,6 @@ def stock_yaml(name: str) -> Path:
     """
     import lm_eval
 
-    from slimlib.data.micro import TASKS
-
     for folder in (TASKS, Path(lm_eval.__file__).parent / "tasks"):
         for pattern in (f"{name}.yaml", "default.yaml"):  # winogrande/default.yaml, ...
             for path in sorted(folder.rglob(pattern)):
@@ -134,8 +135,6 @@ def check_files(task: Task, data_folder: Path | None) -> dict[str, str]:
 
 
 def _yaml(config: dict[str, Any]) -> str:
-    import yaml
-
     functions = {k: v for k, v in config.items() if str(v).startswith("!function")}
     plain = {k: v for k, v in config.items() if k not in functions}
     lines = [f"{key}: {value}\n" for key, value in functions.items()]

@@ -19,19 +19,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slimlib.common.files import atomic_path, file_sha256, read_json, sha256
+from slimlib.common.files import atomic_path, documents_hash, file_sha256, read_json, sha256
 from slimlib.common.hardware import find_device, resolve_dtype, unsloth_loaded
+from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
 from slimlib.data.tasks import check_files, task_yaml
+from slimlib.evaluate.scoring import SlimLM
 from slimlib.run import Run, in_clean_process
 
 
 def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
-    """Evaluate one arm on the study's tasks; finished tasks are kept when it is cut off.
+    """Evaluate one arm on the study's tasks, keeping each task that is finished.
 
     Returns:
         The evaluate part of the record.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        entry = slimlib.evaluate_arm(run, "llama-2k")
 
     Raises:
         ValueError: the merged weights are not there yet, or a task or data file is missing.
@@ -69,7 +76,12 @@ def evaluate_model(
         revision: hub commit.
 
     Returns:
-        task name -> entry of a record (see `slimlib.results.task_entry`).
+        task name -> entry of a record (see `task_entry`).
+
+    Example:
+
+        arm = slimlib.get_study("paper")["llama-base"]
+        slimlib.evaluate_model("unsloth/Llama-3.2-1B", arm.evaluate, "my-results")
     """
     folder = Path(folder)
     weights = weights_id(model, revision)
@@ -79,7 +91,7 @@ def evaluate_model(
         key = _key(weights, task, config, data_folder)
         done = folder / task.name / "entry.json"
         if done.exists() and (entry := read_json(done))["key"] == key:
-            entries[task.name] = entry
+            entries[task.name] = upgrade_task(entry)  # one cut off by slimlib 0.1
             continue
         loaded = loaded or _load(model, config, revision)
         entries[task.name] = _evaluate_task(loaded, task, config, key, done.parent, data_folder)
@@ -168,8 +180,6 @@ def evaluator_class(name: str) -> Any:
     if name not in EVALUATORS:
         raise ValueError(f"evaluator={name!r}: must be {' or '.join(EVALUATORS)}")
     if name == "slim":
-        from slimlib.evaluate.scoring import SlimLM
-
         return SlimLM
     from lm_eval.models.huggingface import HFLM
 
@@ -222,7 +232,7 @@ def task_entry(
     Returns:
         role, task, version, num_fewshot, n, `documents` (a hash over the documents in order: equal
         hashes mean paired scores), and per "metric,filter" its value, standard error and scores
-        (one per document, in 0..1).
+        (one per document, in 0..1; see `slimlib.common.schema.pack_scores`).
 
     Raises:
         ValueError: a score is missing or not a number.
@@ -239,7 +249,7 @@ def task_entry(
         "version": results["versions"].get(task.name),
         "num_fewshot": results["n-shot"].get(task.name, task.num_fewshot),
         "n": len(rows),
-        "documents": sha256([[row["doc_id"], row["doc_hash"]] for row in rows]),
+        "documents": documents_hash(*([row[k] for row in rows] for k in ("doc_id", "doc_hash"))),
         "metrics": {name: _metric(name, scores, by_filter, task) for name in names},
     }
 
@@ -258,5 +268,5 @@ def _metric(
     return {
         "value": scores[name],
         "stderr": stderr if is_number(stderr) else None,
-        "scores": [int(v) if v in (0, 1) else v for v in values],
+        "scores": pack_scores(values),
     }

@@ -11,14 +11,19 @@ W + s B A as 16- or 32-bit safetensors that stock transformers loads. There are 
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slimlib.adapters.saving import adapter_path, load_adapter
 from slimlib.common.files import atomic_path
-from slimlib.common.hardware import find_device, peak_memory_gb, resolve_dtype, unsloth_loaded
+from slimlib.common.hardware import (
+    find_device,
+    free_memory,
+    peak_memory_gb,
+    resolve_dtype,
+    unsloth_loaded,
+)
 from slimlib.config import Arm
 from slimlib.model.load import load_base, load_transformers, resolve_name
 from slimlib.run import Run, in_clean_process
@@ -34,10 +39,15 @@ CHECK_PROMPTS = (
 
 
 def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
-    """Write an arm's merged/ folder: its adapter in the weights, or the quantised model alone.
+    """Write an arm's merged/ folder: adapter in the weights, or the quantised model.
 
     Returns:
         The merge part of the record, with the logit check; None for an arm that writes no weights.
+
+    Example:
+
+        run = slimlib.open_run("micro")
+        entry = slimlib.merge_arm(run, "llama-2k")
 
     Raises:
         ValueError: the adapter is not there yet.
@@ -150,12 +160,3 @@ def compare_logits(expected: list[Any], found: list[Any], dtype: str) -> dict[st
         "tolerance": TOLERANCE[dtype],
         "equal": share <= TOLERANCE[dtype],
     }
-
-
-def free_memory() -> None:
-    """Give the memory of dropped models back, the GPU's too."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

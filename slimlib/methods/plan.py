@@ -94,6 +94,12 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
         linears: module path -> (d_in, d_out) of the linear modules, in the model's order.
         config: method, values and rules.
 
+    Example:
+        >>> linears = {"layers.0.self_attn.q_proj": (192, 192), "layers.0.mlp.up_proj": (192, 512)}
+        >>> plan = slimlib.compile_plan(linears, slimlib.AdapterConfig(r=8))
+        >>> [entry.parameters for entry in plan.values()]
+        [3072, 5632]
+
     Raises:
         ValueError: no module is targeted; a rule that matches nothing or contradicts another;
             values that do not fit a module (named, with its shape).

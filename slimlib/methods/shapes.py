@@ -120,7 +120,9 @@ def lora_parameters(d_in: int, d_out: int, r: int) -> int:
 def count_parameters(shape: Shape | str, adapter: AdapterConfig) -> int:
     """What an adapter trains on a model, by its method and its rules.
 
-    Example: Llama-3.2-1B, QLoRA with r = 16 on all seven modules -> 11,272,192.
+    Example:
+        >>> slimlib.count_parameters("Llama-3.2-1B", slimlib.AdapterConfig(r=16))  # seven modules
+        11272192
 
     Raises:
         ValueError: an unknown shape, or an adapter that does not fit it; names the module.
@@ -230,7 +232,10 @@ def equal_cut(
         layer_type: whose rank is divided: "mlp" or "attention".
         divisor: 2 halves the rank, 4 quarters it.
 
-    Example: LLaMA-7B, r = 64, "mlp", 2: attention rank 19.75 saves the same 29.02 %.
+    Example:
+        >>> cut = slimlib.equal_cut("LLaMA-7B", slimlib.AdapterConfig(r=64), "mlp", divisor=2)
+        >>> round(cut.rank, 2), round(cut.saving, 2)  # of attention; per cent saved
+        (19.75, 29.02)
 
     Raises:
         ValueError: a divisor that does not divide the rank, an unknown layer type or one without

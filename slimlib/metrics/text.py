@@ -1,9 +1,8 @@
-"""Numbers as text, one way everywhere: scores, p-values, intervals, cells of a Markdown table."""
+"""Numbers as text, one way everywhere: scores, p-values, intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 
 from slimlib.metrics import Estimate
 
@@ -36,17 +35,3 @@ def interval(estimate: Estimate, sign: str = "", digits: int = 2) -> str:
     if math.isnan(estimate.low):
         return "-"
     return f"[{number(estimate.low, digits, sign)}, {number(estimate.high, digits, sign)}]"
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of texts."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(markdown_text, cells))} |" for cells in lines)
-
-
-def markdown_text(text: str) -> str:
-    """Text that neither ends a Markdown cell nor starts a tag, a link or an emphasis."""
-    for character in "\\|*`":
-        text = text.replace(character, f"\\{character}")
-    text = text.replace("](", "]\\(").replace("&", "&amp;").replace("<", "&lt;")
-    return " ".join(text.split())

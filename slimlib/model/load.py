@@ -15,7 +15,10 @@ from typing import Any
 from slimlib.adapters.modules import linear_shapes
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.config import AdapterConfig, ModelConfig
+from slimlib.data.micro import CHECKPOINTS
+from slimlib.data.prompts import set_pad_token
 from slimlib.methods.plan import compile_plan
+from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
 
 BACKENDS = ("unsloth", "transformers")
 
@@ -30,8 +33,6 @@ def resolve_name(name: str) -> str:
         raise ValueError(f"model folder {name} does not exist")
     if not name.startswith("micro:"):
         return name
-    from slimlib.data.micro import CHECKPOINTS
-
     short = name.removeprefix("micro:")
     if short not in CHECKPOINTS:
         raise ValueError(f"unknown embedded checkpoint {name!r}; known: {', '.join(CHECKPOINTS)}")
@@ -59,8 +60,6 @@ def load_tokenizer(config: ModelConfig) -> Any:
     """The tokenizer of a model, padded on the right and never with its end token."""
     from transformers import AutoTokenizer
 
-    from slimlib.data.prompts import set_pad_token
-
     tokenizer = AutoTokenizer.from_pretrained(resolve_name(config.name), revision=_revision(config))
     tokenizer.padding_side = "right"
     set_pad_token(tokenizer)
@@ -79,6 +78,11 @@ def load_model(
 
     Returns:
         (model, tokenizer); the model is on the GPU if there is one.
+
+    Example:
+
+        config = slimlib.ModelConfig("unsloth/Llama-3.2-1B")
+        model, tokenizer = slimlib.load_model(config)
 
     Raises:
         ValueError: unknown backend, dtype or embedded checkpoint.
@@ -107,8 +111,6 @@ def load_base(
     load = _load_unsloth if backend == "unsloth" else load_transformers
     if not config.load_in_4bit or config.quantiser == "nf4":
         return load(config)
-    from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
-
     model = load(replace(config, load_in_4bit=False))
     shapes = linear_shapes(model)
     quantiser, _, folder = config.quantiser.partition(":")

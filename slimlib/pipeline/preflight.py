@@ -35,6 +35,10 @@ def preflight(study: Study, root: str | Path = "runs") -> list[Check]:
     Args:
         study: what is to be run.
         root: where its folder will lie.
+
+    Example:
+
+        failed = [check for check in slimlib.preflight(study) if not check.ok]
     """
     device = find_device()
     checks = [_check_device(study, device), _check_memory(study, device)]

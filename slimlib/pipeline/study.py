@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slimlib.common.hardware import find_device, use_colab_secret
-from slimlib.report.tables import render_table2, table2
+from slimlib.report.tables import results_document
 from slimlib.run import Run
 from slimlib.studies.get import get_study
 
@@ -24,6 +24,10 @@ def open_run(
         data: local folder that replaces the hub; "" or None for the study's own.
         runs: parent folder; "" or None for SLIMLIB_RUNS, else ./runs.
         overrides: KEY -> VALUE, as --set on the command line.
+
+    Example:
+
+        run = slimlib.open_run("micro", overrides={"llama-2k.train.max_steps": 100})
     """
     use_colab_secret()
     run = Run(get_study(study, data or None, **(overrides or {})), runs or None)
@@ -36,11 +40,11 @@ def open_run(
 
 
 def print_tables(run: Run) -> None:
-    """Print Table 2 and say where the files are."""
+    """Print the answer and Table 2, and say where the files are."""
     records = run.records()
     if not any("evaluate" in record["stages"] for record in records):
         return
-    print(render_table2(table2(records, run.study)))
+    print(results_document(records, run.study).to_text())
     for path in (run.folder / "table1.csv", run.folder / "table2.csv", run.figures):
         if path.exists():
             print(path)

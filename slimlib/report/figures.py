@@ -5,17 +5,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slimlib import metrics
-from slimlib.common.style import STYLE, save_figure
+from slimlib.common.style import PALETTE, STYLE, save_figure, wrap
 from slimlib.comparison.arms import Record, by_arm, results_of
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.ladder import attribution_of
-from slimlib.comparison.plots import arm_styles, draw_missing, finish, new_axes, plot_waterfall
+from slimlib.comparison.plots import draw_missing, finish, new_axes
 from slimlib.config import Study
 
 if TYPE_CHECKING:
@@ -23,12 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def arm_styles(study: Study) -> dict[str, tuple[str, str]]:
+    """Arm -> (label, colour), in the study's order: the one mapping that all figures use."""
+    pairs = zip(study.arms, cycle(PALETTE), strict=False)
+    return {arm.name: (wrap(arm.label), colour) for arm, colour in pairs}
+
+
 def plot_scores(records: Sequence[Record], study: Study, role: str, ax: Axes | None = None) -> Axes:
     """Draw one benchmark's accuracy by arm with Wilson's 95 % intervals and the chance level.
 
     An arm with several seeds is their mean, each seed a small tick. A missing result is a "-".
     """
-    ax = ax or new_axes(study)
+    ax = ax or new_axes(study.title)
     groups, styles, benchmark = by_arm(records, study), arm_styles(study), BENCHMARKS[role]
     for row, (name, (_, colour)) in enumerate(styles.items()):
         results = results_of(groups.get(name, []), role, benchmark.headline)
@@ -39,7 +46,8 @@ def plot_scores(records: Sequence[Record], study: Study, role: str, ax: Axes | N
     if benchmark.chance:
         ax.axvline(benchmark.chance, color="grey", linestyle="--", linewidth=1, zorder=0)
         ax.text(benchmark.chance, -0.5, " chance", color="grey", fontsize=8)
-    return finish(ax, study, role, [label for label, _ in styles.values()])
+    metric, labels = benchmark.metrics[benchmark.headline], [label for label, _ in styles.values()]
+    return finish(ax, study.task_labels[role], metric, labels)
 
 
 def _draw_score(ax: Axes, row: int, results: Sequence[Mapping[str, Any]], colour: str) -> None:
@@ -70,7 +78,7 @@ def plot_losses(
     unknown = [arm for arm in logs if arm not in styles]
     if unknown:
         raise ValueError(f"study {study.name} has no arm {', '.join(unknown)}")
-    ax = ax or new_axes(study)
+    ax = ax or new_axes(study.title)
     for arm, (label, colour) in styles.items():
         rows = [row for row in logs.get(arm, ()) if row.get("loss") is not None]
         if rows:
@@ -114,7 +122,7 @@ def make_figures(
                 partial(plot_scores, records, study), study, "Scores with 95 % intervals"
             ),
             "waterfall": _by_task(
-                partial(plot_waterfall, ladder),
+                ladder.plot,
                 study,
                 "What each step changed, with paired 95 % intervals "
                 "(orange: lost, blue: gained, green: kept, grey: may be chance)",

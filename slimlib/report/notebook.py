@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 
 from slimlib.common.files import read_jsonl
-from slimlib.comparison.arms import Record, by_arm, compare_all, compare_arms, results_of
+from slimlib.comparison.arms import Record, by_arm, compare_all, results_of
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.ladder import attribution_of
-from slimlib.comparison.plots import plot_waterfall
 from slimlib.config import Study
 from slimlib.metrics.text import interval, number, p_cell
 from slimlib.report.figures import plot_scores
@@ -174,46 +173,6 @@ def beside_seeds(
     return table
 
 
-def seeds_markdown(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: str) -> str:
-    """One arm's losses, seed by seed, as a Markdown table."""
-    lines = [
-        "| benchmark | seed | base % | tuned % | change, 95 % | p (Holm) | loss | verdict |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    partner = study[arm].compared_with
-    for role, label in study.task_labels.items():
-        for seed, records in by_seed.items():
-            groups = by_arm(records, study)
-            c = compare_arms(groups[partner], groups[arm]).of(role)
-            value, low, high = (number(limit, 1, "+") for limit in c.difference)
-            lines.append(
-                f"| {label} | {seed} | {c.base:.1f} | {c.tuned:.1f} | {value} [{low}, {high}] | "
-                f"{p_cell(c.p_holm)} | {c.loss} {number(c.loss_estimate.value, 1)} | {c.verdict} |"
-            )
-    return "\n".join(lines)
-
-
-def answers_markdown(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
-    """What became of one arm's lost answers, seed by seed, as a Markdown table.
-
-    Args:
-        by_seed: seed -> task -> `FormatOrAbility.to_dict()`.
-    """
-    from slimlib.comparison.answers import REASONS
-
-    lines = [
-        f"| seed | lost | {' | '.join(REASONS)} | equations right, before -> after |",
-        "|---|---|" + "---|" * (len(REASONS) + 1),
-    ]
-    for seed, tasks in by_seed.items():
-        for found in tasks.values():
-            shares = [found["equations"][when]["share"] for when in ("before", "after")]
-            shown = ["none" if share is None else f"{share:.0f} %" for share in shares]
-            counts = " | ".join(str(found["reasons"][reason]) for reason in REASONS)
-            lines.append(f"| {seed} | {found['lost']} | {counts} | {shown[0]} -> {shown[1]} |")
-    return "\n".join(lines)
-
-
 def explore(records: Sequence[dict[str, Any]], study: Study) -> Any:
     """Choose a benchmark and a view; without ipywidgets, the scores of the first benchmark."""
     labels = {label: role for role, label in study.task_labels.items()}
@@ -225,7 +184,7 @@ def explore(records: Sequence[dict[str, Any]], study: Study) -> Any:
 
     views = {
         "scores": partial(plot_scores, records, study),
-        "waterfall": partial(plot_waterfall, attribution_of(records, study)),
+        "waterfall": attribution_of(records, study).plot,
     }
 
     def show(benchmark: str, view: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables 1 and 2, made from records alone: DataFrames, text for a terminal, CSV.
+"""Tables 1 and 2, made from records alone: DataFrames, documents, CSV.
 
 What a record lacks is shown as "-"; records of two studies never meet in one table. The paper's FR,
 dA and dK stand beside paired statistics: each arm is compared, document by document, with the arm
@@ -8,15 +8,15 @@ its record names in `compared_with`. An arm with several seeds is shown as their
 
 from __future__ import annotations
 
-import html
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from slimlib.common.document import Document
 from slimlib.common.files import atomic_path
 from slimlib.comparison.arms import (
     Record,
@@ -30,12 +30,10 @@ from slimlib.comparison.arms import (
 )
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.change import Change
+from slimlib.config import Study
 from slimlib.methods.definitions import METHODS
 from slimlib.metrics.text import number, p_cell
 from slimlib.papers.slimming import published
-
-if TYPE_CHECKING:
-    from slimlib.config import Study
 
 LEGEND = (
     "Scores in per cent. ± is one standard error; in dK 1.96 of the difference's, unpaired, as the "
@@ -58,7 +56,9 @@ def table1(records: Sequence[Record]) -> pd.DataFrame:
     }
     rows = [_set_up(group[0], sizes) for group in groups.values() if _in_table1(group[0])]
     columns = ["study", "model", "size", "data", "samples", "method"]
-    return pd.DataFrame(rows, columns=columns).set_index(["study", "model"])
+    table = pd.DataFrame(rows, columns=columns).set_index(["study", "model"])
+    table.attrs = {"title": "Table 1. Models and fine-tuning", "notes": []}
+    return table
 
 
 def _in_table1(record: Record) -> bool:
@@ -95,7 +95,7 @@ def table2(records: Sequence[Record], study: Study) -> pd.DataFrame:
     Returns:
         Text cells; index (study, benchmark, metric), first row: what each arm is compared with.
         One column per arm of the study and, after an arm that `study.paper_columns` names, the
-        published one. `attrs` holds the title and the notes for `render_table2`.
+        published one. `attrs` holds the title and the notes for `document`.
 
     Raises:
         ValueError: records of another study or arm, two of the same seed, or compared arms that
@@ -120,9 +120,9 @@ def table2(records: Sequence[Record], study: Study) -> pd.DataFrame:
     index = pd.MultiIndex.from_tuples(titles, names=["study", "benchmark", "metric"])
     cells = {name: [column.get(row, "-") for row in rows] for name, column in columns.items()}
     table = pd.DataFrame(cells, index=index)
-    table.attrs = {"title": f"Table 2. {study.title}", "notes": [LEGEND, study.note]}
-    table.attrs["notes"] += [PAPER_LEGEND] if study.paper_columns else []
-    table.attrs["notes"] += _truncations(records, study)
+    notes = [LEGEND, *filter(None, [study.note]), *[PAPER_LEGEND] * bool(study.paper_columns)]
+    notes += _truncations(records, study)
+    table.attrs = {"title": f"Table 2. {study.title}", "notes": notes}
     return table
 
 
@@ -138,11 +138,10 @@ def _truncations(records: Sequence[Record], study: Study) -> list[str]:
 
 
 def row_titles(role: str) -> list[str]:
-    """The rows of one benchmark in Table 2: its metrics, its loss, the loss's statistics."""
+    """The rows of one benchmark in Table 2: its metrics, FR, dA or dK, and the tests."""
     benchmark = BENCHMARKS[role]
-    loss = f"{benchmark.loss} ({benchmark.unit})"
-    interval = f"{benchmark.loss} 95 % interval"
-    return [*benchmark.metrics.values(), loss, interval, "p, exact McNemar", "p, paired t"]
+    measure = [f"{benchmark.measure} ({benchmark.unit})", f"{benchmark.measure} 95 % interval"]
+    return [*benchmark.metrics.values(), *measure, "p, exact McNemar", "p, paired t"]
 
 
 def _arm_cells(
@@ -156,7 +155,7 @@ def _arm_cells(
             cells[role, title] = _score_cell(results_of(group, role, metric))
         change = comparison.of(role, BENCHMARKS[role].headline) if comparison else None
         if change:
-            texts = _loss_cells(change, seed_spread(seeds, role))
+            texts = _measure_cells(change, seed_spread(seeds, role))
             cells |= {(role, t): text for t, text in zip(titles[-4:], texts, strict=True)}
     return cells
 
@@ -176,14 +175,13 @@ def _score_cell(results: Sequence[Mapping[str, Any]]) -> str:
     return value if spread is None else f"{value} ± {number(spread, digits)}"
 
 
-def _loss_cells(change: Change, spread: float | None) -> list[str]:
-    """The loss (± SD over seeds, or dK's own ±), its paired interval and both p-values."""
+def _measure_cells(change: Change, spread: float | None) -> list[str]:
+    """FR, dA or dK (± SD over seeds, or dK's own ±), its paired interval and both p-values."""
     digits = _digits(change.n)
-    sign = "" if change.loss == "FR" else "+"
-    estimate = change.loss_estimate
-    if spread is None and change.loss == "dK":
+    sign = "" if change.measure == "FR" else "+"
+    if spread is None and change.measure == "dK":
         spread = change.plus_minus
-    value, low, high = (number(limit, digits, sign) for limit in estimate)
+    value, low, high = (number(limit, digits, sign) for limit in change.measured)
     return [
         value if spread is None else f"{value} ± {number(spread, digits)}",
         f"[{low}, {high}]",
@@ -202,11 +200,12 @@ def _published_cells(column: str) -> dict[tuple[str, str], str]:
         (role, BENCHMARKS[role].metrics[metric]): f"{score.value:.2f} ± {score.plus_minus:.2f}"
         for (role, metric), score in published.TABLE2[column].items()
     }
-    for role, loss in published.LOSSES.get(column, {}).items():
-        sign = "" if role == "gsm8k" else "+"
-        spread = f" ± {loss.plus_minus:.2f}" if loss.plus_minus else ""
-        title = f"{BENCHMARKS[role].loss} ({BENCHMARKS[role].unit})"
-        cells[role, title] = f"{loss.value:{sign}.2f}{spread}{'*' if loss.starred else ''}"
+    for role, printed in published.MEASURES.get(column, {}).items():
+        benchmark = BENCHMARKS[role]
+        sign = "" if benchmark.measure == "FR" else "+"
+        spread = f" ± {printed.plus_minus:.2f}" if printed.plus_minus else ""
+        title = f"{benchmark.measure} ({benchmark.unit})"
+        cells[role, title] = f"{printed.value:{sign}.2f}{spread}{'*' if printed.starred else ''}"
     if column in published.COMPARED_WITH:
         cells["", "compared with"] = published.COLUMN_LABELS[published.COMPARED_WITH[column]]
     return cells
@@ -217,7 +216,7 @@ def _digits(n: int) -> int:
 
 
 def seeds_table(records_by_seed: Mapping[int, Sequence[Record]]) -> pd.DataFrame:
-    """Each seed's losses: one row per seed, arm and benchmark, as numbers.
+    """Each seed's changes: one row per seed, arm and benchmark, as numbers.
 
     Columns: those of `Change.row`: base, tuned (per cent), difference with its paired 95 % limits
     (points), test, p-values, answers lost and gained, FR, dA or dK with its limits, verdict.
@@ -244,46 +243,16 @@ def seeds_table(records_by_seed: Mapping[int, Sequence[Record]]) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def render_table2(table: pd.DataFrame, width: int = 160) -> str:
-    """Table 2 as text for a terminal; columns that do not fit go into a second block below."""
-    names = [f"  {metric}" for _, _, metric in table.index]
-    left = max(map(len, names)) + 2
-    widths = {name: max([10, *map(len, table[name].iloc[1:])]) for name in table}
-    blocks: list[list[str]] = [[]]
-    for name in table:
-        if left + sum(widths[n] + 2 for n in [*blocks[-1], name]) > width and blocks[-1]:
-            blocks.append([])
-        blocks[-1].append(name)
-    parts = [_render_block(table[block], names, left, widths) for block in blocks]
-    notes = [textwrap.fill(note, min(width, 120)) for note in table.attrs["notes"] if note]
-    return "\n\n".join([table.attrs["title"], *parts, *notes])
+def document(table: pd.DataFrame) -> Document:
+    """Table 1 or 2 as it is shown, with its title and notes."""
+    return Document(table.attrs["title"], (), table.droplevel("study"), table.attrs["notes"])
 
 
-def _render_block(
-    block: pd.DataFrame, names: Sequence[str], left: int, widths: Mapping[str, int]
-) -> str:
-    def line(title: str, cells: Iterable[str]) -> str:
-        padded = (f"{cell:>{widths[n]}}  " for n, cell in zip(block, cells, strict=True))
-        return (f"{title:<{left}}" + "".join(padded)).rstrip()
-
-    def wrapped(title: str, cells: Iterable[str]) -> list[str]:
-        stacks = [
-            textwrap.wrap(c, widths[n], break_on_hyphens=False)
-            for n, c in zip(block, cells, strict=True)
-        ]
-        depth = range(max(map(len, stacks)))
-        rows = [[stack[i] if i < len(stack) else "" for stack in stacks] for i in depth]
-        return [line(title if i == 0 else "", row) for i, row in enumerate(rows)]
-
-    rule = "-" * (left + sum(widths[n] + 2 for n in block) - 2)
-    lines = [rule, *wrapped("", block.columns), *wrapped(names[0], block.iloc[0])]
-    benchmark = ""
-    for position in range(1, len(block)):
-        if block.index[position][1] != benchmark:
-            benchmark = block.index[position][1]
-            lines += [rule, benchmark]
-        lines.append(line(names[position], block.iloc[position]))
-    return "\n".join([*lines, rule])
+def results_document(records: Sequence[Record], study: Study) -> Document:
+    """A study's answer: the verdict on its fine-tuned arm in words, and Table 2."""
+    found = compare_all(by_arm(records, study)).get(study.tuned.name)
+    points = found.sentences().splitlines() if found else []
+    return replace(document(table2(records, study)), points=points)
 
 
 def write_tables(records: Sequence[Record], study: Study, folder: Path) -> list[Path]:
@@ -294,12 +263,3 @@ def write_tables(records: Sequence[Record], study: Study, folder: Path) -> list[
         with atomic_path(path) as temporary:
             table.to_csv(temporary, lineterminator="\n")
     return paths
-
-
-def show_table2(table: pd.DataFrame) -> Any:
-    """Table 2 for a notebook: the frame under its title, its notes below."""
-    from IPython.display import HTML
-
-    notes = "".join(f"<p><small>{html.escape(note)}</small></p>" for note in table.attrs["notes"])
-    frame = table.droplevel(0).to_html()
-    return HTML(f"<h4>{html.escape(table.attrs['title'])}</h4>{frame}{notes}")

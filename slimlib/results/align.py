@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from slimlib.results.lm_eval import MODEL_KEYS
+from slimlib.results.read import read_results
 from slimlib.results.types import (
     Alignment,
     Pair,
@@ -41,7 +42,7 @@ OF_THE_MODEL = {*MODEL_KEYS, "tokenizer", "revision", "dtype", "max_length"}
 
 
 def align_samples(base: Source, tuned: Source, strict: bool = True) -> Alignment:
-    """Pair the documents of two results, per task and filter, on doc_id and document hash.
+    """Pair the documents of two results, per task and filter, on id and hash.
 
     Args:
         base: the model before: anything that `read_results` takes.
@@ -53,12 +54,14 @@ def align_samples(base: Source, tuned: Source, strict: bool = True) -> Alignment
         pairs, and in sentences what has no partner and what differs. Swapping the two arguments
         swaps their parts in it and changes nothing else.
 
+    Example:
+
+        aligned = slimlib.align_samples("results-before/", "results-after/")
+
     Raises:
         ResultsError: no task in common; strict and something differs, or a task that both have
             shares no document.
     """
-    from slimlib.results import read_results  # which imports this module
-
     base, tuned = read_results(base), read_results(tuned)
     shared = in_common(base.tasks, tuned.tasks)
     if not shared:

@@ -25,6 +25,11 @@ def get_study(name: str = "auto", data: str | None = None, /, **overrides: Any) 
         data: local folder of the benchmarks and rows; default the environment's SLIMLIB_DATA.
         **overrides: KEY=VALUE as for the command line's --set (see `override`).
 
+    Example:
+        >>> study = slimlib.get_study("micro", r=8)
+        >>> [arm.name for arm in study.arms if arm.trains]
+        ['llama-2k', 'llama-500-r8', 'tinyllama-50k']
+
     Raises:
         ValueError: unknown study, key or value; a study that needs a data folder and has none.
     """

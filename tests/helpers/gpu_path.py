@@ -18,7 +18,7 @@ import unsloth_methods
 from slimlib import train
 from slimlib.adapters import layers, saving
 from slimlib.common.files import atomic_path, read_json, write_json
-from slimlib.common.hardware import peak_memory_gb, resolve_dtype, unsloth_loaded
+from slimlib.common.hardware import free_memory, peak_memory_gb, resolve_dtype, unsloth_loaded
 from slimlib.config import Study
 from slimlib.evaluate import harness
 from slimlib.merge import plain
@@ -145,7 +145,7 @@ def train_methods(shape: Shape, runs: Path, data: Path) -> None:
         write_json(run.root / "trained.json", found)
         seen.clear()
         del model
-        plain.free_memory()
+        free_memory()
 
 
 def generate(model: Any, tokenizer: Any) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def merge_methods(shape: Shape, runs: Path, data: Path) -> None:
         gaps = [gap(model, **text) for text in read_json(run.root / "trained.json")["texts"]]
         write_json(run.root / "plain.json", {"gaps": gaps, "unsloth": unsloth_loaded()})
         del base, model
-        plain.free_memory()
+        free_memory()
 
 
 def gap(model: Any, ids: list[int], prompt: int) -> list[float]:

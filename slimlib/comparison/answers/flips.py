@@ -54,6 +54,10 @@ def flips(
         doc_id (base's), change ("right -> wrong" first, then "wrong -> right"), question, gold,
         base_answer, tuned_answer: generated text, or the option chosen as "B: its text".
 
+    Example:
+
+        slimlib.flips("results-before/", "results-after/", "gsm8k").head()
+
     Raises:
         ValueError: no such task, metric or filter, no per-document rows, scores other than 0 and 1,
             or results that cannot be paired.

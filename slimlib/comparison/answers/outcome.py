@@ -6,7 +6,6 @@ Counts are documents that both models answered; why an answer was lost is read o
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slimlib.common.document import Document, Shown
 from slimlib.comparison.answers.equations import Equations
 from slimlib.comparison.answers.flips import align_task, paired_ids
 from slimlib.comparison.answers.kinds import (
@@ -27,6 +27,7 @@ from slimlib.comparison.answers.kinds import (
     UNSHOWN,
     answer_table,
 )
+from slimlib.comparison.plots import plot_answers
 from slimlib.results import Results, Source, TaskResults, read_results
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FormatOrAbility:
+class FormatOrAbility(Shown):
     """What became of the answers of one task: counts before and after, and why answers were lost.
 
     Counts are documents that both models answered. "Lost": strict-match right before, wrong after.
@@ -167,12 +168,28 @@ class FormatOrAbility:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Both models' kinds of answers as stacked bars."""
-        from slimlib.comparison.plots import plot_answers
+        return plot_answers((self.base, self.tuned), (self.before, self.after), ax)
 
-        return plot_answers(self, ax)
+    def points(self) -> list[str]:
+        """Format or ability in words, and for each reason the first answer that was lost to it."""
+        lines = [f"{self.task}, format or ability? {self.sentence()}"]
+        for reason, count in self.reasons.items():
+            for example in self.examples(reason, k=1).to_dict("records"):
+                gold, before, after = (
+                    _end(example[key]) for key in ("gold", "base_answer", "tuned_answer")
+                )
+                lines.append(
+                    f'{reason} ({count}), as document {example["doc_id"]}: gold "{gold}", '
+                    f'before "{before}", after "{after}"'
+                )
+        return lines
 
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self.sentence())}</p>{self.table().to_html(float_format='%.1f')}"
+    def document(self) -> Document:
+        """The loss in words, and a row for each kind of answer."""
+        table = self.table()
+        table["% of the lost"] = table["% of the lost"].map("{:.1f}".format)
+        first, *examples = self.points()
+        return Document(f"{self.tuned}, against {self.base}", [(first, examples)], table)
 
 
 _SAYINGS = {
@@ -185,6 +202,12 @@ _SAYINGS = {
 }
 
 
+def _end(text: Any, width: int = 90) -> str:
+    """The end of a long text, where the answer is, on one line."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= width else f"... {text[-width:]}"
+
+
 def _percent(share: float | None) -> str:
     return "none to check" if share is None else f"{share:.0f} %"
 
@@ -195,12 +218,16 @@ def format_or_ability(
     task: str | None = None,
     strict: bool = True,
 ) -> FormatOrAbility:
-    """Find how much of the loss on generated answers is format, and how much is ability.
+    """Find how much of the loss on generated answers is format, how much ability.
 
     Args:
         base, tuned: the models before and after: anything that `read_results` takes.
         task: with GSM8K's two filters; None: the only one of them that both results have.
         strict: as in `align_samples`.
+
+    Example:
+
+        slimlib.format_or_ability("results-before/", "results-after/", "gsm8k").table()
 
     Raises:
         ValueError: no such task, filters or per-document rows, or results that cannot be paired.

@@ -2,7 +2,7 @@
 
 Everything the pipeline does to a 1B model on a GPU it can do here on two CPU cores, offline, in
 minutes. Nothing measured here says anything about Llama: each table and figure says "micro".
-`world` makes the data, `pretrain` the checkpoints, `tasks/` holds lm-eval's task files.
+`world` makes the data, `tasks/` holds lm-eval's task files.
 """
 
 from pathlib import Path

@@ -68,6 +68,11 @@ class SlimLM(HFLM):
             their keys and values would not fit into half of the free memory.
         **kwargs: of HFLM.
 
+    Example:
+
+        lm = slimlib.SlimLM(pretrained="unsloth/Llama-3.2-1B", dtype="float16")
+        lm_eval.simple_evaluate(model=lm, tasks=["hellaswag"])
+
     Raises:
         ValueError: token_budget or max_rows is not a whole number of 1 or more.
     """

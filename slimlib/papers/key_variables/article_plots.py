@@ -125,8 +125,8 @@ def _draw_panel(
 def _bits(grid: Grid, bars: Sequence[Bar], labels: Sequence[str]) -> list[str]:
     """A line with the bits per weight of each group's first bar, where they are not all one."""
     first = [next(bar.cell for bar in bars if bar.label == label) for label in labels]
-    stored = [cells[0].line.get("quantisation") if (cells := grid.of(c)) else None for c in first]
-    bits = [f"{found['bits_per_weight']:.2f} bits" if found else "" for found in stored]
+    stored = [cells[0].bits if (cells := grid.of(c)) else None for c in first]
+    bits = [f"{found:.2f} bits" if found else "" for found in stored]
     return [f"\n{text}" if len({*bits}) > 1 else "" for text in bits]
 
 

@@ -25,7 +25,9 @@ def audit(files: Sequence[str | Path] = ()) -> Audit:
         files: the author's result files (`published.RECORDS`), or folders that hold them; without
             them what only they show is marked as not checked.
 
-    Example: `audit().to_text()` says among others that dK = 13.00 +- 6.93 is +- 13.55 as defined.
+    Example:
+
+        print(slimlib.audit().to_text())  # among others: dK = 13.00 +- 6.93 is +- 13.55 as defined
 
     Raises:
         ValueError: a path that is missing or is no lm-eval result; names it.

@@ -210,7 +210,7 @@ def _copies(found: Sequence[Results], column: str) -> Iterator[Finding]:
 
 def _exact_rate(base: Results, tuned: Results) -> Finding:
     """FR from the files' own scores."""
-    printed = published.LOSSES["llama-2k"]["gsm8k"].value
+    printed = published.MEASURES["llama-2k"]["gsm8k"].value
     scores = [_scores(results)[FR] for results in (base, tuned)]
     rounded = score_pair(FR)
     value = metrics.forgetting_rate(*scores)

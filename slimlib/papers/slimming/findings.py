@@ -1,19 +1,18 @@
 """What an audit found: claims, what is printed, what a recomputation gives, and a verdict on each.
 
-Data, the rule that gives a verdict, and rendering: terminal text, Markdown, HTML, a table or plain
-dicts. The papers' arithmetic is in `slimlib.papers.slimming`.
+Data, the rule that gives a verdict, and what is shown. The papers' arithmetic is in
+`slimlib.papers.slimming`.
 """
 
 from __future__ import annotations
 
-import html
 import math
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import product, zip_longest
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from slimlib.common.document import Document, Shown
 from slimlib.metrics import text
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ PAPERS = {
     "A": "arXiv 2506.10885 (Slimming Down LLMs Without Losing Their Minds)",
     "B": "doi 10.32604/cmc.2024.057491 (Optimizing Fine-Tuning in Quantized Language Models)",
 }
-MIN_WIDTH = 60  # columns: narrower, four cells side by side are no longer words
-_SHARES = (0.34, 0.20, 0.28)  # of the width: claim, printed, recomputed; the verdict has the rest
 
 
 def judge(
@@ -99,7 +96,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Shown):
     """All findings, in the order of the papers."""
 
     findings: tuple[Finding, ...]
@@ -122,72 +119,16 @@ class Audit:
             "verdicts": self.counts(),
         }
 
-    def to_text(self, width: int = 100) -> str:
-        """For a terminal of that many columns: summary, then four cells a row, the reason below.
-
-        Raises:
-            ValueError: a width below 60.
-        """
-        if width < MIN_WIDTH:
-            raise ValueError(f"width={width}: needs {MIN_WIDTH} columns or more")
-        lines = [*textwrap.wrap(self._summary(), width), ""]
-        for paper, title in PAPERS.items():
-            found = [finding for finding in self.findings if finding.paper == paper]
-            if found:
-                lines += [*textwrap.wrap(f"Paper {paper}: {title}", width), ""]
-                lines += [*_columns(("claim", "printed", "recomputed", "verdict"), width)]
-                lines += ["-" * width, *_blocks(found, width)]
-        return "\n".join(lines).rstrip("\n")
-
-    def to_markdown(self) -> str:
-        """The summary, a table for each paper, and what the verdicts mean."""
-        parts = [self._summary()]
-        for paper, title in PAPERS.items():
-            rows = [finding[1:] for finding in self.findings if finding.paper == paper]
-            if rows:
-                head = [name.capitalize() for name in Finding._fields[1:]]
-                parts.append(f"### Paper {paper}: {title}\n\n{text.markdown_table(head, rows)}")
-        legend = [f"- *{verdict}*: {meaning}." for verdict, meaning in MEANINGS.items()]
-        return "\n\n".join([*parts, "\n".join(legend)]) + "\n"
-
-    def _repr_html_(self) -> str:
-        names = "".join(f"<th>{name}</th>" for name in Finding._fields)
-        rows = (
-            "".join(f"<td>{html.escape(cell)}</td>" for cell in finding)
-            for finding in self.findings
-        )
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return (
-            f"<p>{html.escape(self._summary())}</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
-        )
+    def document(self) -> Document:
+        """How many claims have each verdict, and a row for each claim, its reason below."""
+        table = self.table().set_index(["paper", "claim"]).rename(index="paper {}".format, level=0)
+        papers = {finding.paper for finding in self.findings}
+        notes = [f"paper {paper}: {title}" for paper, title in PAPERS.items() if paper in papers]
+        notes += [f"{verdict}: {meaning}." for verdict, meaning in MEANINGS.items()]
+        title = "The papers' numbers, recomputed"
+        return Document(title, [self._summary()], table, notes, under="why")
 
     def _summary(self) -> str:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.counts().items() if n)
         n = len(self.findings)
         return f"{n} claim{'s' * (n != 1)}{': ' * bool(n)}{counts}."
-
-
-def _columns(cells: Sequence[str], width: int) -> list[str]:
-    """Cells side by side, each wrapped in its column."""
-    widths = [int(share * width) for share in _SHARES]
-    widths.append(width - sum(widths))
-    wrapped = [textwrap.wrap(cell, size - 2) for cell, size in zip(cells, widths, strict=True)]
-    lines = zip_longest(*wrapped, fillvalue="")
-    return [
-        "".join(part.ljust(size) for part, size in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-
-
-def _blocks(findings: Sequence[Finding], width: int) -> list[str]:
-    """Each finding with its reason below; neighbours that share a reason have it once."""
-    lines = []
-    for finding, following in zip_longest(findings, findings[1:]):
-        lines += _columns(finding[1:5], width)
-        if following is None or following.why != finding.why:
-            lines += textwrap.wrap(
-                finding.why, width, initial_indent="    ", subsequent_indent="    "
-            )
-            lines += [""]
-    return lines

@@ -32,7 +32,7 @@ class Score(NamedTuple):
     plus_minus: float
 
 
-class Loss(NamedTuple):
+class Measure(NamedTuple):
     """A published FR (per cent), dA or dK (points)."""
 
     value: float
@@ -84,18 +84,18 @@ TABLE2: dict[str, dict[tuple[str, str], Score]] = {
     },
 }
 
-LOSSES: dict[str, dict[str, Loss]] = {
+MEASURES: dict[str, dict[str, Measure]] = {
     "llama-2k": {
-        "gsm8k": Loss(88.92, None, starred=True),  # FR
-        "hellaswag": Loss(0.43, None, starred=False),  # dA
-        "mmlu_cs": Loss(13.00, 6.93, starred=True),  # dK; as defined it would be +- 13.55
+        "gsm8k": Measure(88.92, None, starred=True),  # FR
+        "hellaswag": Measure(0.43, None, starred=False),  # dA
+        "mmlu_cs": Measure(13.00, 6.93, starred=True),  # dK; as defined it would be +- 13.55
     },
 }
 
 STATED_DOCUMENTS: dict[str, int] = {"hellaswag": 10_000}  # where the paper's text says n
 ALPHA = 0.05  # level of the stars
 CATASTROPHIC = 50.0  # per cent: "catastrophic" is an FR above it
-RELATIVE_LOSSES: dict[str, int] = {"gsm8k": 89, "mmlu_cs": 28}  # per cent of the base, in the text
+RELATIVE_CHANGES: dict[str, int] = {"gsm8k": 89, "mmlu_cs": 28}  # per cent of the base, in the text
 
 
 class LoraExample(NamedTuple):

@@ -109,7 +109,7 @@ def fitting_n(role: str) -> tuple[int, int]:
 def forgetting_rate() -> Iterator[Finding]:
     """FR, its rounded form in the text, and "catastrophic"."""
     base, tuned = score_pair(FR)
-    n, printed = published.DOCUMENTS["gsm8k"], published.LOSSES["llama-2k"]["gsm8k"].value
+    n, printed = published.DOCUMENTS["gsm8k"], published.MEASURES["llama-2k"]["gsm8k"].value
     right = [right_answers(score, n) for score in (base, tuned)]
     rounded = metrics.forgetting_rate(base, tuned)
     exact = metrics.unpaired_forgetting_interval(*exact_scores(right, n))
@@ -135,7 +135,7 @@ def forgetting_rate() -> Iterator[Finding]:
 
 
 def _relative_loss(role: str, loss: Estimate) -> Finding:
-    printed = published.RELATIVE_LOSSES[role]
+    printed = published.RELATIVE_CHANGES[role]
     return Finding(
         "A",
         f"{name_of(role)}: relative loss in the text",
@@ -150,7 +150,7 @@ def ability_augmentation() -> Iterator[Finding]:
     """dA, its test, and "kept"."""
     base, tuned = score_pair(DA)
     errors = standard_errors(DA, "base", "llama-2k")
-    printed = published.LOSSES["llama-2k"]["hellaswag"].value
+    printed = published.MEASURES["llama-2k"]["hellaswag"].value
     value, error = metrics.delta_a(base, tuned), math.hypot(*errors)
     found = metrics.unpaired_difference(base, tuned, *errors)
     p_value = metrics.unpaired_z_test(base, tuned, *errors).p_value
@@ -188,7 +188,7 @@ def ability_augmentation() -> Iterator[Finding]:
 def knowledge_loss() -> Iterator[Finding]:
     """dK, its "+-" read in two ways, and its relative form."""
     base, tuned = score_pair(DK)
-    n, loss = published.DOCUMENTS["mmlu_cs"], published.LOSSES["llama-2k"]["mmlu_cs"]
+    n, loss = published.DOCUMENTS["mmlu_cs"], published.MEASURES["llama-2k"]["mmlu_cs"]
     errors = standard_errors(DK, "base", "llama-2k")
     defined = metrics.delta_k(base, tuned, n)
     half = (defined.high - defined.low) / 2

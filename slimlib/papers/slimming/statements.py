@@ -37,7 +37,7 @@ from slimlib.papers.slimming.recomputed import (
 def stars() -> Iterator[Finding]:
     """p < 0.05 by paired t-test: for which pairings of the answers does that hold?"""
     for key, name in ((FR, "FR"), (DK, "dK")):
-        loss = published.LOSSES["llama-2k"][key[0]]
+        loss = published.MEASURES["llama-2k"][key[0]]
         printed = f"{loss.value:.2f}{'*' if loss.starred else ''}"
         low, high = paired_p_values(key)
         yield Finding(

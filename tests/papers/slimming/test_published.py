@@ -24,7 +24,7 @@ def test_all_columns_hold_the_same_cells():
 
 def test_tables_and_labels_name_the_same_columns():
     assert set(published.TABLE1) == set(published.TABLE2) == set(published.COLUMN_LABELS)
-    assert set(published.LOSSES) == set(published.COMPARED_WITH) <= set(published.TABLE2)
+    assert set(published.MEASURES) == set(published.COMPARED_WITH) <= set(published.TABLE2)
 
 
 def test_published_losses_follow_from_the_published_scores():
@@ -37,7 +37,7 @@ def test_published_losses_follow_from_the_published_scores():
             "mmlu_cs": ("mmlu_cs", benchmarks.ACC),
         }.items()
     }
-    losses = published.LOSSES["llama-2k"]
+    losses = published.MEASURES["llama-2k"]
     # printed 88.92: the rounded scores give 88.93, the exact ones 88.91
     assert metrics.forgetting_rate(*pairs["gsm8k"]) == pytest.approx(
         losses["gsm8k"].value, abs=0.011
@@ -50,7 +50,7 @@ def test_published_interval_of_dk_lacks_the_z():
     """+- 6.93 is one standard error of the difference; the definition has 1.96 of them."""
     defined = metrics.delta_k(47.0, 34.0, 100)
     half_width = (defined.high - defined.low) / 2
-    printed = published.LOSSES["llama-2k"]["mmlu_cs"].plus_minus
+    printed = published.MEASURES["llama-2k"]["mmlu_cs"].plus_minus
     assert half_width / metrics.Z95 == pytest.approx(printed, abs=0.02)
     assert half_width > 1.9 * printed
 
@@ -60,7 +60,7 @@ def test_base_column_says_what_it_is():
 
 
 def test_the_text_s_relative_losses_are_of_published_losses():
-    assert set(published.RELATIVE_LOSSES) <= set(published.LOSSES["llama-2k"])
+    assert set(published.RELATIVE_CHANGES) <= set(published.MEASURES["llama-2k"])
     assert set(published.STATED_DOCUMENTS) <= set(published.DOCUMENTS)
 
 

@@ -6,10 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import pretrain  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from slimlib.data.micro import CHECKPOINTS, pretrain, world  # noqa: E402
+from slimlib.data.micro import CHECKPOINTS, world  # noqa: E402
 
 NAMES = list(CHECKPOINTS)
 

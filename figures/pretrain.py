@@ -1,6 +1,6 @@
 """Make the three checkpoints of the embedded study: one tokenizer, one seed, one command.
 
-    python -m slimlib.data.micro.pretrain [--out DIR] [--only base tiny instruct] [--scale 1.0]
+    python figures/pretrain.py [--out DIR] [--only base tiny instruct] [--scale 1.0]
 
 `base` and `tiny` are pre-trained from scratch on `world.documents`; `instruct` is `base`, trained
 on with instructions, maths among them. Stock transformers loads all three.
