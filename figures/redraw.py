@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from slimlib.common.document import markdown_table
-from slimlib.common.files import atomic_path, read_json, read_jsonl
+from slimlib.common.files import atomic_path, read_jsonl, write_json, write_jsonl
 from slimlib.common.style import save_figure
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.arms import Record, by_arm, compare_arms
@@ -29,12 +29,20 @@ from slimlib.papers.key_variables.article_tables import cells_table
 from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed_files
 from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
-from slimlib.report.committed import CHECKOUT, FIGURES, committed_answers, committed_records, pool
+from slimlib.report.committed import committed_answers, committed_records, pool
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
+from slimlib.results.migrate import migrate_folder
+from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
 
-README = CHECKOUT / "README.md"
+FIGURES = Path(__file__).resolve().parent
+# page -> the blocks in it that are made from records
+PAGES = {
+    FIGURES.parent / "README.md": ("example",),
+    FIGURES / "README.md": ("seeds", "answers", "ladder"),
+    FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
+}
 
 
 def collect(run_folder: Path) -> Path:
@@ -52,7 +60,7 @@ def collect(run_folder: Path) -> Path:
     paths = sorted(run_folder.glob("*/record.json"))
     if not paths:
         raise ValueError(f"{run_folder} holds no */record.json; give the folder of one study")
-    records = [read_json(path) for path in paths]
+    records = [record for path in paths for record in read_records(path)]
     for record in records:
         for name, stage in record["stages"].items():
             if stage["status"] != "done":
@@ -62,8 +70,7 @@ def collect(run_folder: Path) -> Path:
     with atomic_path(target) as folder:
         folder.mkdir(parents=True)
         for path, record in zip(paths, records, strict=True):
-            text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-            (folder / f"{record['arm']}.json").write_text(text + "\n", encoding="utf-8")
+            write_json(folder / f"{record['arm']}.json", record)
             log = path.parent / "log.jsonl"
             if log.exists():
                 shutil.copyfile(log, folder / f"{record['arm']}.log.jsonl")
@@ -80,9 +87,12 @@ def _answers(base: Path, tuned: Path) -> dict[str, Any]:
 
 
 def redraw() -> list[Path]:
-    """Redraw pictures and tables of every committed study; returns the paths."""
+    """Redraw pictures and tables of every committed study; returns the paths.
 
-    written = [*save_figure(diagram.methods(), FIGURES, "methods")]
+    Records of an older schema are brought up to date first.
+    """
+    written = migrate_folder(FIGURES / "records")
+    written += [*save_figure(diagram.methods(), FIGURES, "methods")]
     for folder in sorted((FIGURES / "records").iterdir()):
         if seed_files(folder):
             written += redraw_grid(folder, FIGURES / folder.name)
@@ -99,15 +109,17 @@ def redraw() -> list[Path]:
     return written
 
 
-def update_readme() -> Path:
-    """Write the README's numbers anew from the committed records; returns its path."""
-    _write(README, fill(README.read_text(encoding="utf-8"), readme_blocks()))
-    return README
+def update_pages() -> list[Path]:
+    """Write the pages' numbers anew from the committed records; returns their paths."""
+    blocks = page_blocks()
+    for page, names in PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        _write(page, fill(text, {name: blocks[name] for name in names}))
+    return list(PAGES)
 
 
-def readme_blocks() -> dict[str, str]:
-    """name -> text between the README's markers of that name, all from committed records."""
-
+def page_blocks() -> dict[str, str]:
+    """name -> text between a page's markers of that name, all from committed records."""
     study, by_seed = get_study("micro"), committed_records("micro")
     default = by_seed[study.arms[0].seed]
     arms = {record["arm"]: record for record in default}
@@ -165,14 +177,14 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
     for name, block in blocks.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"the README needs {begin} and {end}, once each")
+            raise ValueError(f"the page needs {begin} and {end}, once each")
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
     return text
 
 
 def collect_grid(source: Path, records: Path) -> Path:
-    """Take seed-*.jsonl over into records/<study>.
+    """Take the records of a grid over into records/<study>.
 
     Raises:
         ValueError: they are no records of a grid.
@@ -180,8 +192,8 @@ def collect_grid(source: Path, records: Path) -> Path:
     target = records / read_grid(source).design.study.name
     with atomic_path(target) as folder:
         folder.mkdir(parents=True)
-        for path in seed_files(source):
-            shutil.copyfile(path, folder / path.name)
+        for seed, path in seed_files(source).items():
+            write_jsonl(folder / f"seed-{seed}.jsonl.gz", read_records(path))
     return target
 
 
@@ -189,7 +201,7 @@ def redraw_grid(records: Path, folder: Path) -> list[Path]:
     """Write every experiment's figure, the claims in words and the cells as numbers.
 
     Args:
-        records: with seed-*.jsonl.
+        records: with seed-*.jsonl.gz.
         folder: where they go.
 
     Returns:
@@ -218,5 +230,5 @@ def _logs(folder: Path) -> dict[str, list[dict[str, Any]]]:
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         collect(Path(folder))
-    for path in [*redraw(), update_readme()]:
+    for path in [*redraw(), *update_pages()]:
         print(path)

@@ -162,10 +162,9 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 
 def run_sweep(arguments: argparse.Namespace) -> int:
-    """Run a grid, write its compact records, say what is missing."""
+    """Run a grid, gather its records, say what is missing."""
     from slimlib.papers.key_variables.cells import read_grid
-    from slimlib.pipeline.grid_records import write_records
-    from slimlib.pipeline.sweep import sweep_grid
+    from slimlib.pipeline.sweep import gather_records, sweep_grid
     from slimlib.run import default_root
     from slimlib.studies.get import get_design
 
@@ -177,7 +176,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     how = (arguments.workers, cells, arguments.keep_weights)
     missing = sweep_grid(design.study, root, seeds, *how)
     folder = root / "records" / design.study.name
-    write_records(design, root, seeds, folder)
+    gather_records(design.study, root, seeds, folder)
     print(read_grid(folder, design).sentence().splitlines()[0])
     for job, why in missing.items():
         print(f"missing: seed {job.seed} {job.cell}: {why}")

@@ -1,9 +1,9 @@
-"""Studies are data: frozen dataclasses, the named presets and the overrides that change them.
+"""Studies are data: frozen dataclasses that check their values, each field with its limits.
 
 One `Arm` is one arm: a model, how it is fine-tuned, merged and evaluated. One `Study` is a
 tuple of arms, the order of the attribution ladder and the labels of its tables. Every field states
 its unit or its source; "as run" is what the paper's author ran (their public records), "as written"
-is what the paper says (arXiv 2506.10885). Nothing outside this module tests for a study's name.
+is what the paper says (arXiv 2506.10885). What lies outside a field's limits is a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -11,76 +11,275 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-ROLES = ("gsm8k", "hellaswag", "mmlu_cs", "mmlu_cs_college")
-MERGE_BASES = ("dequant_nf4", "16bit", "requantised")
-TEMPLATES = ("as-run", "alpaca")
-DTYPES = ("float16", "bfloat16", "float32")
-EVALUATORS = ("slim", "hf")
-QUANTISERS = ("nf4", "icq", "int4", "tiles")  # and gptq:FOLDER
+from pydantic import AfterValidator, Field, TypeAdapter
+
+from slimlib.common.checked import Allowed, ConfigError, checked, did_you_mean, fields_of
+from slimlib.common.names import check_name, check_text
+
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = (*ATTENTION, *MLP)
 
+Dtype = Literal["float16", "bfloat16", "float32"]
+Evaluator = Literal["slim", "hf"]
+EVALUATORS = get_args(Evaluator)
+QUANTISERS = ("nf4", "icq", "int4", "tiles")  # and gptq:FOLDER
+# transformers' SchedulerType without those that need arguments of their own or an evaluation
+Schedule = Literal[
+    *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant"),
+    *("constant_with_warmup", "inverse_sqrt"),
+]
+# transformers' OptimizerNames that run on torch and bitsandbytes alone
+Optimizer = Literal[
+    *("adamw_torch", "adamw_torch_fused", "adafactor", "ademamix", "sgd", "adagrad"),
+    *("adamw_bnb_8bit", "adamw_8bit", "ademamix_8bit", "lion_8bit", "lion_32bit"),
+    *("paged_adamw_32bit", "paged_adamw_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit"),
+    *("paged_lion_32bit", "paged_lion_8bit"),
+    *("rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit"),
+]
 
-@dataclass(frozen=True)
+Name = Annotated[str, AfterValidator(check_name)]  # becomes a folder
+Text = Annotated[str, AfterValidator(check_text), Field(min_length=1, max_length=4_096)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+def _check_model(name: str) -> str:
+    """Refuse a folder that holds no model, before anything is loaded from it."""
+    if "://" in name:
+        raise ValueError("must be a hub id or a folder, no address")
+    folder = Path(name)
+    if not folder.is_dir() or (folder / "config.json").exists() or any(folder.glob("*.gguf")):
+        return name
+    if (folder / "adapter_config.json").exists():
+        raise ValueError("must be a model; this folder holds an adapter: give the model it is for")
+    raise ValueError("must be a hub id, or a folder with a config.json, which this one has not")
+
+
+def _check_quantiser(name: str) -> str:
+    if name in QUANTISERS or (name.startswith("gptq:") and name != "gptq:"):
+        return name
+    known = (*QUANTISERS, "gptq:FOLDER, a checkpoint made by slimlib.model.quantise.load_gptq")
+    raise ValueError(f"must be {' or '.join(known)}{did_you_mean(name, QUANTISERS)}")
+
+
+@checked
 class ModelConfig:
     """A checkpoint and how it is loaded."""
 
-    name: str  # hub id, folder, or "micro:base" for an embedded checkpoint
-    revision: str | None = None  # pinned hub commit; None for folders
-    dtype: str = "auto"  # auto: float16 on a T4, bfloat16 from 8.0 up, float32 on a CPU
-    load_in_4bit: bool = True
-    quantiser: str = "nf4"  # what 4 bit means: one of QUANTISERS; "gptq:FOLDER" reads a checkpoint
-    block_size: int | None = 64  # weights that share a scale; None: as the adapter's own groups
-    max_seq_length: int = 1024  # tokens; as run
-    backend: str = "auto"  # "unsloth" on a GPU, "transformers" elsewhere
+    name: Annotated[Text, AfterValidator(_check_model), Allowed("a hub id or a folder")] = Field(
+        description='hub id, folder, or "micro:base" for an embedded checkpoint'
+    )
+    revision: Text | None = Field(None, description="pinned hub commit; none for folders")
+    dtype: Dtype | Literal["auto"] = Field(
+        "auto", description="auto: float16 on a T4, bfloat16 from 8.0 up, float32 on a CPU"
+    )
+    load_in_4bit: bool = Field(True, description="quantise the frozen weights; as run")
+    quantiser: Annotated[
+        str, AfterValidator(_check_quantiser), Allowed(f"{' or '.join(QUANTISERS)} or gptq:FOLDER")
+    ] = Field("nf4", description='what 4 bit means; "gptq:FOLDER" reads a checkpoint')
+    block_size: Count | None = Field(
+        64, description="weights that share a scale; none: as the adapter's own groups"
+    )
+    max_seq_length: Tokens = Field(1024, description="tokens; as run")
+    backend: Literal["auto", "unsloth", "transformers"] = Field(
+        "auto", description="auto: Unsloth on a GPU where it is installed, else transformers"
+    )
+
+    def __post_init__(self) -> None:
+        if self.quantiser == "nf4" and self.block_size != 64:
+            problem = "must be 64, the block of NF4; other quantisers take others"
+            raise ConfigError("block_size", self.block_size, problem)
 
 
-@dataclass(frozen=True)
+Factor = Annotated[int, Field(ge=1, le=1_024)]
+Rank = Annotated[int, Field(ge=1, le=8_192)]  # the width of a 70B model
+
+
+@checked
 class Rule:
     """Which modules of an adapter get other values than the rest; all that is given must match."""
 
-    layer_type: str | None = None  # "attention" (q, k, v, o) or "mlp" (gate, up, down)
-    projection: tuple[str, ...] = ()  # such as ("q_proj", "k_proj")
-    layers: str | None = None  # "first_half", "second_half", "0-7" (inclusive), "random_half:SEED"
-    r: int | None = None
-    lam: int | None = None
-    lam1: int | None = None
-    lam2: int | None = None
+    layer_type: Literal["attention", "mlp"] | None = None  # q, k, v, o; gate, up, down
+    projection: Annotated[tuple[Text, ...], Allowed('names as ("q_proj", "k_proj")')] = ()
+    layers: Annotated[
+        str | None,
+        Field(pattern=r"^(first_half|second_half|random_half:\d{1,9}|\d{1,4}(-\d{1,4})?)$"),
+        Allowed("first_half, second_half, random_half:SEED, or a range as 0-7"),
+    ] = None  # decoder layers, from 0; a range is inclusive
+    r: Rank | None = None
+    lam: Factor | None = None
+    lam1: Factor | None = None
+    lam2: Factor | None = None
+
+    @property
+    def sets(self) -> dict[str, int]:
+        """The values that the rule changes."""
+        values = {key: getattr(self, key) for key in RULED}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name) for name in fields_of(Rule)}
+        parts = (f"{name}={value!r}" for name, value in given.items() if value not in (None, ()))
+        return f"Rule({', '.join(parts)})"
 
 
-@dataclass(frozen=True)
+RULED = ("r", "lam", "lam1", "lam2")  # what a rule can set, where the method has it
+
+
+@checked
 class AdapterConfig:
-    """The adapter, under the names of PEFT; the structured methods' own values below."""
+    """The adapter, under the names of PEFT: what all methods share.
 
-    method: str = "qlora"  # a name in slimlib.adapters.METHODS
-    r: int = 16  # as run; the paper says "typically r = 8"
-    lora_alpha: int = 16  # as run
-    lora_dropout: float = 0.0  # as run
-    target_modules: tuple[str, ...] = ALL_LINEAR  # as run; the paper says Q/K/V
-    lam: int = 2  # Q-BaRA: inputs averaged and outputs repeated together
-    lam1: int = 4  # QA-HiRA: inputs averaged together
-    lam2: int = 8  # QA-HiRA: outputs repeated together
-    group_size: int = 32  # QA-LoRA: inputs averaged together, the quantiser's group
-    iec_beta: str | float = "learned"  # IR-QLoRA: from 0; a number: the article's fixed form
-    keep_scale: bool = False  # a rule's rank keeps lora_alpha / r of the whole
-    rules: tuple[Rule, ...] = ()  # per layer type, projection or depth; none may contradict
+    `AdapterConfig("q-bara", r=16, lam=4)` builds the class of that method, in `ADAPTERS`, which has
+    the method's own values beside these; a value of another method is an error.
+    """
+
+    method: str = "qlora"
+    r: Rank = Field(16, description='rank; as run; the paper says "typically r = 8"')
+    lora_alpha: int = Field(16, ge=1, le=1_000_000, description="scale s = lora_alpha / r; as run")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="share of inputs dropped; as run")
+    target_modules: Annotated[
+        tuple[Text, ...], Field(min_length=1), Allowed("names of modules, as q_proj,v_proj")
+    ] = Field(ALL_LINEAR, description="as run; the paper says Q/K/V")
+    keep_scale: bool = Field(False, description="a rule's rank keeps lora_alpha / r of the whole")
+    rules: Annotated[
+        tuple[Rule, ...], Allowed('a list of rules, as [{"layer_type": "mlp", "r": 8}]')
+    ] = Field((), description="per layer type, projection or depth; none may contradict")
+
+    ruled: ClassVar[tuple[str, ...]] = ("r",)  # what a rule may set
+
+    def __new__(cls, method: Any = "qlora", *args: Any, **values: Any) -> AdapterConfig:
+        if cls is AdapterConfig:
+            if method not in [*ADAPTERS]:  # a list, since anything may be given
+                near = did_you_mean(method, ADAPTERS)
+                raise ConfigError("method", method, f"must be {' or '.join(ADAPTERS)}{near}")
+            cls = ADAPTERS[method]
+        for name in values.keys() - fields_of(cls).keys():
+            raise ConfigError(name, values[name], cls.why_not(name))
+        return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            if not rule.sets or not {*rule.sets} <= {*self.ruled}:
+                has, takes = ", ".join(rule.sets) or "nothing", ", ".join(self.ruled)
+                problem = f"sets {has}; a rule of {self.method} sets {takes}"
+                raise ConfigError("rules", rule, problem)
+
+    @classmethod
+    def why_not(cls, name: str) -> str:
+        """What is wrong with a field that this method has not, in words."""
+        names, owners = [*fields_of(cls)], [m for m, c in ADAPTERS.items() if name in fields_of(c)]
+        method = fields_of(cls)["method"].default
+        if owners:
+            return f"{method} has no {name}; it is a value of {' and '.join(owners)}"
+        return f"no such field{did_you_mean(name, names)}; {method} has {', '.join(names)}"
+
+    def as_method(self, method: str) -> AdapterConfig:
+        """The adapter under another method: its defaults, and what was set here of shared values.
+
+        Raises:
+            ConfigError: an unknown method, or rules that set what it has not.
+        """
+        shared = {name: getattr(self, name) for name in fields_of(AdapterConfig)}
+        plain = type(self)()
+        kept = {name: value for name, value in shared.items() if value != getattr(plain, name)}
+        return AdapterConfig(method, **kept)
 
 
-@dataclass(frozen=True)
+@checked
+class QLoRAConfig(AdapterConfig):
+    """Plain LoRA on a quantised model."""
+
+    method: Literal["qlora"] = "qlora"
+
+
+@checked
+class IRQLoRAConfig(AdapterConfig):
+    """Averages of the input and of the inner values join the low-rank path."""
+
+    method: Literal["ir-qlora"] = "ir-qlora"
+    iec_beta: Literal["learned"] | float = Field(
+        "learned", description="IR-QLoRA: from 0; a number: the article's fixed form"
+    )
+
+
+@checked
+class QALoRAConfig(AdapterConfig):
+    """The input is averaged over the quantiser's groups."""
+
+    method: Literal["qa-lora"] = "qa-lora"
+    group_size: Factor = Field(
+        32, description="QA-LoRA: inputs averaged together, the quantiser's group"
+    )
+
+
+@checked
+class QBaRAConfig(AdapterConfig):
+    """More rank for the same parameters."""
+
+    method: Literal["q-bara"] = "q-bara"
+    lam: Factor = Field(2, description="Q-BaRA: inputs averaged and outputs repeated together")
+
+    ruled: ClassVar[tuple[str, ...]] = ("r", "lam")
+
+
+@checked
+class QAHiRAConfig(AdapterConfig):
+    """One matrix on tiles; r stands in the scale alone."""
+
+    method: Literal["qa-hira"] = "qa-hira"
+    lam1: Factor = Field(4, description="QA-HiRA: inputs averaged together")
+    lam2: Factor = Field(8, description="QA-HiRA: outputs repeated together")
+
+    ruled: ClassVar[tuple[str, ...]] = ("lam1", "lam2")
+
+
+ADAPTERS: dict[str, type[AdapterConfig]] = {
+    "qlora": QLoRAConfig,
+    "ir-qlora": IRQLoRAConfig,
+    "qa-lora": QALoRAConfig,
+    "q-bara": QBaRAConfig,
+    "qa-hira": QAHiRAConfig,
+}
+Adapter = Annotated[
+    QLoRAConfig | IRQLoRAConfig | QALoRAConfig | QBaRAConfig | QAHiRAConfig,
+    Field(discriminator="method"),
+]
+Share = Annotated[float, Field(gt=0)]
+
+
+@checked
 class DataConfig:
     """The rows of the fine-tuning and how they are written as text."""
 
-    dataset: str = "alpaca"  # a name in data.DATASETS, a .jsonl file, or hub-id[@revision]
-    path: str | None = None  # folder or .jsonl file that replaces the hub
-    n: int | None = 2000  # rows; None takes all
-    subset: str = "head"  # "head": first n in file order (as run); "random": seeded
-    mixture: Mapping[str, float] = field(default_factory=dict)  # {"alpaca": 0.5, "gsm8k": 0.5}
-    template: str = "as-run"  # or "alpaca": Stanford's two prompts
-    append_eos: bool = False  # as run: no end-of-text, so the model never learns to stop
+    dataset: Annotated[Text, Allowed("a name, a file or a hub id")] = Field(
+        "alpaca", description="a name in data.DATASETS, a .jsonl file, or hub-id[@revision]"
+    )
+    path: Annotated[Text | None, Allowed("a folder or a file")] = Field(
+        None, description="folder or .jsonl file that replaces the hub"
+    )
+    n: Count | None = Field(2000, description="rows; none takes all")
+    subset: Literal["head", "random"] = Field(
+        "head", description="head: first n in file order (as run); random: seeded"
+    )
+    mixture: Annotated[
+        Mapping[str, Share], Allowed('shares above 0, as {"alpaca": 0.5, "gsm8k": 0.5}')
+    ] = Field(default_factory=dict, description="data sets that are mixed, and their shares")
+    template: Literal["as-run", "alpaca"] = Field(
+        "as-run", description="the author's prompt; alpaca: Stanford's two prompts"
+    )
+    append_eos: bool = Field(
+        False, description="as run: no end-of-text, so the model never learns to stop"
+    )
+
+    def __post_init__(self) -> None:
+        if self.n is None and self.mixture:
+            raise ConfigError("n", None, "must be a number of rows, for a mixture")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,71 +287,108 @@ class DataConfig:
         return tuple(self.mixture) or (self.dataset,)
 
 
-@dataclass(frozen=True)
+def _check_steps(steps: int) -> int:
+    if steps == 0:
+        raise ValueError("must be -1 (by epochs), or 1 or more")
+    return steps
+
+
+@checked
 class TrainConfig:
     """The fine-tuning, under the names of transformers."""
 
-    per_device_train_batch_size: int = 4  # as run
-    gradient_accumulation_steps: int = 4  # as run: 16 rows a step
-    learning_rate: float = 2e-4  # as run
-    lr_scheduler_type: str = "cosine"  # as run
-    warmup_ratio: float = 0.05  # as run; share of the steps
-    num_train_epochs: float = 1.0  # as run: 2,000 rows = 125 steps
-    max_steps: int = -1  # -1: by epochs
-    optim: str = "adamw_torch"  # as run
-    weight_decay: float = 0.0  # transformers' default, as run
-    max_grad_norm: float = 1.0  # transformers' default, as run
-    save_steps: int = 100  # steps between checkpoints; what a disconnect may lose
-    logging_steps: int = 5
+    per_device_train_batch_size: Count = Field(4, description="rows; as run")
+    gradient_accumulation_steps: Count = Field(4, description="as run: 16 rows a step")
+    learning_rate: float = Field(2e-4, gt=0, description="as run")
+    lr_scheduler_type: Schedule = Field("cosine", description="as run")
+    warmup_ratio: float = Field(0.05, ge=0, le=1, description="share of the steps; as run")
+    num_train_epochs: float = Field(
+        1.0, gt=0, le=10_000, description="as run: 2,000 rows = 125 steps"
+    )
+    max_steps: Annotated[
+        int, AfterValidator(_check_steps), Allowed("-1 (by epochs), or 1 to 10,000,000")
+    ] = Field(-1, ge=-1, le=10_000_000, description="-1: by epochs")
+    optim: Optimizer = Field("adamw_torch", description="as run")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="transformers' default, as run")
+    max_grad_norm: float = Field(
+        1.0, ge=0, description="transformers' default, as run; 0: no clipping"
+    )
+    save_steps: Count = Field(
+        100, description="steps between checkpoints; what a disconnect may lose"
+    )
+    logging_steps: Count = Field(5, description="steps between losses in the log")
 
 
-@dataclass(frozen=True)
+@checked
 class MergeConfig:
     """What the adapter is added to."""
 
-    merge_base: str = "dequant_nf4"  # or "16bit", or "requantised" (as run: PEFT's merge on 4 bit)
-    dtype: str = "float16"  # of the written weights; bfloat16 would lose a quarter of a small dW
+    merge_base: Literal["dequant_nf4", "16bit", "requantised"] = Field(
+        "dequant_nf4", description="requantised is as run: PEFT's merge on 4 bit"
+    )
+    dtype: Dtype = Field(
+        "float16", description="of the written weights; bfloat16 would lose a quarter of a small dW"
+    )
 
 
-@dataclass(frozen=True)
+@checked
 class Task:
     """One benchmark as lm-evaluation-harness runs it."""
 
-    name: str  # lm-eval's task name
-    role: str  # which of the paper's benchmarks it plays
-    num_fewshot: int
-    batch_size: int  # of lm-eval's HFLM, where that is what runs
-    limit: int | None = None  # documents; None takes the whole split
-    source: str | None = None  # layout of local files in data.TASK_FILES; None reads the hub
+    name: Name = Field(description="lm-eval's task name")
+    role: Name = Field(description="which of the paper's benchmarks it plays")
+    num_fewshot: int = Field(ge=0, le=1_000, description="solved examples in the prompt")
+    batch_size: Count = Field(description="of lm-eval's HFLM, where that is what runs")
+    limit: Count | None = Field(None, description="documents; none takes the whole split")
+    source: Text | None = Field(
+        None, description="layout of local files in data.TASK_FILES; none reads the hub"
+    )
 
 
-@dataclass(frozen=True)
+@checked
 class EvalConfig:
     """The evaluation, equal for all arms that are compared."""
 
     tasks: tuple[Task, ...] = ()
-    dtype: str = "float16"  # as run
-    max_length: int = 2048  # tokens; explicit, since Llama 3.2's own 131,072 breaks memory probes
-    fewshot_seed: int = 1234  # lm-eval's default
-    evaluator: str = "slim"  # slimlib.evaluate.scoring's SlimLM; "hf": lm-eval's own HFLM
+    dtype: Dtype | Literal["auto"] = Field("float16", description="as run")
+    max_length: Tokens = Field(
+        2048, description="tokens; explicit, since Llama 3.2's own 131,072 breaks memory probes"
+    )
+    fewshot_seed: int = Field(1234, ge=0, le=2**32 - 1, description="lm-eval's default")
+    evaluator: Evaluator = Field(
+        "slim", description="slimlib.evaluate.scoring's SlimLM; hf: lm-eval's own HFLM"
+    )
 
 
-@dataclass(frozen=True)
+@checked
 class Arm:
     """One arm of a study."""
 
-    name: str
-    label: str
+    name: Name
+    label: Text
     model: ModelConfig
-    compared_with: str | None = None  # the arm its losses are measured against
+    compared_with: Name | None = None  # the arm its losses are measured against
     quantise: bool = False  # evaluate the NF4-quantised model (written out dequantised)
-    adapter: AdapterConfig | None = None
-    adapter_from: str | None = None  # take this arm's adapter instead of training one
+    adapter: Adapter | None = None
+    adapter_from: Name | None = None  # take this arm's adapter instead of training one
     data: DataConfig | None = None
     train: TrainConfig | None = None
     merge: MergeConfig = MergeConfig()
     evaluate: EvalConfig = EvalConfig()
-    seed: int = 3407  # as run, for LoRA; here also for the subset and the order of rows
+    seed: int = Field(  # numpy takes no greater one
+        3407,
+        ge=0,
+        le=2**32 - 1,
+        description="as run, for LoRA; here also for the subset and the order of rows",
+    )
+
+    def __post_init__(self) -> None:
+        base, quantiser = self.merge.merge_base, self.model.quantiser
+        if base == "requantised" and quantiser != "nf4" and self.writes_weights:
+            problem = (  # PEFT can only quantise again what bitsandbytes quantised
+                f"must be dequant_nf4 or 16bit with quantiser={quantiser}; only nf4 is requantised"
+            )
+            raise ConfigError("merge.merge_base", base, problem, f"arm {self.name}")
 
     @property
     def trains(self) -> bool:
@@ -173,21 +409,26 @@ class Question(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
+@checked
 class Study:
     """Arms, what is compared with what, and how the tables call them."""
 
-    name: str
+    name: Name
     title: str
     arms: tuple[Arm, ...]
     ladder: tuple[str, ...]  # attribution: each step's change is one cause
-    causes: Mapping[str, str] = field(default_factory=dict)  # arm of the ladder -> what it changes
+    causes: Mapping[str, str] = Field(default_factory=dict)  # arm of the ladder -> what it changes
     comparisons: tuple[Question, ...] = ()
-    task_labels: Mapping[str, str] = field(default_factory=dict)  # role -> row title
-    paper_columns: Mapping[str, str] = field(default_factory=dict)  # arm -> published column
+    task_labels: Mapping[str, str] = Field(default_factory=dict)  # role -> row title
+    paper_columns: Mapping[str, str] = Field(default_factory=dict)  # arm -> published column
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
     note: str = ""  # printed under every table
     reason: str = ""  # why get_study("auto") chose it
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError("arms", twice[0], "is named twice", f"study {self.name}")
 
     def __getitem__(self, name: str) -> Arm:
         for arm in self.arms:
@@ -219,5 +460,10 @@ def each_arm(study: Study, change: Callable[[Arm], Arm]) -> Study:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain JSON types (tuples become lists)."""
+    """A config as plain JSON types (tuples become lists); `from_dict` reads it back."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a study: every field with its type, limits, default and source."""
+    return TypeAdapter(Study).json_schema()

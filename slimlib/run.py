@@ -20,13 +20,12 @@ from typing import Any
 
 from slimlib.common.files import atomic_path, file_sha256, read_json, read_jsonl, sha256, write_json
 from slimlib.common.hardware import environment
+from slimlib.common.schema import SCHEMA, SchemaError, upgrade
 from slimlib.config import Arm, Study, to_dict
 from slimlib.data.micro.world import write_data
 from slimlib.data.rows import WORLD, fingerprint
 from slimlib.data.tasks import check_files
 from slimlib.model.load import resolve_name
-
-SCHEMA = 1
 
 
 class SettingsError(ValueError):
@@ -92,9 +91,11 @@ class Run:
 
     def record(self, arm: str) -> dict[str, Any]:
         """The record of one arm; a new one when nothing is done yet."""
-        path, config = self._record_path(arm), self.study[arm]
-        if path.exists():  # compared_with depends on which arms were asked for, then and now
-            return read_json(path) | {"label": config.label, "compared_with": config.compared_with}
+        config = self.study[arm]
+        if self._record_path(arm).exists():
+            # compared_with depends on which arms were asked for, then and now
+            asked = {"label": config.label, "compared_with": config.compared_with}
+            return self._stored(arm) | asked
         return {
             "schema": SCHEMA,
             "study": self.study.name,
@@ -105,6 +106,24 @@ class Run:
             "config": to_dict(config),
             "stages": {},
         }
+
+    def _stored(self, arm: str) -> dict[str, Any]:
+        """The record of an arm as it lies there, in today's schema."""
+        path, other = self._record_path(arm), self.study[arm].adapter_from
+        source = self._record_path(other) if other else None
+        log = self.arm_folder(arm) / "log.jsonl"
+        try:
+            return upgrade(
+                read_json(path),
+                read_json(source) if source and source.exists() else None,
+                read_jsonl(log) if log.exists() else (),
+            )
+        except SchemaError as error:
+            raise SchemaError(f"{path}: {error}") from None
+
+    def fail(self, arm: str, reason: str) -> None:
+        """Leave the reason why an arm could not be finished in its record."""
+        write_json(self._record_path(arm), self.record(arm) | {"failed": reason})
 
     def records(self) -> list[dict[str, Any]]:
         """The records that exist, in the order of the study's arms."""
@@ -208,6 +227,7 @@ class Run:
     def _store(self, arm: str, stage: str, entry: dict[str, Any]) -> dict[str, Any]:
         record = self.record(arm)
         entry = {"settings": self.settings(arm, stage), **entry}
+        record.pop("failed", None)
         record["environment"] = environment()
         record["stages"][stage] = entry
         write_json(self._record_path(arm), record)

@@ -17,6 +17,7 @@ from slimlib.adapters.modules import linear_shapes
 from slimlib.adapters.saving import save_adapter
 from slimlib.common.files import atomic_path, read_jsonl
 from slimlib.common.hardware import find_device, free_memory, peak_memory_gb
+from slimlib.common.schema import last_loss
 from slimlib.config import Arm
 from slimlib.data.prompts import tokenize_rows
 from slimlib.data.rows import load_rows
@@ -74,6 +75,7 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
         "optimizer_steps": steps,
         "skipped_steps": trainer.skipped_steps.count,
         "train_loss": round(outcome.training_loss, 6),
+        "last_loss": last_loss(read_jsonl(folder / "log.jsonl")),
         "train_seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / seconds, 1),
         "peak_memory_gb": round(peak_memory_gb(), 3),

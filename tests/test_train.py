@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from adapters_of_all import adapter_with
 from safetensors.torch import load_file
 
 from slimlib import train
 from slimlib.common.files import read_jsonl
-from slimlib.config import AdapterConfig, ModelConfig
+from slimlib.config import ModelConfig
 from slimlib.model.load import load_transformers
 from slimlib.run import Run
 from slimlib.studies.get import get_study
@@ -215,7 +216,7 @@ def test_a_base_that_an_adapter_cannot_merge_into_is_named(
     config = replace(
         get_study("micro")["llama-2k"],
         model=ModelConfig(str(checkpoint), quantiser=quantiser, block_size=block),
-        adapter=AdapterConfig(method, group_size=16),
+        adapter=adapter_with(method, group_size=16),
     )
     note = merge_note(config, model)
     assert (note == "") == merges

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slimlib.methods.definitions import METHODS, Entry
+from slimlib.methods.definitions import METHODS, Box, Entry
 
 
 class Dense(nn.Module):
@@ -189,37 +189,27 @@ def _same_residue(rows: int, columns: int, device: torch.device) -> Tensor:
 
 
 def build_pair(entry: Entry) -> tuple[nn.Module, nn.Module]:
-    """The modules lora_A and lora_B of one module's entry, dW = 0."""
-    return _PAIRS[entry.method](entry)
+    """The modules lora_A and lora_B of one module's entry, dW = 0.
+
+    lora_A is the boxes of its path before B or C, lora_B the others.
+    """
+    boxes = {box.kind: box for box in entry.path}
+    matrix, repeat = boxes.get("B") or boxes["C"], boxes.get("repeat")
+    if repeat is None:
+        up = Dense(matrix.d_out, matrix.d_in, zero=True)
+    elif repeat.beta is None:
+        up = Spread(repeat.d_out, matrix.d_in, repeat.factor)
+    else:
+        up = Repeated(repeat.d_out, repeat.d_in, repeat.beta)
+    return _down(boxes, METHODS[entry.method].init, up), up
 
 
-def _dense(e: Entry) -> tuple[nn.Module, nn.Module]:
-    return Dense(e.r, e.d_in), Dense(e.d_out, e.r, zero=True)
-
-
-def _averaged(e: Entry) -> tuple[nn.Module, nn.Module]:
-    return Averaged(e.r, e.d_in, e.iec_beta), Repeated(e.d_out, e.r, e.iec_beta)
-
-
-def _grouped(e: Entry) -> tuple[nn.Module, nn.Module]:
-    pooled = Pooled(e.r, e.d_in, e.group_size, init="xavier")
-    return pooled, Dense(e.d_out, e.r, zero=True)
-
-
-def _balanced(e: Entry) -> tuple[nn.Module, nn.Module]:
-    inner = METHODS[e.method].width(e)
-    return Pooled(inner, e.d_in, e.lam), Spread(e.d_out, inner, e.lam)
-
-
-def _tiled(e: Entry) -> tuple[nn.Module, nn.Module]:
-    spread = Spread(e.d_out, METHODS[e.method].width(e), e.lam2)
-    return Pooling(e.d_in, e.lam1, beside=spread), spread
-
-
-_PAIRS = {  # in the order of METHODS
-    "qlora": _dense,
-    "ir-qlora": _averaged,
-    "qa-lora": _grouped,
-    "q-bara": _balanced,
-    "qa-hira": _tiled,
-}
+def _down(boxes: dict[str, Box], init: str, up: Dense) -> nn.Module:
+    matrix, mean = boxes.get("A"), boxes.get("mean")
+    if mean is None:
+        return Dense(matrix.d_out, matrix.d_in, init=init)
+    if mean.beta is not None:
+        return Averaged(matrix.d_out, matrix.d_in, mean.beta)
+    if matrix is None:
+        return Pooling(mean.d_in, mean.factor, beside=up)
+    return Pooled(matrix.d_out, mean.d_in, mean.factor, init=init)

@@ -8,6 +8,7 @@ reaches a terminal as a control character, or Markdown and HTML as markup.
 from __future__ import annotations
 
 import html
+import re
 import shutil
 import textwrap
 import unicodedata
@@ -115,7 +116,8 @@ def markdown_text(text: str) -> str:
     text = plain(text)
     for character in "\\|*`":
         text = text.replace(character, f"\\{character}")
-    return text.replace("](", "]\\(").replace("&", "&amp;").replace("<", "&lt;")
+    text = text.replace("](", "]\\(").replace("&", "&amp;")
+    return re.sub("<(?=[^ ])", "&lt;", text)  # "< 0.001" starts no tag
 
 
 def point_lines(points: Sequence[Point]) -> list[str]:

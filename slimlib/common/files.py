@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,17 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON Lines; a line cut off by a crash at the very end is dropped."""
+    """Read JSON Lines, gzipped if the name ends so; a last line cut off by a crash is dropped.
+
+    Raises:
+        ValueError: the file is not whole otherwise; names it.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file ({error})") from None
     # not splitlines: it would also cut at U+2028, which JSON allows inside a string
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    lines = content.decode("utf-8").rstrip("\n").split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -68,10 +78,31 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write JSON Lines atomically, gzipped if the name ends so; equal rows give equal bytes.
+
+    Raises:
+        ValueError: a NaN or infinite number, which JSON has not.
+    """
+    how = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    content = "".join(json.dumps(row, **how) + "\n" for row in rows).encode("utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
 def sha256(value: Any) -> str:
     """The first 16 hex digits of the SHA-256 of a JSON value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def documents_hash(ids: Iterable[int | str], hashes: Iterable[str | None]) -> str | None:
+    """One hash over a task's documents in order; None where one's own is unknown.
+
+    Equal hashes mean that scores pair by position.
+    """
+    pairs = [list(pair) for pair in zip(ids, hashes, strict=True)]
+    return None if any(pair[1] is None for pair in pairs) else sha256(pairs)
 
 
 def file_sha256(*paths: str | Path) -> str:

@@ -2,22 +2,27 @@
 
 The notebooks lie in the checkout; a wheel carries a copy. Each runs in a kernel of its own, after
 the cell tagged `parameters` gets a successor with the values asked for; the executed copy is kept.
+A kernel that is dead, or that finished a cell and never answers, ends in an error, not in a wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import zmq
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from tqdm import tqdm
+from nbclient.output_widget import OutputWidget
+from rich.console import Console
 
 from slimlib.common.files import PACKAGE, atomic_path
+
+PATIENCE = 60.0  # seconds from a cell's end to the kernel's answer; the cell itself may take hours
 
 
 class NotebookError(RuntimeError):
@@ -58,30 +63,29 @@ def execute(path: Path, parameters: Mapping[str, Any], target: Path) -> Path:
 
     Args:
         path: the notebook, which is left as it is.
-        parameters: name -> value, written after the cell tagged `parameters`.
+        parameters: name -> value, written after the cell tagged `parameters`, as far as that cell
+            has the names.
         target: where the executed copy goes.
 
     Raises:
-        NotebookError: a cell raised; names notebook, cell and error.
+        NotebookError: a cell raised, or the kernel died or fell silent; names notebook and cell.
     """
     notebook = nbformat.read(path, as_version=4)
     target.parent.mkdir(parents=True, exist_ok=True)
     inject(notebook, parameters, path.name)
-    total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tqdm(total=total, desc=path.stem, file=sys.stderr, unit="cell") as bar:
-        client = _Client(notebook, bar, resources={"metadata": {"path": str(Path.cwd())}})
+    log_path = target.with_suffix(".log")
+    console = Console(stderr=True)
+    with console.status(path.stem) as shown:
+        client = _Client(notebook, shown, resources={"metadata": {"path": str(Path.cwd())}})
         try:
-            with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
+            with open(log_path, "w", encoding="utf-8") as log:
                 client.execute(stderr=log)
         except DeadKernelError:
-            number, log = client.cell + 1, target.with_suffix(".log")
-            what = f"the kernel died, perhaps for lack of memory; see {log}"
-            raise NotebookError(f"{path.name}, cell {number}: {what}") from None
+            what = client.silence or f"the kernel died, perhaps for lack of memory; see {log_path}"
+            raise NotebookError(f"{path.name}, cell {client.cell + 1}: {what}") from None
         except CellExecutionError as error:
-            number = client.cell + 1
-            raise NotebookError(
-                f"{path.name}, cell {number}: {error.ename}: {error.evalue}"
-            ) from None
+            what = f"{error.ename}: {error.evalue}"
+            raise NotebookError(f"{path.name}, cell {client.cell + 1}: {what}") from None
         finally:
             with atomic_path(target) as temporary:
                 nbformat.write(notebook, temporary)
@@ -89,7 +93,7 @@ def execute(path: Path, parameters: Mapping[str, Any], target: Path) -> Path:
 
 
 def inject(notebook: Any, parameters: Mapping[str, Any], name: str) -> None:
-    """Insert the parameters after the cell tagged `parameters`.
+    """Insert the parameters after the cell tagged `parameters`: those that it assigns.
 
     Raises:
         ValueError: the notebook has no such cell.
@@ -97,31 +101,65 @@ def inject(notebook: Any, parameters: Mapping[str, Any], name: str) -> None:
     tagged = [i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])]
     if not tagged:
         raise ValueError(f"{name} has no cell tagged 'parameters'")
-    source = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+    assigned = re.findall(r"^(\w+) *=", notebook.cells[tagged[0]].source, re.M)
+    given = {key: value for key, value in parameters.items() if key in assigned}
+    source = "\n".join(f"{key} = {value!r}" for key, value in given.items())
     cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
     notebook.cells.insert(tagged[0] + 1, cell)
 
 
-class _Client(NotebookClient):
-    """Shows on the bar which cell runs and the last line that it printed."""
+class _Output(OutputWidget):
+    """An output widget whose messages to the kernel lose none of the kernel's.
 
-    def __init__(self, notebook: Any, bar: Any, **kwargs: Any):
+    Session.send sends through a shadow of the asynchronous shell socket. That uses up the signal
+    of an answer that has come meanwhile (it is given once), and the wait for it never ends. Reading
+    the socket's EVENTS makes pyzmq look again (nbclient's issue 311, jupyter_client's 1059).
+    """
+
+    def send(self, *args: Any, **kwargs: Any) -> None:
+        super().send(*args, **kwargs)
+        self.kernel_client.shell_channel.socket.get(zmq.EVENTS)
+
+
+class _Client(NotebookClient):
+    """Shows the last line that was printed; gives up on a kernel that is idle and silent."""
+
+    output_widget = _Output
+
+    def __init__(self, notebook: Any, shown: Any, **kwargs: Any):
         super().__init__(notebook, timeout=None, kernel_name="python3", **kwargs)
-        self.bar, self.cell = bar, 0
+        self.shown, self.cell, self.silence = shown, 0, ""
+        self.answer_due: asyncio.TimerHandle | None = None
+        self.widget_registry = {"@jupyter-widgets/output": {"OutputModel": self.output_widget}}
         self.on_cell_start = self._start
         self.on_cell_executed = self._executed
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        """Await the answer to a cell from the moment on that the kernel is idle after it."""
+        if msg["content"].get("execution_state") == "idle":
+            loop = asyncio.get_running_loop()
+            self.answer_due = loop.call_later(PATIENCE, self._give_up)
+        return super().process_message(msg, cell, cell_index)
+
+    def _give_up(self) -> None:
+        self.silence = (
+            f"the kernel finished the cell {PATIENCE:g} s ago and its answer did not come; "
+            "run it again"
+        )
+        self.task_poll_for_reply.cancel()
 
     def _start(self, cell: Any, cell_index: int) -> None:
         self.cell = cell_index
 
     def _executed(self, cell: Any, **kwargs: Any) -> None:
-        self.bar.update(1)
+        if self.answer_due:
+            self.answer_due.cancel()
 
     def output(self, outs: Any, msg: Any, display_id: str, cell_index: int) -> Any:
-        """Pass an output on, and show the stage it speaks of."""
+        """Pass an output on, and show the line that it ends with."""
         content = msg["content"]
         if msg["msg_type"] == "stream" and content["name"] == "stdout":
-            lines: Sequence[str] = content["text"].strip().splitlines()
-            if lines:
-                self.bar.set_postfix_str(lines[-1][:60])
+            if lines := content["text"].strip().splitlines():
+                name = self.shown.status.split(":")[0]
+                self.shown.update(f"{name}: {lines[-1][:60]}")
         return super().output(outs, msg, display_id, cell_index)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from slimlib.common.schema import unpack_scores
 from slimlib.comparison.benchmarks import ALPHA, BENCHMARKS
 from slimlib.comparison.two_models import Comparison, compare
 from slimlib.config import Study
@@ -56,12 +57,13 @@ def task_of(record: Record, role: str) -> dict[str, Any] | None:
 
 def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str, Any]]:
     """One result (n, documents, value, stderr, scores) for each record that has it."""
-    tasks = [task for record in group if (task := task_of(record, role))]
-    return [
-        {"n": t["n"], "documents": t["documents"], **t["metrics"][metric]}
-        for t in tasks
-        if metric in t["metrics"]
-    ]
+    found = []
+    for task in (task for record in group if (task := task_of(record, role))):
+        if metric in task["metrics"]:
+            result = task["metrics"][metric]
+            scores = unpack_scores(result["scores"])
+            found.append({k: task[k] for k in ("n", "documents")} | result | {"scores": scores})
+    return found
 
 
 def compare_arms(

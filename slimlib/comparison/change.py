@@ -16,6 +16,7 @@ import numpy as np
 
 from slimlib import metrics
 from slimlib.comparison.benchmarks import ALPHA, measure_of, title_of
+from slimlib.comparison.contrast import POWER, contrast
 from slimlib.metrics import Estimate
 from slimlib.results import TaskResults
 
@@ -23,7 +24,6 @@ FORGOT, IMPROVED, KEPT = "forgot", "improved", "kept"
 UNKNOWN = "not enough data to tell"
 # Holm's correction runs within each: a task has one headline; a group stands for its subtasks.
 HEADLINE, OTHER, SUBTASK = "headline", "other metric", "subtask"
-POWER = 0.8  # with which the detectable difference is found; the test's level must be below it
 
 
 @dataclass(frozen=True)
@@ -204,23 +204,19 @@ def _spread(task: TaskResults, name: str, accuracy: float) -> float | None:
 
 def _paired(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: float) -> dict[str, Any]:
     """Statistics of one metric, document by document."""
-    binary = metrics.is_binary(base) and metrics.is_binary(tuned)
-    t = metrics.paired_t_test(base, tuned).p_value
-    p_t = None if math.isnan(t) else t
-    found: dict[str, Any] = {"test": "paired t", "p_value": p_t}
-    if binary:
-        lost, gained, p = metrics.mcnemar_test(base, tuned)
-        found = {"test": "exact McNemar", "p_value": p, "lost": lost, "gained": gained}
-    return found | {
+    found = contrast([(-1, base[None]), (1, tuned[None])], margin, alpha)
+    return {
         "at": (100 * float(base.mean()), 100 * float(tuned.mean())),
-        "n": len(base),
-        "difference": metrics.paired_difference(base, tuned),
+        "n": found.documents,
+        "difference": found.difference,
         "forgetting": metrics.forgetting_interval(base, tuned),
-        "p_t": p_t,
-        "p_equivalence": metrics.equivalence_test(base, tuned, margin),
-        "detectable": metrics.minimum_detectable_difference(base, tuned, alpha=alpha)
-        if alpha < POWER
-        else None,
+        "test": found.test,
+        "p_value": found.p_value,
+        "p_t": found.p_documents,
+        "p_equivalence": found.p_equivalence,
+        "detectable": found.detectable,
+        "lost": found.lost,
+        "gained": found.gained,
     }
 
 

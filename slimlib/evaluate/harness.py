@@ -19,8 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slimlib.common.files import atomic_path, file_sha256, read_json, sha256
+from slimlib.common.files import atomic_path, documents_hash, file_sha256, read_json, sha256
 from slimlib.common.hardware import find_device, resolve_dtype, unsloth_loaded
+from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
 from slimlib.data.tasks import check_files, task_yaml
@@ -90,7 +91,7 @@ def evaluate_model(
         key = _key(weights, task, config, data_folder)
         done = folder / task.name / "entry.json"
         if done.exists() and (entry := read_json(done))["key"] == key:
-            entries[task.name] = entry
+            entries[task.name] = upgrade_task(entry)  # one cut off by slimlib 0.1
             continue
         loaded = loaded or _load(model, config, revision)
         entries[task.name] = _evaluate_task(loaded, task, config, key, done.parent, data_folder)
@@ -231,7 +232,7 @@ def task_entry(
     Returns:
         role, task, version, num_fewshot, n, `documents` (a hash over the documents in order: equal
         hashes mean paired scores), and per "metric,filter" its value, standard error and scores
-        (one per document, in 0..1).
+        (one per document, in 0..1; see `slimlib.common.schema.pack_scores`).
 
     Raises:
         ValueError: a score is missing or not a number.
@@ -248,7 +249,7 @@ def task_entry(
         "version": results["versions"].get(task.name),
         "num_fewshot": results["n-shot"].get(task.name, task.num_fewshot),
         "n": len(rows),
-        "documents": sha256([[row["doc_id"], row["doc_hash"]] for row in rows]),
+        "documents": documents_hash(*([row[k] for row in rows] for k in ("doc_id", "doc_hash"))),
         "metrics": {name: _metric(name, scores, by_filter, task) for name in names},
     }
 
@@ -267,5 +268,5 @@ def _metric(
     return {
         "value": scores[name],
         "stderr": stderr if is_number(stderr) else None,
-        "scores": [int(v) if v in (0, 1) else v for v in values],
+        "scores": pack_scores(values),
     }

@@ -8,25 +8,59 @@ of k consecutive entries and R_k the repetition of each entry k times.
     QA-LoRA    A_G P_G                B                       arXiv 2309.14717
     Q-BaRA     A' P_lam               R_lam B'                Shen et al. 2025
     QA-HiRA    P_lam1 (no weights)    R_lam2 C                Shen et al. 2025
+
+A method is described here once, as the boxes that its input goes through (`path`); what it trains,
+its widths and ranks, its modules in torch and its picture follow from them. Its values and their
+limits stand in `slimlib.config`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from slimlib.config import ADAPTERS, AdapterConfig
+
+# codes, a byte of absmax per block of 64, a float32 per 256 of those
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+MATRICES = ("A", "B", "C")
+
+
+class Box(NamedTuple):
+    """One linear map from d_in to d_out numbers."""
+
+    kind: str  # "A", "B" or "C": a trained matrix; "mean" or "repeat" of consecutive numbers
+    d_in: int
+    d_out: int
+    # of a way past the matrix before it, added to its result: "learned" or a number
+    beta: str | float | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are trained."""
+        if self.kind in MATRICES:
+            return self.d_in * self.d_out
+        return int(self.beta == "learned")
+
+    @property
+    def factor(self) -> int:
+        """How many numbers are averaged into one, or how often each is repeated."""
+        return max(self.d_in, self.d_out) // min(self.d_in, self.d_out)
 
 
 class QLoRA:
     """y = W x + s B (A x): plain LoRA on a quantised W."""
 
     label = "QLoRA"
+    caption = "a low-rank pair"  # what is special about it
     quantiser = "nf4"  # of the method's paper
+    block_size: int | None = 64  # weights that share a scale there; None: its own groups
     structured = False  # PEFT's own layers compute it
     exports = True  # stock PEFT can hold it as plain LoRA
-    fields: tuple[str, ...] = ("r",)  # what a rule can change
+    init = "kaiming"  # of A, as LoRA's
     text = "r {r}"  # its values in a table
+    code = "r{r}"  # and in the name of a cell
 
     def describe(self, adapter: Mapping[str, Any]) -> str:
         """Name and values, for a table; `adapter` is an AdapterConfig as a dict.
@@ -36,29 +70,17 @@ class QLoRA:
         ruled = ", by rules" if adapter.get("rules") else ""
         return f"{self.label}, {self.text.format_map(adapter)}{ruled}"
 
+    def path(self, entry: Entry) -> tuple[Box, ...]:
+        """The boxes between x and B A x, in the order of the data."""
+        return Box("A", entry.d_in, entry.r), Box("B", entry.r, entry.d_out)
+
     def check(self, entry: Entry) -> None:
         """Raise ValueError, naming module and shape, where the method does not fit the module."""
-        if entry.r < 1:
-            raise ValueError(f"{entry.where}: r={entry.r} must be 1 or more")
-        if entry.r > min(entry.d_in, entry.d_out):
-            raise ValueError(
-                f"{entry.where}: r={entry.r} exceeds the layer; at most "
-                f"{min(entry.d_in, entry.d_out)}"
-            )
+        most = min(entry.d_in, entry.d_out)
+        if entry.r > most:
+            raise ValueError(f"{entry.where}: r={entry.r} exceeds the layer; at most {most}")
 
-    def parameters(self, entry: Entry) -> int:
-        """Numbers that are trained in one module."""
-        return entry.r * (entry.d_in + entry.d_out)
-
-    def width(self, entry: Entry) -> int:
-        """Inner width: rows of A_eff."""
-        return entry.r
-
-    def max_rank(self, entry: Entry) -> int:
-        """The highest rank that dW can reach."""
-        return entry.r
-
-    def block(self, entry: Entry) -> tuple[int, int] | None:
+    def block(self, values: Entry | AdapterConfig) -> tuple[int, int] | None:
         """(rows, columns) on which dW is constant; None where it varies from weight to weight."""
         return None
 
@@ -71,58 +93,59 @@ class IRQLoRA(QLoRA):
     """
 
     label = "IR-QLoRA"
+    caption = "averages past A and B"
     quantiser = "icq"
     structured = True
 
-    def check(self, entry: Entry) -> None:
-        super().check(entry)
-        beta = entry.iec_beta
-        if beta != "learned" and not (isinstance(beta, int | float) and math.isfinite(beta)):
-            raise ValueError(f"{entry.where}: iec_beta={beta!r} must be 'learned' or a number")
-
-    def parameters(self, entry: Entry) -> int:
-        return super().parameters(entry) + 2 * (entry.iec_beta == "learned")
+    def path(self, entry: Entry) -> tuple[Box, ...]:
+        down, up = super().path(entry)
+        mean = Box("mean", entry.d_in, entry.r, entry.iec_beta)
+        return down, mean, up, Box("repeat", entry.r, entry.d_out, entry.iec_beta)
 
 
 class QALoRA(QLoRA):
     """The input is averaged over the quantiser's groups, so that dW merges into zero points."""
 
     label = "QA-LoRA"
+    caption = "averaged inputs, shorter A"
     quantiser = "int4"
+    block_size = None
     structured = True
+    init = "xavier"  # as in the authors' code
     text = "r {r}, groups of {group_size}"
+    code = "r{r}-g{group_size}"
+
+    def path(self, entry: Entry) -> tuple[Box, ...]:
+        groups = entry.d_in // entry.group_size
+        mean = Box("mean", entry.d_in, groups)
+        return mean, Box("A", groups, entry.r), Box("B", entry.r, entry.d_out)
 
     def check(self, entry: Entry) -> None:
         super().check(entry)
         _divides("group_size", entry.group_size, entry, inputs=True)
 
-    def parameters(self, entry: Entry) -> int:
-        return entry.r * (entry.d_in // entry.group_size + entry.d_out)
-
-    def max_rank(self, entry: Entry) -> int:
-        return min(entry.r, entry.d_in // entry.group_size)
-
-    def block(self, entry: Entry) -> tuple[int, int] | None:
-        return 1, entry.group_size
+    def block(self, values: Entry | AdapterConfig) -> tuple[int, int] | None:
+        return 1, values.group_size
 
 
 class QBaRA(QLoRA):
     """lam times the rank for the same parameters: A' and B' are lam times narrower."""
 
     label = "Q-BaRA"
+    caption = "shorter A and B, higher rank"
     structured = True
-    fields = ("r", "lam")
     text = "r {r}, lambda {lam}"
+    code = "r{r}-lam{lam}"
+
+    def path(self, entry: Entry) -> tuple[Box, ...]:
+        inputs, outputs = entry.d_in // entry.lam, entry.d_out // entry.lam
+        inner = entry.lam * entry.r
+        pair = Box("A", inputs, inner), Box("B", inner, outputs)
+        return Box("mean", entry.d_in, inputs), *pair, Box("repeat", outputs, entry.d_out)
 
     def check(self, entry: Entry) -> None:
         super().check(entry)
         _divides("lam", entry.lam, entry, inputs=True, outputs=True)
-
-    def width(self, entry: Entry) -> int:
-        return entry.lam * entry.r
-
-    def max_rank(self, entry: Entry) -> int:
-        return min(entry.lam * entry.r, entry.d_in // entry.lam, entry.d_out // entry.lam)
 
 
 class QAHiRA(QLoRA):
@@ -133,27 +156,25 @@ class QAHiRA(QLoRA):
     """
 
     label = "QA-HiRA"
+    caption = "one matrix instead of a pair"
     quantiser = "tiles"
+    block_size = None
     structured = True
     exports = False
-    fields = ("lam1", "lam2")
     text = "({lam1}, {lam2})"
+    code = "{lam1}x{lam2}"
+
+    def path(self, entry: Entry) -> tuple[Box, ...]:
+        inputs, outputs = entry.d_in // entry.lam1, entry.d_out // entry.lam2
+        mean, repeat = Box("mean", entry.d_in, inputs), Box("repeat", outputs, entry.d_out)
+        return mean, Box("C", inputs, outputs), repeat
 
     def check(self, entry: Entry) -> None:
         _divides("lam1", entry.lam1, entry, inputs=True)
         _divides("lam2", entry.lam2, entry, outputs=True)
 
-    def parameters(self, entry: Entry) -> int:
-        return entry.d_in // entry.lam1 * (entry.d_out // entry.lam2)
-
-    def width(self, entry: Entry) -> int:
-        return entry.d_in // entry.lam1
-
-    def max_rank(self, entry: Entry) -> int:
-        return min(entry.d_in // entry.lam1, entry.d_out // entry.lam2)
-
-    def block(self, entry: Entry) -> tuple[int, int] | None:
-        return entry.lam2, entry.lam1
+    def block(self, values: Entry | AdapterConfig) -> tuple[int, int] | None:
+        return values.lam2, values.lam1
 
 
 METHODS = {
@@ -170,7 +191,7 @@ def _divides(
 ) -> None:
     sizes = [("inputs", entry.d_in)] * inputs + [("outputs", entry.d_out)] * outputs
     for what, size in sizes:
-        if value < 1 or size % value:
+        if size % value:
             raise ValueError(
                 f"{entry.where}: {name}={value} does not divide its {size} {what}; choose a "
                 f"divisor, such as {_nearest_divisor(value, size)}"
@@ -184,7 +205,7 @@ def _nearest_divisor(value: int, size: int) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one module gets."""
+    """What one module gets; a value that its method has not is None."""
 
     name: str  # full path, such as model.layers.0.self_attn.q_proj
     method: str
@@ -192,11 +213,11 @@ class Entry:
     d_out: int
     r: int
     lora_alpha: float
-    lam: int
-    lam1: int
-    lam2: int
-    group_size: int
-    iec_beta: str | float
+    lam: int | None = None
+    lam1: int | None = None
+    lam2: int | None = None
+    group_size: int | None = None
+    iec_beta: str | float | None = None
 
     @property
     def where(self) -> str:
@@ -209,14 +230,24 @@ class Entry:
         return self.lora_alpha / self.r
 
     @property
+    def path(self) -> tuple[Box, ...]:
+        """The boxes between x and B A x, in the order of the data."""
+        return METHODS[self.method].path(self)
+
+    @property
     def parameters(self) -> int:
         """Numbers that are trained."""
-        return METHODS[self.method].parameters(self)
+        return sum(box.parameters for box in self.path)
+
+    @property
+    def width(self) -> int:
+        """Inner width: rows of A_eff, which is what comes before B or C."""
+        return next(box.d_in for box in self.path if box.kind in ("B", "C"))
 
     @property
     def max_rank(self) -> int:
-        """The highest rank that dW can reach."""
-        return METHODS[self.method].max_rank(self)
+        """The highest rank that dW can reach: no more than the narrowest place on the way."""
+        return min(min(box.d_in, box.d_out) for box in self.path)
 
     @property
     def saturated(self) -> bool:
@@ -224,8 +255,7 @@ class Entry:
 
         QA-HiRA has no rank to waste.
         """
-        method = METHODS[self.method]
-        return "r" in method.fields and method.width(self) > self.max_rank
+        return "r" in ADAPTERS[self.method].ruled and self.width > self.max_rank
 
     @property
     def block(self) -> tuple[int, int] | None:
@@ -236,7 +266,3 @@ class Entry:
         """Whether dW is constant on each of a quantiser's blocks of (rows, columns)."""
         own = self.block
         return own is not None and own[0] % block[0] == 0 and own[1] % block[1] == 0
-
-
-# codes, a byte of absmax per block of 64, a float32 per 256 of those
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)

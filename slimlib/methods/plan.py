@@ -9,17 +9,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from slimlib.config import ATTENTION, MLP, AdapterConfig, Rule
+from slimlib.config import ADAPTERS, ATTENTION, MLP, AdapterConfig, Rule
 from slimlib.methods.definitions import METHODS, Entry
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LAYER_TYPES = {"attention": ATTENTION, "mlp": MLP}
-RULED = ("r", "lam", "lam1", "lam2")  # what a rule can set
+ENTRY_VALUES = {f.name for f in fields(Entry)}
 
 
 class Plan(Mapping[str, Entry]):
@@ -54,8 +54,7 @@ class Plan(Mapping[str, Entry]):
         entry = self[self.saturated[0]]
         return (
             f"{len(self.saturated)} of {len(self)} modules are wider than the rank they can reach, "
-            f"such as {entry.name}: width {METHODS[entry.method].width(entry)}, rank at most "
-            f"{entry.max_rank}"
+            f"such as {entry.name}: width {entry.width}, rank at most {entry.max_rank}"
         )
 
     def table(self) -> pd.DataFrame:
@@ -64,15 +63,13 @@ class Plan(Mapping[str, Entry]):
 
         rows = []
         for entry in self.values():
-            method = METHODS[entry.method]
-            values = asdict(entry)
             rows.append(
                 {
                     "module": entry.name,
                     "shape": f"{entry.d_out} x {entry.d_in}",
-                    **{name: values[name] for name in method.fields},
+                    **{name: getattr(entry, name) for name in ADAPTERS[entry.method].ruled},
                     "s": entry.scaling,
-                    "width": method.width(entry),
+                    "width": entry.width,
                     "rank at most": entry.max_rank,
                     "parameters": entry.parameters,
                     "saturated": "yes" if entry.saturated else "",
@@ -104,13 +101,9 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
         [3072, 5632]
 
     Raises:
-        ValueError: unknown method; no module is targeted; a rule that is malformed, matches nothing
-            or contradicts another; values that do not fit a module (named, with its shape).
+        ValueError: no module is targeted; a rule that matches nothing or contradicts another;
+            values that do not fit a module (named, with its shape).
     """
-    if config.method not in METHODS:
-        raise ValueError(f"unknown method {config.method!r}; known: {', '.join(METHODS)}")
-    if config.r < 1:
-        raise ValueError(f"r={config.r}: must be 1 or more")
     targets = targeted(linears, config.target_modules)
     if not targets:
         there = ", ".join(dict.fromkeys(map(_leaf, linears)))
@@ -118,10 +111,15 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
         raise ValueError(f"target_modules {asked}: no such module; there are {there}")
     layers = 1 + max((_layer(name) for name in linears), default=0)
     matches = [_matching(rule, targets, layers, config) for rule in config.rules]
+    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name in ENTRY_VALUES}
     entries = []
     for name in targets:
         rules = [r for r, found in zip(config.rules, matches, strict=True) if name in found]
-        entries.append(_entry(name, linears[name], config, rules))
+        own = values | _ruled(name, rules)
+        scale = own["r"] / config.r if config.keep_scale else 1
+        own["lora_alpha"] = config.lora_alpha * scale
+        d_in, d_out = linears[name]
+        entries.append(Entry(name=name, d_in=d_in, d_out=d_out, **own))
         METHODS[config.method].check(entries[-1])
     return Plan(entries)
 
@@ -131,44 +129,22 @@ def targeted(names: Iterable[str], target_modules: Iterable[str]) -> list[str]:
     return [name for name in names if _leaf(name) in target_modules]
 
 
-def _entry(name: str, dims: tuple[int, int], config: AdapterConfig, rules: list[Rule]) -> Entry:
-    values = {key: getattr(config, key) for key in RULED}
-    for key in RULED:
-        given = {getattr(rule, key) for rule in rules} - {None}
-        if len(given) > 1:
-            raise ValueError(
-                f"{name}: rules contradict each other, {key} is {sorted(given)}; they have no "
-                "order, so let each module match one"
-            )
-        values[key] = given.pop() if given else values[key]
-    scale = values["r"] / config.r if config.keep_scale else 1
-    return Entry(
-        name=name,
-        method=config.method,
-        d_in=dims[0],
-        d_out=dims[1],
-        lora_alpha=config.lora_alpha * scale,
-        group_size=config.group_size,
-        iec_beta=config.iec_beta,
-        **values,
-    )
+def _ruled(name: str, rules: Iterable[Rule]) -> dict[str, int]:
+    """What the rules give one module, which none may contradict."""
+    found: dict[str, int] = {}
+    for rule in rules:
+        for key, value in rule.sets.items():
+            if found.setdefault(key, value) != value:
+                raise ValueError(
+                    f"{name}: rules contradict each other, {key} is "
+                    f"{sorted((found[key], value))}; they have no order, so let each module match "
+                    "one"
+                )
+    return found
 
 
 def _matching(rule: Rule, targets: list[str], layers: int, config: AdapterConfig) -> set[str]:
     """The modules that a rule speaks of."""
-    if not isinstance(rule, Rule):
-        raise ValueError(f"rules holds {rule!r}: give a slimlib.Rule(layer_type='mlp', r=8)")
-    if isinstance(rule.projection, str):
-        raise ValueError(f"projection={rule.projection!r}: give a tuple, as ({rule.projection!r},)")
-    given = [key for key in RULED if getattr(rule, key) is not None]
-    known = METHODS[config.method].fields
-    if not given or not {*given} <= {*known}:
-        has = ", ".join(given) or "nothing"
-        raise ValueError(f"{rule} sets {has}; {config.method} takes {', '.join(known)}")
-    if low := [key for key in given if getattr(rule, key) < 1]:
-        raise ValueError(f"{rule}: {low[0]} must be 1 or more")
-    if rule.layer_type not in (None, *LAYER_TYPES):
-        raise ValueError(f"layer_type={rule.layer_type!r}: must be {' or '.join(LAYER_TYPES)}")
     names = {*LAYER_TYPES.get(rule.layer_type, config.target_modules)}
     names &= {*(rule.projection or names)}
     depths = _depths(rule.layers, layers)
@@ -187,11 +163,8 @@ def _depths(layers: str | None, count: int) -> set[int]:
         return {*range(half)} if layers == "first_half" else {*range(half, count)}
     if match := re.fullmatch(r"random_half:(\d+)", layers):
         return {*random.Random(int(match[1])).sample(range(count), half)}
-    if match := re.fullmatch(r"(\d+)(?:-(\d+))?", layers):
-        return {*range(int(match[1]), int(match[2] or match[1]) + 1)} & {*range(count)}
-    raise ValueError(
-        f"layers={layers!r}: must be first_half, second_half, random_half:SEED, or a range as 0-7"
-    )
+    first, _, last = layers.partition("-")
+    return {*range(int(first), int(last or first) + 1)} & {*range(count)}
 
 
 def _layer(name: str) -> int:

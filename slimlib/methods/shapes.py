@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from slimlib.common.files import read_json
 from slimlib.config import MLP, AdapterConfig, Rule
+from slimlib.methods.plan import compile_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,8 +127,6 @@ def count_parameters(shape: Shape | str, adapter: AdapterConfig) -> int:
     Raises:
         ValueError: an unknown shape, or an adapter that does not fit it; names the module.
     """
-    from slimlib.methods.plan import compile_plan
-
     return compile_plan(get_shape(shape).modules(), adapter).parameters
 
 

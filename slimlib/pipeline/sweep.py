@@ -2,8 +2,8 @@
 
 Each worker imports torch once and is bound to its share of the cores. A cell goes through the
 stages of any arm (fine-tune, merge, evaluate), in runs/seed-S/<study>/<cell>/, and is skipped when
-it is done; its weights are deleted then. One that fails leaves its reason in failed.json, and the
-others go on.
+it is done; its weights are deleted then. One that fails leaves its reason in its record, and the
+others go on. The cells' records, gathered by seed, are what `papers.key_variables` reads.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from slimlib.common.files import read_json, write_json
+from slimlib.common.files import write_jsonl
+from slimlib.common.hardware import find_device
+from slimlib.common.schema import unfinished
 from slimlib.config import Study
 from slimlib.run import Run
 from slimlib.studies.design import Job, jobs
 from slimlib.studies.overrides import override
 
-FAILED = "failed.json"
-
 
 def seed_run(study: Study, seed: int, root: Path) -> Run:
     """The run folder of one seed: root/seed-S/<study>."""
-    return Run(override(study, "seed", seed), root / f"seed-{seed}")
+    return Run(override(study, {"seed": seed}), root / f"seed-{seed}")
 
 
 def is_done(run: Run, cell: str) -> bool:
@@ -44,12 +44,22 @@ def is_done(run: Run, cell: str) -> bool:
     return all([run.done(cell, stage) for stage in run.stages(cell)])
 
 
-def reason(run: Run, cell: str) -> str:
-    """Why a cell is not there."""
-    path = run.arm_folder(cell) / FAILED
-    if path.exists():
-        return str(read_json(path)["reason"])
-    return "cut off" if run.record(cell)["stages"] else "not run"
+def gather_records(study: Study, root: Path, seeds: Sequence[int], folder: Path) -> list[Path]:
+    """Write the records of a grid's cells, as their runs have them, into a file per seed.
+
+    Args:
+        study: the grid.
+        root: of the runs.
+        seeds: of the files.
+        folder: where seed-S.jsonl.gz go.
+    """
+    asked = jobs(study, seeds)
+    paths = []
+    for seed in seeds:
+        records = seed_run(study, seed, root).records()
+        paths.append(folder / f"seed-{seed}.jsonl.gz")
+        write_jsonl(paths[-1], [r for r in records if Job(seed, r["arm"]) in asked])
+    return paths
 
 
 def run_cell(run: Run, cell: str, keep_weights: bool = False) -> None:
@@ -58,15 +68,13 @@ def run_cell(run: Run, cell: str, keep_weights: bool = False) -> None:
     from slimlib.merge.plain import merge_arm
     from slimlib.train import finetune_arm
 
-    folder = run.arm_folder(cell)
     if not is_done(run, cell):
         finetune_arm(run, cell)
         merge_arm(run, cell)
         evaluate_arm(run, cell)
-    (folder / FAILED).unlink(missing_ok=True)
     if not keep_weights:
         for name in ("adapter", "merged"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+            shutil.rmtree(run.arm_folder(cell) / name, ignore_errors=True)
 
 
 # ----------------------------------------------------------------------------------------- workers
@@ -196,7 +204,7 @@ def sweep_grid(
         for worker in team:
             worker.stop()
     missing = [job for job in asked if not is_done(runs[job.seed], job.cell)]
-    return {job: reason(runs[job.seed], job.cell) for job in missing}
+    return {job: unfinished(runs[job.seed].record(job.cell)) for job in missing}
 
 
 def _run_all(
@@ -218,7 +226,7 @@ def _run_all(
             minutes = (time.perf_counter() - begin) / done * (total - done) / 60
             print(f"{which}: {outcome} ({seconds:.0f} s; {minutes:.0f} min left)", flush=True)
             if failure:
-                write_json(runs[job.seed].arm_folder(job.cell) / FAILED, {"reason": failure})
+                runs[job.seed].fail(job.cell, failure)
             worker.job = None
             if todo and worker.process.exitcode is not None:
                 team[n] = worker = start_worker(n + 1, *about)
@@ -232,8 +240,6 @@ def share_of_cores(workers: int) -> int:
     Raises:
         ValueError: fewer than one worker, more than cores, or several where there is a GPU.
     """
-    from slimlib.common.hardware import find_device
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not 1 <= workers <= cores:
         raise ValueError(f"workers={workers}: must be from 1 to {cores}, the cores of this machine")

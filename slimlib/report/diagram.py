@@ -7,13 +7,13 @@ repetitions around A and B, which hold no parameters. `STAGES` says so as data, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from slimlib.common.checked import fields_of
 from slimlib.common.style import PALETTE, STYLE
-from slimlib.config import AdapterConfig
+from slimlib.config import ADAPTERS, AdapterConfig
 from slimlib.methods.definitions import METHODS
 from slimlib.methods.plan import compile_plan
 
@@ -90,7 +90,7 @@ STAGES: dict[str, tuple[str, Callable[[Entry], list[Stage]]]] = {
 }
 
 
-def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None = None) -> Figure:
+def methods(shape: tuple[int, int] = (2048, 512), **values: Any) -> Figure:
     """Draw the five methods side by side for one linear layer.
 
     A box's sides are as wide as the logarithm of the numbers that enter and leave it, on one scale
@@ -98,15 +98,15 @@ def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None 
 
     Args:
         shape: (d_in, d_out) of the layer; default k and v of Llama-3.2-1B.
-        adapter: gives r, lora_alpha, lam, lam1, lam2, group_size and iec_beta; its method and rules
-            are left aside.
+        **values: r, lora_alpha, lam, lam1, lam2, group_size or iec_beta, for the methods that have
+            it; default the config's.
 
     Raises:
         ValueError: a method does not fit the shape (as `compile_plan`).
     """
     from matplotlib import pyplot as plt
 
-    entries = {name: _entry(name, shape, adapter or AdapterConfig()) for name in STAGES}
+    entries = {name: _entry(name, shape, values) for name in STAGES}
     stages = {name: STAGES[name][1](entry) for name, entry in entries.items()}
     widths = [width for path in stages.values() for s in path for width in (s.d_in, s.d_out)]
     with plt.rc_context(STYLE):
@@ -120,8 +120,9 @@ def methods(shape: tuple[int, int] = (2048, 512), adapter: AdapterConfig | None 
     return figure
 
 
-def _entry(method: str, shape: tuple[int, int], adapter: AdapterConfig) -> Entry:
-    return compile_plan({MODULE: shape}, replace(adapter, method=method, rules=()))[MODULE]
+def _entry(method: str, shape: tuple[int, int], values: Mapping[str, Any]) -> Entry:
+    own = {name: value for name, value in values.items() if name in fields_of(ADAPTERS[method])}
+    return compile_plan({MODULE: shape}, AdapterConfig(method, **own))[MODULE]
 
 
 def _head_and_legend(figure: Figure, entry: Entry) -> None:

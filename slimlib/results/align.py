@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from slimlib.results.lm_eval import MODEL_KEYS
+from slimlib.results.read import read_results
 from slimlib.results.types import (
     Alignment,
     Pair,
@@ -61,8 +62,6 @@ def align_samples(base: Source, tuned: Source, strict: bool = True) -> Alignment
         ResultsError: no task in common; strict and something differs, or a task that both have
             shares no document.
     """
-    from slimlib.results import read_results  # which imports this module
-
     base, tuned = read_results(base), read_results(tuned)
     shared = in_common(base.tasks, tuned.tasks)
     if not shared:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from slimlib.results.samples import TOLERANCE, documents_hash
+from slimlib.common.files import documents_hash
+from slimlib.results.samples import TOLERANCE
 from slimlib.results.types import Samples, TaskResults
 
 

@@ -1,18 +1,89 @@
-"""The sample rows of lm-eval, in files or in memory, and what counts as a number in them.
+"""The files of results, opened: one JSON object, or the sample rows beside it.
 
-JSON Lines since 0.4.3, one JSON array in 0.4.0 to 0.4.2.
+Rows are JSON Lines since lm-eval 0.4.3, one JSON array in 0.4.0 to 0.4.2.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slimlib.results.json_files import NOT_JSON
 from slimlib.results.types import ResultsError
+
+NOT_JSON = (ValueError, RecursionError)  # broken; a number of 5,000 digits; nested without end
+SAMPLES_FILE = "a samples file, one row a document, without the results it belongs to"
+
+
+# --------------------------------------------------------------------------------- results objects
+
+
+def load_results_json(path: Path) -> dict[str, Any]:
+    """The object in a results file of lm-eval or a record of slimlib.
+
+    Raises:
+        ResultsError: the file is empty, binary, cut off, or another tool's; names it and says so.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        data = json.loads(text)
+    except UnicodeDecodeError:
+        raise foreign(path, "a binary file, or not UTF-8 text") from None
+    except OSError as error:
+        raise foreign(path, f"it cannot be read: {error.strerror}") from None
+    except NOT_JSON as error:
+        raise foreign(path, _no_json(text, error)) from None
+    if reason := why_foreign(data):
+        raise foreign(path, reason)
+    return data
+
+
+def foreign(source: Path | str, reason: str) -> ResultsError:
+    """The one message about what is no results object."""
+    return ResultsError(
+        f"{source}: not results of lm-evaluation-harness or slimlib ({reason}); give a results "
+        "JSON, the folder of --output_path, what lm_eval.simple_evaluate returned, or a slimlib arm"
+    )
+
+
+def _no_json(text: str, error: Exception) -> str:
+    try:
+        row = json.loads(text.split("\n", 1)[0])
+    except NOT_JSON:
+        return f"not valid JSON: {error}" if text.strip() else "an empty file"
+    return SAMPLES_FILE if _is_sample(row) else "JSON Lines, not one JSON object"
+
+
+def _is_sample(row: Any) -> bool:
+    return isinstance(row, Mapping) and "doc_id" in row and "results" not in row
+
+
+def why_foreign(data: Any) -> str | None:
+    """Why this is no results object that can be read; None: it is one of lm-eval or slimlib."""
+    if _is_sample(data) or (isinstance(data, list) and data and _is_sample(data[0])):
+        return SAMPLES_FILE
+    if not isinstance(data, Mapping):
+        return "a JSON list" if isinstance(data, list) else "not a JSON object"
+    if is_record(data):
+        return None
+    rows = data.get("results")
+    if not isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows.values()):
+        keys = ", ".join(map(repr, itertools.islice(data, 4))) or "nothing"
+        return f'it has no "results" object with one entry a task, but {keys}'[:200]
+    if any(re.search(r"\|\d+$", str(name)) for name in rows):  # leaderboard|arc:challenge|25
+        return "a file of lighteval, whose layout is another"
+    return None if rows else 'its "results" are empty: nothing was evaluated'
+
+
+def is_record(data: Mapping[str, Any]) -> bool:
+    """Whether this is a slimlib record."""
+    return "stages" in data and "arm" in data
+
+
+# --------------------------------------------------------------------------------------------- rows
 
 
 class Rows(NamedTuple):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.common.values import is_number
-from slimlib.results.json_files import foreign, is_record, load_results_json
 from slimlib.results.lm_eval import (
     MODEL_KEYS,
     canonical,
@@ -20,10 +19,18 @@ from slimlib.results.lm_eval import (
     part,
     read_object,
 )
-from slimlib.results.raw import Rows, embedded_rows, file_rows
+from slimlib.results.raw import (
+    Rows,
+    embedded_rows,
+    file_rows,
+    foreign,
+    is_record,
+    load_results_json,
+    why_foreign,
+)
 from slimlib.results.record import read_record
 from slimlib.results.samples import read_samples
-from slimlib.results.types import Results, ResultsError, Score, TaskResults
+from slimlib.results.types import Results, ResultsError, Score, Source, TaskResults
 
 STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")  # at the end of a file's stem
 # Arguments that make other weights of the same name: two runs that differ in one are two models.
@@ -36,12 +43,41 @@ class _File(NamedTuple):
     data: dict[str, Any]
 
 
-def read_path(path: Path) -> Results:
-    """Results from a file or folder.
+def read_results(source: Source) -> Results:
+    """Read evaluation results, whoever made them.
+
+    Args:
+        source: a results JSON of lm-eval 0.3 to 0.4.13; a folder that its --output_path wrote, with
+            the models' sub-folders or without; a slimlib arm's folder or record; or the mapping
+            that `lm_eval.simple_evaluate` returned. Results are returned as they are.
+
+    Returns:
+        the model's tasks, with every document's score where samples lie beside (--log_samples).
+
+    Example:
+
+        slimlib.read_results("results-after/").tasks["gsm8k"].scores
 
     Raises:
-        ResultsError: there are none, of several models, or they cannot be read.
+        ResultsError: nothing is there, or it is cut off, contradictory, of several models or of
+            another tool; names the file and the way out.
     """
+    if isinstance(source, Results):
+        return source
+    return _read_mapping(source) if isinstance(source, Mapping) else _read_path(Path(source))
+
+
+def _read_mapping(data: Mapping[str, Any]) -> Results:
+    """What `lm_eval.simple_evaluate` returned, or a record already read."""
+    if reason := why_foreign(data):
+        raise foreign("simple_evaluate", reason)
+    if is_record(data):
+        return read_record(data, Path(f"{data['arm']}.json"))
+    rows = partial(embedded_rows, data, source="simple_evaluate")
+    return _scored(read_object(data, "simple_evaluate", rows))
+
+
+def _read_path(path: Path) -> Results:
     if not path.exists():
         raise ResultsError(f"{path} does not exist")
     if path.is_dir():
@@ -51,13 +87,17 @@ def read_path(path: Path) -> Results:
         return read_record(data, path)
     file, stamp = _File(path, data), STAMP.search(path.stem)
     samples = sorted(path.parent.glob(f"samples_*{stamp[0]}.jsonl")) if stamp else []
-    found = _read_file(file, str(path))
-    return _scored(replace(found, notes=(*found.notes, *_orphans([file], samples))))
+    return _noted(_read_file(file, str(path)), [file], samples)
 
 
 def _read_file(file: _File, source: str, only: set[str] | None = None) -> Results:
     name = file.path.parent.name if file.path.stem == "results" else file.path.stem
     return read_object(file.data, source, partial(_find_rows, file), name, only)
+
+
+def _noted(results: Results, files: list[_File], samples: list[Path]) -> Results:
+    """With a note for each samples file that no results file knows."""
+    return _scored(replace(results, notes=(*results.notes, *_orphans(files, samples))))
 
 
 def _scored(results: Results) -> Results:
@@ -68,7 +108,6 @@ def _scored(results: Results) -> Results:
 
 
 def _orphans(files: list[_File], samples: list[Path]) -> list[str]:
-    """A note for each samples file that no results file knows."""
     if not all(STAMP.search(file.path.stem) for file in files):
         return []
     known = {
@@ -127,8 +166,7 @@ def _read_folder(folder: Path) -> Results:
     if len(models) > 1:
         raise _several(folder, "models", _places(list(models.values())))
     found = _read_file(files[0], str(folder)) if len(files) == 1 else _merge(folder, files)
-    samples = [p for p in sorted(folder.rglob("samples_*.jsonl")) if not _hidden(p, folder)]
-    return _scored(replace(found, notes=(*found.notes, *_orphans(files, samples))))
+    return _noted(found, files, _found(folder, "samples_*.jsonl"))
 
 
 def _several(folder: Path, what: str, places: Iterable[Path]) -> ResultsError:
@@ -147,7 +185,7 @@ def _places(models: list[list[_File]]) -> list[Path]:
 def _results_files(folder: Path) -> list[_File]:
     """Results files under a folder: by name, or where no name tells, by content."""
     # lm-eval makes a folder of --output_path scores.json
-    found = [p for p in sorted(folder.rglob("*.json")) if p.is_file() and not _hidden(p, folder)]
+    found = _found(folder, "*.json")
     found = [p for p in found if not p.name.startswith("samples_")] or found
     named = [p for p in found if p.name.startswith("results") or STAMP.search(p.stem)]
     if named:
@@ -165,8 +203,10 @@ def _tried(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _found(folder: Path, pattern: str) -> list[Path]:
+    """Files at any depth whose path has no hidden part."""
+    paths = (path for path in sorted(folder.rglob(pattern)) if path.is_file())
+    return [p for p in paths if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
 
 
 def _identity(file: _File) -> tuple[str, ...]:
@@ -226,7 +266,7 @@ def _newest_first(folder: Path, files: list[_File]) -> list[_File]:
 
 def _read_samples_only(folder: Path) -> Results:
     """A folder with nothing but samples files: scores are the means over their documents."""
-    found = [p for p in sorted(folder.rglob("samples_*.jsonl")) if not _hidden(p, folder)]
+    found = _found(folder, "samples_*.jsonl")
     if not found:
         raise ResultsError(f"{folder} holds no results; looked for {LOOKED_FOR}")
     if len({path.parent for path in found}) > 1:
@@ -252,17 +292,3 @@ def _from_samples(task: str, path: Path, notes: list[str]) -> TaskResults:
     }
     n = count_documents(found.samples)
     return TaskResults(task, scores, found.samples, n=n, load_rows=found.load_rows)
-
-
-def read_mapping(data: Mapping[str, Any]) -> Results:
-    """Results of what `lm_eval.simple_evaluate` returned, or of a record already read.
-
-    Raises:
-        ResultsError: it is neither.
-    """
-    if reason := foreign(data):
-        raise ResultsError(f"simple_evaluate: {reason}; give what lm_eval.simple_evaluate returned")
-    if is_record(data):
-        return read_record(data, Path(f"{data['arm']}.json"))
-    rows = partial(embedded_rows, data, source="simple_evaluate")
-    return _scored(read_object(data, "simple_evaluate", rows))

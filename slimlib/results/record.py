@@ -1,4 +1,4 @@
-"""A slimlib arm or its record as `Results`, and what a record keeps of an evaluation.
+"""Slimlib's own records: those of a file, and an arm or its record as `Results`.
 
 A bare record has every document's score but not the documents' ids; the arm's folder has both, and
 then the two must agree.
@@ -13,10 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from slimlib.common.values import is_finite
+from slimlib.common.files import read_json, read_jsonl
+from slimlib.common.schema import SchemaError, unpack_scores, upgrade
+from slimlib.results.migrate import grid_records, is_grid
 from slimlib.results.raw import Rows, file_rows
 from slimlib.results.samples import read_samples
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file in today's schema: one of *.json, a line each of *.jsonl or *.jsonl.gz.
+
+    Raises:
+        ValueError: the file is not whole, holds no records, or those of a newer slimlib; names it.
+    """
+    rows = [read_json(path)] if path.suffix == ".json" else read_jsonl(path)
+    try:
+        return grid_records(rows) if is_grid(rows) else [upgrade(row) for row in rows]
+    except SchemaError as error:
+        raise SchemaError(f"{path}: {error}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} holds no records of slimlib ({error!r})") from None
 
 
 def read_record(record: Mapping[str, Any], path: Path) -> Results:
@@ -30,10 +47,12 @@ def read_record(record: Mapping[str, Any], path: Path) -> Results:
         ResultsError: the arm is not evaluated yet, or its files contradict its record.
     """
     try:
-        return _read(record, path)
+        return _read(upgrade(record), path)
     except ResultsError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except SchemaError as error:
+        raise ResultsError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultsError(
             f"{path}: not a whole record of slimlib ({type(error).__name__}: {error}); "
             "run slimlib on the arm again"
@@ -115,13 +134,13 @@ def _recorded(name: str, entry: Mapping[str, Any], path: Path) -> dict[str, Samp
     n = entry["n"]
     by_filter: dict[str, dict[str, np.ndarray]] = {}
     for key, metric in entry["metrics"].items():
-        values = metric["scores"]
-        if len(values) != n or not all(is_finite(v) for v in values):
+        values = unpack_scores(metric["scores"])
+        if values.shape != (n,) or not np.all(np.isfinite(values)):
             raise ResultsError(
                 f"{path}: {name}: {key} needs {n} scores that are numbers; evaluate the arm again"
             )
         column, _, kind = key.partition(",")
-        by_filter.setdefault(kind, {})[column] = np.array(values, dtype=np.float64)
+        by_filter.setdefault(kind, {})[column] = values
     nothing = (None,) * n
     return {
         kind: Samples(tuple(range(n)), nothing, nothing, scores, entry.get("documents"))
@@ -138,6 +157,3 @@ def _agree(found: dict[str, Samples], recorded: dict[str, Samples], file: Path, 
                     f"{file}: its {metric} ({kind}) is not what {path} has; the two are not of one "
                     "run: evaluate the arm again"
                 )
-
-
-# ---- what a record keeps ----

@@ -11,13 +11,13 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from slimlib.common.files import sha256
+from slimlib.common.files import documents_hash
 from slimlib.common.values import is_finite, is_number, short
 from slimlib.results.raw import Rows
 from slimlib.results.types import ResultsError, Samples
@@ -271,12 +271,6 @@ def _samples(
     prompts = tuple(row.prompt_hash for row in rows)
     scores = {metric: column for metric, column in columns.items() if column is not None}
     return Samples(ids, hashes, prompts, scores, documents_hash(ids, hashes))
-
-
-def documents_hash(ids: Iterable[int | str], hashes: Iterable[str | None]) -> str | None:
-    """The hash that records keep of a task's documents; None where a document's is unknown."""
-    pairs = [list(pair) for pair in zip(ids, hashes, strict=True)]
-    return None if any(pair[1] is None for pair in pairs) else sha256(pairs)
 
 
 def _column(

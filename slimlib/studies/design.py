@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from slimlib.config import Study
-
-if TYPE_CHECKING:
-    from slimlib.methods import Plan
+from slimlib.methods import Plan, compile_plan
+from slimlib.methods.shapes import get_shape
 
 WORDS = {
     "all": "all",
@@ -70,9 +69,6 @@ class Design:
 
     def plan(self, bar: Bar) -> Plan:
         """What each module of a bar's cell gets."""
-        from slimlib.methods import compile_plan
-        from slimlib.methods.shapes import get_shape
-
         modules = get_shape(self.shapes[bar.model]).modules()
         return compile_plan(modules, self.study[bar.cell].adapter)
 
@@ -130,6 +126,3 @@ def jobs(study: Study, seeds: Sequence[int], cells: Sequence[str] = ()) -> list[
     chosen = [arm for arm in study.arms if not cells or arm.name in cells]
     first = min(seeds)
     return [Job(s, arm.name) for s in seeds for arm in chosen if arm.trains or s == first]
-
-
-SHARED = ("model", "adapter", "data", "train", "merge", "evaluate")  # settings in the header

@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slimlib.common.checked import did_you_mean, shown
 from slimlib.common.hardware import find_device
 from slimlib.config import Study, each_arm
-from slimlib.studies.checks import validate
 from slimlib.studies.design import Design, restrict
 from slimlib.studies.key_variables import DESIGNS
 from slimlib.studies.overrides import override
-from slimlib.studies.slimming import _micro, _paper, _rehearsal, _smoke
+from slimlib.studies.slimming import STUDIES
 
 
-def get_study(name: str = "auto", data: str | None = None, **overrides: Any) -> Study:
+def get_study(name: str = "auto", data: str | None = None, /, **overrides: Any) -> Study:
     """Return a named study, with overrides by field name.
 
     Args:
@@ -39,16 +39,15 @@ def get_study(name: str = "auto", data: str | None = None, **overrides: Any) -> 
 
     known = {**STUDIES, **GRIDS}
     if name not in known:
-        raise ValueError(f"unknown study {name!r}; known: auto, {', '.join(known)}")
+        near = did_you_mean(name, known)
+        raise ValueError(f"unknown study {shown(name)!r}; known: auto, {', '.join(known)}{near}")
     study = replace(known[name](), reason=reason)
     data = data or (os.environ.get("SLIMLIB_DATA") if study.data == "local" else None)
     if study.data == "local" and not data:
         raise ValueError(f"study {name!r} reads local files: give --data DIR or set SLIMLIB_DATA")
     if data:
         study = _with_data(study, data)
-    for key, value in overrides.items():
-        study = override(study, key, value)
-    return validate(study)
+    return override(study, overrides)
 
 
 def _with_data(study: Study, data: str) -> Study:
@@ -70,9 +69,6 @@ def _with_data(study: Study, data: str) -> Study:
     )
 
 
-STUDIES = {"paper": _paper, "micro": _micro, "smoke": _smoke, "rehearsal": _rehearsal}
-
-
 def _grid(name: str) -> Study:
     return DESIGNS[name]().study
 
@@ -81,7 +77,7 @@ def _grid(name: str) -> Study:
 GRIDS = {name: partial(_grid, name) for name in ("key_variables", "key_variables_micro")}
 
 
-def get_design(name: str = "key_variables_micro", **overrides: Any) -> Design:
+def get_design(name: str = "key_variables_micro", /, **overrides: Any) -> Design:
     """A grid study with its experiments.
 
     Args:

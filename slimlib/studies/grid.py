@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 from slimlib.config import AdapterConfig, Arm, ModelConfig, Rule, Study
+from slimlib.methods.definitions import METHODS
 from slimlib.methods.shapes import equal_cut
 from slimlib.studies.design import Bar, Design, Experiment
 
@@ -23,14 +25,6 @@ RANDOM_HALVES = ("random_half:0", "random_half:1")  # two draws; neither is the 
 GROUPS = ("attention", "mlp", "first_half", "second_half")
 LAMS = (1, 2, 4, 8)
 COARSE = (8, 8)  # QA-HiRA's lambdas after the change; (4, 8) before
-# what 4 bit means for each method, and the weights that share a scale (None: the adapter's groups)
-QUANTISERS: dict[str, tuple[str, int | None]] = {
-    "qlora": ("nf4", 64),
-    "ir-qlora": ("icq", 64),
-    "qa-lora": ("int4", None),
-    "q-bara": ("nf4", 64),
-    "qa-hira": ("tiles", None),
-}
 FIXED_SCALE, EQUAL = "fixed scale", "equal parameters"
 RANDOM, FIXED_BLOCK = "random half", "tiles kept at 32"
 
@@ -46,7 +40,6 @@ class Scale:
     ranks: tuple[int, ...]
     rank: int  # of the experiments that are made at one rank
     groups: tuple[int, ...]  # QA-LoRA's group sizes
-    group: int  # its default
     every_rank: tuple[str, ...] = ()  # experiments made at all ranks, not at `rank` alone
     shared: Mapping[str, Any] = field(default_factory=dict)  # fields of every arm
 
@@ -73,8 +66,8 @@ class Cells:
 
     def add(self, adapter: AdapterConfig, block: int | None = None) -> str:
         """A fine-tuned cell; `block` fixes the quantiser's block instead of the method's own."""
-        quantiser, size = QUANTISERS[adapter.method]
-        size = block or size
+        method = METHODS[adapter.method]
+        quantiser, size = method.quantiser, block or method.block_size
         model = replace(self.scale.model, quantiser=quantiser, block_size=size)
         untuned = self._untuned(adapter, quantiser, size)
         name = self.scale.prefix + cell_name(adapter) + (f"-block{block}" if block else "")
@@ -84,8 +77,7 @@ class Cells:
 
     def _untuned(self, adapter: AdapterConfig, quantiser: str, size: int | None) -> str:
         """The untuned model in the blocks of most of the cell's modules."""
-        lambdas = adapter.lam1 * adapter.lam2
-        size = size or (adapter.group_size if adapter.method == "qa-lora" else lambdas)
+        size = size or prod(METHODS[adapter.method].block(adapter))
         model = replace(self.scale.model, quantiser=quantiser, block_size=size)
         return self.add_untuned(f"-{quantiser}-{size}", model)
 
@@ -100,13 +92,8 @@ def cell_name(adapter: AdapterConfig) -> str:
 
     Example: QLoRA of rank 16 with the MLP at 8 and fixed scale -> "qlora-r16-mlp-r8-keep".
     """
-    parts = [adapter.method]
-    if adapter.method == "qa-hira":
-        parts.append(f"{adapter.lam1}x{adapter.lam2}")
-    else:
-        parts.append(f"r{adapter.r}")
-    parts += [f"lam{adapter.lam}"] if adapter.method == "q-bara" else []
-    parts += [f"g{adapter.group_size}"] if adapter.method == "qa-lora" else []
+    code = METHODS[adapter.method].code
+    parts = [adapter.method, code.format_map(vars(adapter))]
     for rule in adapter.rules:
         where = rule.layer_type or rule.layers or ""
         parts.append(SHORT.get(where, where.replace("_half:", "")))
@@ -132,7 +119,7 @@ def rank_cuts(cells: Cells, id: str, method: str, places: tuple[str, ...]) -> li
     """The baseline, and the rank of one group of modules divided by 2 and by 4."""
     bars = []
     for r in cells.scale.ranks_of(id):
-        adapter = AdapterConfig(method=method, r=r, group_size=cells.scale.group)
+        adapter = AdapterConfig(method, r=r)
         bars.append(Bar(cells.add(adapter), cells.scale.label, method, r))
         for where in places:
             control = RANDOM if where in RANDOM_HALVES else ""
@@ -154,7 +141,7 @@ def rank_controls(cells: Cells, id: str, method: str) -> list[Bar]:
     """The same cuts at a fixed scale s, and MLP cuts that save what the attention cuts save."""
     bars, label = [], cells.scale.label
     for r in cells.scale.ranks_of(id):
-        adapter = AdapterConfig(method=method, r=r)
+        adapter = AdapterConfig(method, r=r)
         for divisor in DIVISORS:
             for where in ("attention", "mlp") if r == cells.scale.rank else ():
                 cut = changed(adapter, where, r=divided(r, divisor))
@@ -171,7 +158,7 @@ def one_group_lam(cells: Cells) -> list[Bar]:
     """Q-BaRA at lambda 2, with one group of modules at 1 or 4."""
     bars, label = [], cells.scale.label
     for r in cells.scale.ranks_of("E4"):
-        adapter = AdapterConfig(method="q-bara", r=r)
+        adapter = AdapterConfig("q-bara", r=r)
         bars.append(Bar(cells.add(adapter), label, "q-bara", r))
         for lam in (1, 4):
             for where in GROUPS:
@@ -186,14 +173,14 @@ def all_lams(cells: Cells) -> list[Bar]:
         Bar(cells.add(adapter), cells.scale.label, "q-bara", r, change=f"lam {lam}")
         for r in cells.scale.ranks_of("E5")
         for lam in LAMS
-        for adapter in [AdapterConfig(method="q-bara", r=r, lam=lam)]
+        for adapter in [AdapterConfig("q-bara", r=r, lam=lam)]
     ]
 
 
 def coarser(cells: Cells) -> list[Bar]:
     """QA-HiRA from (4, 8) to (8, 8); the quantiser's tiles follow (32 -> 64), or stay at 32."""
     label, r = cells.scale.label, cells.scale.rank
-    adapter = AdapterConfig(method="qa-hira", r=r)
+    adapter = AdapterConfig("qa-hira", r=r)
     bars = [Bar(cells.add(adapter), label, "qa-hira", r)]
     lam1, lam2 = COARSE
     for block, control in ((None, ""), (adapter.lam1 * adapter.lam2, FIXED_BLOCK)):
@@ -209,7 +196,7 @@ def group_sizes(cells: Cells) -> list[Bar]:
         Bar(cells.add(adapter), cells.scale.label, "qa-lora", r, change=f"group {size}")
         for r in cells.scale.ranks_of("E7")
         for size in cells.scale.groups
-        for adapter in [AdapterConfig(method="qa-lora", r=r, group_size=size)]
+        for adapter in [AdapterConfig("qa-lora", r=r, group_size=size)]
     ]
 
 

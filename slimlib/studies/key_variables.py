@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from slimlib.config import EvalConfig, MergeConfig, ModelConfig, Task
@@ -61,9 +62,10 @@ TASKS = (
 RANKS = (4, 16, 64)  # the article does not say which it took
 
 
+@cache
 def _key_variables() -> Design:
     evaluated = {"evaluate": EvalConfig(tasks=TASKS)}
-    common: dict[str, Any] = {"ranks": RANKS, "rank": 16, "groups": (32, 64, 128), "group": 32}
+    common: dict[str, Any] = {"ranks": RANKS, "rank": 16, "groups": (32, 64, 128)}
     common |= {"every_rank": ("E1", "E3", "E4", "E5", "E7"), "shared": evaluated}
     return compile_design(
         (
@@ -79,6 +81,7 @@ def _key_variables() -> Design:
     )
 
 
+@cache
 def _key_variables_micro() -> Design:
     evaluate = EvalConfig(tasks=MICRO_TASKS, dtype="float32", max_length=4096)
     scale = Scale(
@@ -89,7 +92,6 @@ def _key_variables_micro() -> Design:
         ranks=(4, 16),
         rank=16,
         groups=(16, 32, 64),
-        group=32,
         every_rank=("E1", "E5", "E7"),
         shared={"evaluate": evaluate, "merge": MergeConfig(dtype="float32")},
     )

@@ -1,23 +1,40 @@
-"""KEY=VALUE: change one field of a study by its dotted name.
+"""KEY=VALUE: change a study's fields by their dotted names.
 
-`override(study, "adapter.r", "8")` is what `get_study(**overrides)` and --set KEY=VALUE do.
+`override(study, {"adapter.r": "8"})` is what `get_study(**overrides)` and --set KEY=VALUE do. A
+value is parsed and checked by its field (`slimlib.config`); here is what a field cannot know: which
+arms a key reaches, short keys, and the keys that speak of a whole study.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from slimlib.common.checked import (
+    STRICT,
+    ConfigError,
+    allowed,
+    did_you_mean,
+    fields_of,
+    first_error,
+    shown,
+    typed,
+)
 from slimlib.config import (
-    AdapterConfig,
+    ADAPTERS,
     Arm,
     DataConfig,
+    EvalConfig,
     MergeConfig,
     ModelConfig,
-    Rule,
     Study,
+    Task,
     TrainConfig,
     each_arm,
 )
@@ -29,125 +46,247 @@ SHORT_KEYS = {
     "n": "data.n",
     "evaluator": "evaluate.evaluator",
 }
+METHOD = "adapter.method"
+TASK_KEYS = ("limit", "batch_size")  # of every task
+SHARED = ("model", "adapter", "data", "train")  # sections that made the adapter which an arm takes
+SECTIONS: dict[str, tuple[type, ...]] = {
+    "model": (ModelConfig,),
+    "adapter": tuple(ADAPTERS.values()),
+    "data": (DataConfig,),
+    "train": (TrainConfig,),
+    "merge": (MergeConfig,),
+    "evaluate": (EvalConfig,),
+}
 
 
-def override(study: Study, key: str, value: Any) -> Study:
-    """Set one field of every arm that has it, e.g. `adapter.r=16` or `llama-2k.data.n=500`.
+def override(study: Study, values: Mapping[str, Any]) -> Study:
+    """Set fields of every arm that has them, e.g. `adapter.r=16` or `llama-2k.data.n=500`.
 
-    Special keys: `arms` keeps some arms (comma-separated); `model` puts the Llama arms on another
-    checkpoint and drops the arms that stand on a third one; `hyperparameters` takes a preset of
-    HYPERPARAMETERS for llama-2k; `limit` and `batch_size` go to every task.
+    The order of different keys is nothing. What speaks of the whole study comes first: `model` puts
+    the Llama arms on another checkpoint and drops the arms that stand on a third one;
+    `hyperparameters` takes a preset of HYPERPARAMETERS for llama-2k; `arms` keeps some arms
+    (comma-separated). Then the method, then all other fields at once; `limit` and `batch_size` go
+    to every task.
+
+    Raises:
+        ValueError: an unknown key, or a value that its field refuses, in one line that names the
+            arm, the key, the value and what is allowed.
     """
-    if key == "arms":
-        names = value.split(",") if isinstance(value, str) else value
-        return _keep_arms(study, [name.strip() for name in names])
-    if key == "model":
-        return _other_model(study, str(value))
-    if key == "hyperparameters":
-        return _preset(study, value)
-    if key in ("limit", "batch_size"):
-        return each_arm(study, lambda arm: _set_tasks(arm, key, value))
+    names = [arm.name for arm in study.arms]
+    wanted = [Wanted(key, *_split(key, names), value) for key, value in values.items()]
+    for field, change in WHOLE.items():
+        for item in wanted:
+            study = change(study, item.value) if item.field == field else study
+    wanted = [item for item in wanted if item.field not in WHOLE]
+    for item in wanted:  # before the fields that the method has
+        study = _set(study, [item]) if item.field == METHOD else study
+    return _set(study, [item for item in wanted if item.field != METHOD])
+
+
+class Wanted(NamedTuple):
+    """One KEY=VALUE."""
+
+    key: str  # as given
+    arm: str | None  # the only one that is meant
+    field: str  # the whole key, without the arm
+    value: Any
+
+
+def _split(key: str, arms: list[str]) -> tuple[str | None, str]:
+    """The arm that a key names, if it does, and its field."""
     head, _, rest = key.partition(".")
-    only = head if any(arm.name == head for arm in study.arms) else None
-    full = rest if only else key
-    full = SHORT_KEYS.get(full, full)
-    if full not in settable_keys():
-        raise ValueError(f"unknown key {key!r}; known: {', '.join(settable_keys())}")
-    path = full.split(".")
+    only = head if head in arms else None
+    field = rest if only else key
+    field = SHORT_KEYS.get(field, field)
+    known = settable_keys()
+    if field not in known:
+        others = [f"{arm}.{rest}" for arm in arms] if rest in known else []
+        near = did_you_mean(key if others else field, [*others, *known])
+        raise ValueError(f"unknown key '{shown(key)}'{near}; `slimlib keys` lists all")
+    if only and field in (*WHOLE, *TASK_KEYS):
+        hint = f"{only}.model.name is one arm's" if field == "model" else "it is of all arms"
+        raise ValueError(f"key {key!r}: give {field} without an arm; {hint}")
+    return only, field
+
+
+def _set(study: Study, wanted: list[Wanted]) -> Study:
+    """The study with fields set; each section of an arm is built once, with all its new values."""
+    by_arm: dict[str, list[Wanted]] = {arm.name: [] for arm in study.arms}
+    for item in wanted:
+        for name in _reached(study, item):
+            by_arm[name].append(item)
+    return each_arm(study, lambda arm: _set_arm(arm, by_arm[arm.name]))
+
+
+def _reached(study: Study, item: Wanted) -> list[str]:
+    """The arms that a key goes to.
+
+    Raises:
+        ValueError: there is none.
+    """
     # an arm that takes another's adapter takes the settings that made it, too
-    shared = path[0] in ("model", "adapter", "data", "train")
-    names = [a.adapter_from or a.name if shared else a.name for a in study.arms]
-    chosen = [a for a, name in zip(study.arms, names, strict=True) if only in (None, a.name, name)]
-    touched = [a.name for a in chosen if _has(a, path)]
-    if not touched:
-        raise ValueError(f"no arm of study {study.name!r} has a field {key!r}")
-    return each_arm(study, lambda arm: _set(arm, path, value) if arm.name in touched else arm)
+    shared = item.field.partition(".")[0] in SHARED
+    names = [arm.adapter_from or arm.name if shared else arm.name for arm in study.arms]
+    arms = [
+        arm
+        for arm, name in zip(study.arms, names, strict=True)
+        if item.arm in (None, arm.name, name)
+    ]
+    found = [arm.name for arm in arms if _has(arm, item.field)]
+    if not found:
+        section, _, name = item.field.rpartition(".")
+        adapters = [arm.adapter for arm in arms if arm.adapter and section == "adapter"]
+        why = f": {adapters[0].why_not(name)}" if adapters else ""
+        raise ValueError(f"no arm of study {study.name!r} has a field {item.key!r}{why}")
+    return found
+
+
+def _has(arm: Arm, field: str) -> bool:
+    section, _, name = field.rpartition(".")
+    return not section or name in fields_of(type(getattr(arm, section)))
+
+
+def _set_arm(arm: Arm, wanted: list[Wanted]) -> Arm:
+    sections: dict[str, dict[str, Any]] = {}
+    for item in wanted:
+        section, _, name = item.field.rpartition(".")
+        sections.setdefault("evaluate" if name in TASK_KEYS else section, {})[name] = item.value
+    try:
+        changes = sections.pop("", {})
+        if "seed" in changes:
+            changes["seed"] = parse(Arm, "seed", changes["seed"])
+        for section, values in sections.items():
+            changes[section] = _changed(getattr(arm, section), section, values)
+        return replace(arm, **changes) if changes else arm
+    except ConfigError as error:
+        raise error.inside("", f"arm {arm.name}") from None
+
+
+def _changed(held: Any, section: str, values: Mapping[str, Any]) -> Any:
+    """A section of an arm with new values; limit and batch_size are of its tasks."""
+    of_tasks = {key: parse(Task, key, values[key]) for key in values if key in TASK_KEYS}
+    try:
+        if "method" in values:
+            return held.as_method(values["method"])
+        own = {key: parse(type(held), key, values[key]) for key in values if key not in TASK_KEYS}
+        if of_tasks:
+            own["tasks"] = tuple(replace(task, **of_tasks) for task in held.tasks)
+        return replace(held, **own)
+    except ConfigError as error:
+        raise error.inside(section) from None
+
+
+# --------------------------------------------------------------------------------------- values
+
+
+def parse(cls: type, name: str, value: Any) -> Any:
+    """Turn the text of KEY=VALUE, or a value from Python, into what a field holds.
+
+    Text is read as JSON, else as a number, as itself or as names with commas, whichever the field
+    takes first: "8", "none", "rows.jsonl", "q_proj,v_proj" and '{"alpaca": 0.5}' are values.
+
+    Raises:
+        ConfigError: the field takes none of these.
+    """
+    refused = None
+    for text in _readings(value):
+        try:
+            return _parser(cls, name).validate_json(text)
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "json_invalid":
+                refused = refused or first_error(error, cls, name)
+    if refused.key == name and isinstance(value, str):
+        raise ConfigError(name, value, refused.problem)  # as it was typed
+    raise refused
+
+
+@cache
+def _parser(cls: type, name: str) -> TypeAdapter[Any]:
+    field = fields_of(cls)[name]
+    kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return TypeAdapter(kind, config=STRICT)
+
+
+def _readings(value: Any) -> Iterator[str | bytes]:
+    """What a value may mean, as JSON."""
+    if not isinstance(value, str):
+        yield to_json(value, inf_nan_mode="constants", fallback=repr)
+        return
+    yield value
+    yield {"none": "null"}.get(value.lower(), value.lower())
+    for number in (int, float):
+        try:
+            yield json.dumps(number(value))
+        except ValueError:
+            pass
+    yield json.dumps(value)
+    yield json.dumps([part.strip() for part in value.split(",")])
+
+
+# ----------------------------------------------------------------------------------------- keys
+
+
+class Key(NamedTuple):
+    """One key of --set, for a table."""
+
+    name: str
+    allowed: str  # type and limits, in words
+    default: str  # "" where a study always says it
+    about: str  # unit or source
+
+
+def keys(pattern: str = "") -> list[Key]:
+    """The keys that `override` takes, with what they allow.
+
+    Args:
+        pattern: a part of the name or of the description, such as "adapter" or "tokens".
+    """
+    text = pattern.lower()
+    return [key for key in _keys() if text in key.name.lower() or text in key.about.lower()]
 
 
 def settable_keys() -> list[str]:
-    """Every dotted key that `override` accepts, for messages and help."""
-    sections = {
-        "model": ModelConfig,
-        "adapter": AdapterConfig,
-        "data": DataConfig,
-        "train": TrainConfig,
-        "merge": MergeConfig,
-    }
-    dotted = [f"{s}.{f.name}" for s, cls in sections.items() for f in fields(cls)]
-    special = ["seed", "arms", "model", "hyperparameters", "limit", "batch_size"]
-    evaluate = [f"evaluate.{name}" for name in ("dtype", "max_length", "evaluator")]
-    return [*special, *SHORT_KEYS, *dotted, *evaluate]
+    """Every dotted key that `override` accepts."""
+    return [key.name for key in _keys()]
 
 
-def _has(config: Any, path: list[str]) -> bool:
-    names = {f.name for f in fields(config)}
-    if path[0] not in names:
-        return False
-    if len(path) == 1:
-        return True
-    inner = getattr(config, path[0])
-    return dataclasses.is_dataclass(inner) and _has(inner, path[1:])
+@cache
+def _keys() -> tuple[Key, ...]:
+    presets = " or ".join(HYPERPARAMETERS)
+    found = [
+        Key("arms", "names of arms, as llama-base,llama-2k", "", "the arms that are kept"),
+        Key("model", "a hub id or folder", "", "puts the Llama arms on another checkpoint"),
+        Key("hyperparameters", presets, "as-run", "of llama-2k: the author's, or the paper's"),
+        _key("seed", Arm, "seed"),
+        *(_key(name, Task, name) for name in TASK_KEYS),
+    ]
+    for section, classes in SECTIONS.items():
+        owners: dict[str, type] = {}
+        for cls in classes:
+            owners |= {name: cls for name in fields_of(cls) if name not in owners}
+        found += [_key(f"{section}.{n}", cls, n) for n, cls in owners.items() if n != "tasks"]
+    by_name = {key.name: key for key in found}
+    by_name[METHOD] = by_name[METHOD]._replace(
+        allowed=" or ".join(ADAPTERS), about="starts from the method's defaults"
+    )
+    short = [by_name[full]._replace(name=s, about=f"as {full}") for s, full in SHORT_KEYS.items()]
+    return (*by_name.values(), *short)
 
 
-def _set(config: Any, path: list[str], value: Any) -> Any:
-    name, rest = path[0], path[1:]
-    if rest:
-        return replace(config, **{name: _set(getattr(config, name), rest, value)})
-    return replace(config, **{name: parse_value(config, name, value)})
+def _key(key: str, cls: type, name: str) -> Key:
+    field = fields_of(cls)[name]
+    default = "" if field.is_required() else typed(field.get_default(call_default_factory=True))
+    return Key(key, allowed(field), default, field.description or "")
 
 
-def parse_value(config: Any, name: str, value: Any) -> Any:
-    """Turn the text of KEY=VALUE into the type that the field declares.
-
-    Raises:
-        ValueError: naming the field, the text and the expected type.
-    """
-    kind = next(f.type for f in fields(config) if f.name == name)
-    if kind.startswith("tuple[Rule"):
-        return _rules(value)
-    if isinstance(value, list | tuple | dict):
-        return tuple(value) if isinstance(value, list) else value
-    value = str(value)  # a number of another type is refused like a text
-    if "None" in kind and value.lower() == "none":
-        return None
-    try:
-        if kind.startswith("bool"):
-            return {"true": True, "false": False}[value.lower()]
-        if kind.startswith("int"):
-            return int(value)
-        if kind.startswith("float"):
-            return float(value)
-        if kind == "str | float":
-            return float(value) if value[:1] in "+-.0123456789" else value
-        if kind.startswith("tuple[str"):
-            return tuple(part.strip() for part in value.split(","))
-        if kind.startswith("Mapping"):
-            return {k: float(v) for k, v in json.loads(value).items()}
-    except (ValueError, KeyError, AttributeError):
-        raise ValueError(f"{name}={value!r} is not a value of type {kind}") from None
-    return value
+# ------------------------------------------------------------- keys that speak of a whole study
 
 
-def _rules(value: Any) -> tuple[Rule, ...]:
-    """[{"layer_type": "mlp", "r": 8}], as JSON text or as objects -> rules."""
-    try:
-        rules = json.loads(value) if isinstance(value, str) else value
-        given = [rule if isinstance(rule, Rule) else Rule(**rule) for rule in rules]
-    except (ValueError, TypeError) as error:
-        known = ", ".join(f.name for f in fields(Rule))
-        raise ValueError(
-            f"rules={value!r} is no list of rules ({error}); a rule has some of {known}, as in "
-            '[{"layer_type": "mlp", "r": 8}]'
-        ) from None
-    return tuple(replace(rule, projection=tuple(rule.projection)) for rule in given)
-
-
-def _set_tasks(arm: Arm, key: str, value: Any) -> Arm:
-    tasks = tuple(_set(task, [key], value) for task in arm.evaluate.tasks)
-    return replace(arm, evaluate=replace(arm.evaluate, tasks=tasks))
-
-
-def _keep_arms(study: Study, names: list[str]) -> Study:
+def _keep_arms(study: Study, value: Any) -> Study:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, Sequence):
+        raise ConfigError("arms", value, f"must be names of arms among {study.arm_names}")
+    names = [part.strip() if isinstance(part, str) else part for part in parts]
     kept = tuple(study[name] for name in names)
     for arm in kept:
         if arm.adapter_from and arm.adapter_from not in names:
@@ -165,26 +304,35 @@ def _keep_arms(study: Study, names: list[str]) -> Study:
     )
 
 
-def _other_model(study: Study, name: str) -> Study:
+def _other_model(study: Study, name: Any) -> Study:
     main = study["llama-base"].model
+    try:
+        model = replace(main, name=name, revision=None)
+    except ConfigError as error:
+        raise ConfigError("model", name, error.problem, f"study {study.name}") from None
     study = _keep_arms(study, [arm.name for arm in study.arms if arm.model == main])
-    model = replace(main, name=name, revision=None)
     short = name.rstrip("/").rsplit("/", 1)[-1]
     old = study["llama-base"].label.removesuffix(" base")
     moved = each_arm(study, lambda a: replace(a, model=model, label=a.label.replace(old, short, 1)))
     return replace(moved, paper_columns={})
 
 
-def _preset(study: Study, name: str) -> Study:
-    if name not in HYPERPARAMETERS:
-        known = ", ".join(HYPERPARAMETERS)
-        raise ValueError(f"unknown hyperparameters {name!r}; known: {known}")
+def _preset(study: Study, name: Any) -> Study:
+    if name not in [*HYPERPARAMETERS]:
+        problem = f"must be {' or '.join(HYPERPARAMETERS)}{did_you_mean(name, HYPERPARAMETERS)}"
+        raise ConfigError("hyperparameters", name, problem, f"study {study.name}")
     parts = HYPERPARAMETERS[name]
     tuned = study["llama-2k"]
     data = replace(tuned.data, template=parts["data"].template, append_eos=parts["data"].append_eos)
-    changed = replace(tuned, adapter=parts["adapter"], train=parts["train"], data=data)
-    follow = {"adapter": changed.adapter, "train": changed.train, "data": data}
+    follow = {"adapter": parts["adapter"], "train": parts["train"], "data": data}
     return each_arm(
         study,
         lambda a: replace(a, **follow) if "llama-2k" in (a.name, a.adapter_from) else a,
     )
+
+
+WHOLE: dict[str, Callable[[Study, Any], Study]] = {  # in the order in which they are applied
+    "model": _other_model,
+    "hyperparameters": _preset,
+    "arms": _keep_arms,
+}

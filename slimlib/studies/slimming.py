@@ -273,3 +273,6 @@ def _rehearsal() -> Study:
         note="rehearsal: the paper's own tasks and rows on 1.8M-parameter micro models. It shows "
         "that every step runs; its scores mean nothing.",
     )
+
+
+STUDIES = {"paper": _paper, "micro": _micro, "smoke": _smoke, "rehearsal": _rehearsal}

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from adapters_of_all import adapter_with
 from closed_forms import randomise
 from safetensors.torch import load_file
 
@@ -79,7 +80,7 @@ def test_a_new_adapter_changes_nothing_and_is_all_that_trains(checkpoint):
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "qa-hira"])
 def test_the_seed_makes_the_adapter(method, checkpoint):
     config = ModelConfig(str(checkpoint))
-    lora = AdapterConfig(method=method, r=2, group_size=8, target_modules=("q_proj",))
+    lora = adapter_with(method, r=2, group_size=8, target_modules=("q_proj",))
 
     def first_a(seed):
         model = attach(load_transformers(config), lora, seed, 512)
@@ -95,7 +96,7 @@ def test_every_method_starts_from_the_4_bit_model_itself(method, checkpoint):
     ids = torch.arange(20)[None]
     with torch.no_grad():
         before = load_transformers(config).eval()(input_ids=ids).logits
-        lora = AdapterConfig(method=method, r=4, group_size=8)
+        lora = adapter_with(method, r=4, group_size=8)
         model = attach(load_transformers(config), lora, 0, 512).eval()
         assert torch.equal(model(input_ids=ids).logits, before)
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from adapters_of_all import adapter_with
 from closed_forms import delta, randomise
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -36,7 +37,7 @@ PLAIN_RULES = (Rule(layer_type="mlp", r=2), Rule(projection=("q_proj",), layers=
 
 def adapter_of(method, **values):
     rules = RULES.get(method, PLAIN_RULES)
-    return AdapterConfig(method=method, r=4, lora_alpha=8, group_size=8, rules=rules, **values)
+    return adapter_with(method, r=4, lora_alpha=8, group_size=8, rules=rules, **values)
 
 
 def base(checkpoint, four_bit=False):

@@ -11,10 +11,10 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from slimlib.common.files import read_json, read_jsonl
+from slimlib.common.schema import unpack_scores
 from slimlib.config import EvalConfig, Task
 from slimlib.evaluate import harness
-from slimlib.evaluate.harness import count_truncated, evaluate_arm, evaluate_model
-from slimlib.results import task_entry
+from slimlib.evaluate.harness import count_truncated, evaluate_arm, evaluate_model, task_entry
 from slimlib.run import Run
 from slimlib.studies.get import get_study
 
@@ -46,12 +46,12 @@ def test_stored_scores_are_lm_eval_s(tiny_run):
             assert task["metrics"]
             for metric, result in task["metrics"].items():
                 assert result["value"] == theirs[metric]
-                mean = sum(result["scores"]) / len(result["scores"])
+                scores = unpack_scores(result["scores"])
+                n, mean = len(scores), sum(scores) / len(scores)
                 assert mean == pytest.approx(theirs[metric], abs=1e-12)
                 error = theirs[metric.replace(",", "_stderr,")]
                 assert result["stderr"] == error
-                n = len(result["scores"])
-                by_hand = math.sqrt(sum((s - mean) ** 2 for s in result["scores"]) / (n - 1) / n)
+                by_hand = math.sqrt(sum((s - mean) ** 2 for s in scores) / (n - 1) / n)
                 assert error == pytest.approx(by_hand, abs=1e-12)
 
 
@@ -253,7 +253,7 @@ def hand_made(scores, value=0.5):
 def test_an_entry_by_hand():
     results, samples = hand_made([1.0, 0.0])
     entry = task_entry(results, samples[::-1], FACTS)  # lm-eval's order does not matter
-    assert entry["metrics"] == {"acc,none": {"value": 0.5, "stderr": None, "scores": [1, 0]}}
+    assert entry["metrics"] == {"acc,none": {"value": 0.5, "stderr": None, "scores": "10"}}
     assert (entry["n"], entry["role"], entry["num_fewshot"]) == (2, "mmlu_cs", 0)
     assert json.dumps(entry)
 

@@ -109,7 +109,7 @@ def study(shape: Shape, checkpoint: Path, data: Path) -> Study:
         "train.logging_steps": 1,
         **shape.settings,
     }
-    paper = get_study("paper", data=str(data), **settings)
+    paper = get_study("paper", str(data), **settings)
     tuned = paper["llama-2k"]
     on_16bit = replace(
         tuned,

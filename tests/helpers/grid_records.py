@@ -1,16 +1,15 @@
 """Records of a whole grid, drawn at random around a score per cell, and a cell's work for show."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from slimlib.common.files import write_json
+from slimlib.common.files import write_json, write_jsonl
+from slimlib.common.schema import SCHEMA, pack_scores
 from slimlib.config import to_dict
-from slimlib.pipeline.grid_records import pack
-from slimlib.studies.design import SHARED, Job, jobs
+from slimlib.studies.design import Job, jobs
 from slimlib.studies.get import get_design
 
 DOCUMENTS = 40
@@ -24,52 +23,50 @@ def draw(
     seeds: tuple[int, ...] = (1, 2, 3),
     rng: int = 0,
 ) -> Path:
-    """Write seed-S.jsonl; `score`: share of right answers by cell, `runs_sd`: spread of runs."""
+    """Write seed-S.jsonl.gz; `score`: share of right answers by cell, `runs_sd`: spread of runs."""
     design = get_design("key_variables_micro")
-    generator = np.random.default_rng(rng)
-    missing, whole = missing or {}, to_dict(design.study.tuned)
-    head = {"schema": 1, "study": design.study.name, "environment": {}}
-    head["config"] = {key: whole[key] for key in SHARED}
-    folder.mkdir(parents=True, exist_ok=True)
+    generator, missing = np.random.default_rng(rng), missing or {}
     for seed in seeds:
-        lines = [head | {"seed": seed}]
+        records = []
         for job in jobs(design.study, seeds):
             if job.seed == seed and job in missing:
-                lines.append({"arm": job.cell, "missing": missing[job]})
+                failed = {"stages": {}, "failed": missing[job]}
+                records.append(_empty(design.study, job) | failed)
             elif job.seed == seed:
                 share = score(job.cell) + generator.normal(0, runs_sd)
-                lines.append(_line(design, job.cell, share, generator))
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / f"seed-{seed}.jsonl").write_text(text, encoding="utf-8")
+                records.append(_record(design.study, job, share, generator))
+        write_jsonl(folder / f"seed-{seed}.jsonl.gz", records)
     return folder
 
 
-def _line(design, cell, share, generator):
-    arm, tuned = design.study[cell], to_dict(design.study.tuned)
-    asked = to_dict(arm)
-    config = {}
-    for key in SHARED:
-        if asked[key] is None:
-            config[key] = "none"
-        elif asked[key] != tuned[key]:
-            config[key] = {k: v for k, v in asked[key].items() if v != tuned[key][k]}
-    tasks = {}
+def _empty(study, job):
+    arm = study[job.cell]
+    about = {"schema": SCHEMA, "study": study.name, "arm": job.cell, "label": arm.label}
+    about |= {"compared_with": arm.compared_with, "seed": job.seed, "config": to_dict(arm)}
+    return about | {"environment": {}}
+
+
+def _record(study, job, share, generator):
+    arm, tasks, stages = study[job.cell], {}, {}
     for task in arm.evaluate.tasks:
         right = (generator.random(DOCUMENTS) < share).astype(int).tolist()
-        about = {"role": task.role, "num_fewshot": task.num_fewshot, "version": 1.0}
-        about |= {"metric": "acc,none", "n": DOCUMENTS, "documents": task.name}
-        tasks[task.name] = about | {"value": float(np.mean(right)), "bits": pack(right)}
-    trained = {"trainable_parameters": 1000} if arm.trains else {}
-    return {
-        "arm": cell,
-        "experiments": list(design.experiments_of(cell)),
-        "compared_with": arm.compared_with,
-        "config": config,
-        "finetune": trained,
-        "last_loss": round(2 + generator.normal(0, 0.1), 4) if arm.trains else None,
-        "quantisation": {"bits_per_weight": 4.127},
-        "tasks": tasks,
-    }
+        entry = task_entry(task, right, documents=task.name)
+        tasks[task.name] = entry
+    if arm.trains:
+        loss = round(2 + generator.normal(0, 0.1), 4)
+        stages["finetune"] = {"status": "done", "trainable_parameters": 1000, "last_loss": loss}
+    if arm.writes_weights:
+        stages["merge"] = {"status": "done", "quantisation": {"bits_per_weight": 4.127}}
+    stages["evaluate"] = {"status": "done", "tasks": tasks}
+    return _empty(study, job) | {"stages": stages}
+
+
+def task_entry(task, scores, documents):
+    """What a record keeps of one task, of one metric."""
+    metric = {"value": float(np.mean(scores)), "stderr": 0.1, "scores": pack_scores(scores)}
+    about = {"role": task.role, "task": task.name, "version": 1.0}
+    about |= {"num_fewshot": task.num_fewshot, "n": len(scores), "documents": documents}
+    return about | {"truncated": 0, "metrics": {"acc,none": metric}}
 
 
 def pretend(run, cell, keep_weights):

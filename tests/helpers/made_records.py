@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from slimlib.common.schema import SCHEMA, pack_scores
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.config import to_dict
 from slimlib.studies.get import get_study
@@ -27,7 +28,7 @@ def task_entry(role: str, scores: list[int]) -> dict:
     result = {
         "value": float(np.mean(scores)),
         "stderr": float(np.std(scores, ddof=1) / math.sqrt(len(scores))),
-        "scores": scores,
+        "scores": pack_scores(scores),
     }
     return {
         "role": role,
@@ -54,7 +55,7 @@ def make_record(arm: str, study=MICRO, seed: int = 0, n: int = N, roles=ROLES) -
     if config.trains:
         stages["finetune"] = {"status": "done", "parameters": 1_815_744, "rows": config.data.n}
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "study": study.name,
         "arm": arm,
         "label": config.label,

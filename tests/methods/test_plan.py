@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from slimlib.adapters.layers import SlimLoraConfig, patterns, peft_config
-from slimlib.config import ALL_LINEAR, ATTENTION, AdapterConfig, Rule
+from slimlib.config import ADAPTERS, ALL_LINEAR, ATTENTION, AdapterConfig, Rule
 from slimlib.methods import METHODS, compile_plan
 
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -31,7 +31,9 @@ def modules(layers=4):
 
 
 def plan_of(*rules, layers=4, **values):
-    values = {"method": "qlora", "r": 8, "lora_alpha": 16, "group_size": 16} | values
+    values = {"method": "qlora", "r": 8, "lora_alpha": 16} | values
+    if values["method"] == "qa-lora":
+        values = {"group_size": 16} | values
     return compile_plan(modules(layers), AdapterConfig(rules=rules, **values))
 
 
@@ -171,26 +173,27 @@ def test_rules_that_contradict_each_other_are_refused_in_any_order(method, rules
 @pytest.mark.parametrize(
     ("method", "rule", "message"),
     [
-        ("qlora", Rule(), "sets nothing; qlora takes r"),
-        ("qlora", Rule(layer_type="mlp"), "sets nothing"),
-        ("qlora", Rule(lam=2), "sets lam; qlora takes r"),
-        ("q-bara", Rule(lam1=2), "sets lam1; q-bara takes r, lam"),
-        ("qa-hira", Rule(r=2), "sets r; qa-hira takes lam1, lam2"),
-        ("qlora", Rule(r=0), "r must be 1 or more"),
-        ("q-bara", Rule(lam=-1), "lam must be 1 or more"),
-        ("qlora", Rule(layer_type="ffn", r=2), "layer_type='ffn': must be attention or mlp"),
-        ("qlora", Rule(layers="upper", r=2), "layers='upper': must be first_half"),
-        ("qlora", Rule(layers="random_half", r=2), "layers='random_half': must be"),
-        ("qlora", Rule(layers="-3", r=2), "layers='-3': must be"),
-        ("qlora", Rule(layers="4-7", r=2), "matches none of the 28 target modules"),
-        ("qlora", Rule(layers="3-1", r=2), "matches none"),
-        ("qlora", Rule(projection=("query",), r=2), "matches none"),
-        ("qlora", Rule(layer_type="mlp", projection=("q_proj",), r=2), "matches none"),
+        ("qlora", {}, "rules=Rule(): sets nothing; a rule of qlora sets r"),
+        ("qlora", {"layer_type": "mlp"}, "sets nothing"),
+        ("qlora", {"lam": 2}, "rules=Rule(lam=2): sets lam; a rule of qlora sets r"),
+        ("q-bara", {"lam1": 2}, "sets lam1; a rule of q-bara sets r, lam"),
+        ("qa-hira", {"r": 2}, "sets r; a rule of qa-hira sets lam1, lam2"),
+        ("qlora", {"r": 0}, "r=0: must be a whole number, 1 to 8,192"),
+        ("q-bara", {"lam": -1}, "lam=-1: must be a whole number, 1 to 1,024"),
+        ("qlora", {"layer_type": "ffn", "r": 2}, "layer_type=ffn: must be attention or mlp"),
+        ("qlora", {"layers": "upper", "r": 2}, "layers=upper: must be first_half"),
+        ("qlora", {"layers": "random_half", "r": 2}, "layers=random_half: must be"),
+        ("qlora", {"layers": "-3", "r": 2}, "layers=-3: must be"),
+        ("qlora", {"layers": "4-7", "r": 2}, "matches none of the 28 target modules"),
+        ("qlora", {"layers": "3-1", "r": 2}, "matches none"),
+        ("qlora", {"projection": ("query",), "r": 2}, "matches none"),
+        ("qlora", {"projection": "q_proj", "r": 2}, 'projection=q_proj: must be names as ("q_proj'),
+        ("qlora", {"layer_type": "mlp", "projection": ("q_proj",), "r": 2}, "matches none"),
     ],
 )
 def test_a_rule_that_says_or_reaches_nothing_is_refused(method, rule, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        plan_of(rule, method=method)
+        plan_of(Rule(**rule), method=method)
 
 
 def test_a_rule_for_modules_that_are_no_targets_is_refused():
@@ -215,19 +218,19 @@ def test_the_scale_follows_the_rank_unless_it_is_kept():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"r": 0}, "r=0: must be 1 or more"),
-        ({"r": 0, "keep_scale": True}, "r=0: must be 1 or more"),
+        ({"r": 0}, "r=0: must be a whole number, 1 to 8,192"),
+        ({"r": 0, "keep_scale": True}, "r=0: must be a whole number, 1 to 8,192"),
         ({"r": 33}, "QLoRA on model.layers.0.self_attn.k_proj (32 x 64): r=33 exceeds the layer"),
         ({"method": "ir-qlora", "r": 33}, "k_proj (32 x 64): r=33 exceeds the layer; at most 32"),
-        ({"method": "ir-qlora", "iec_beta": "one"}, "q_proj (64 x 64): iec_beta='one' must be"),
-        ({"method": "ir-qlora", "iec_beta": float("nan")}, "iec_beta=nan must be"),
+        ({"method": "ir-qlora", "iec_beta": "one"}, "iec_beta=one: must be learned or a number"),
+        ({"method": "ir-qlora", "iec_beta": float("nan")}, "iec_beta=nan: must be learned or"),
         ({"method": "qa-lora", "r": 33}, "k_proj (32 x 64): r=33 exceeds the layer; at most 32"),
         (
             {"method": "qa-lora", "group_size": 24},
             "QA-LoRA on model.layers.0.self_attn.q_proj (64 x 64): group_size=24 does not divide "
             "its 64 inputs; choose a divisor, such as",
         ),
-        ({"method": "qa-lora", "group_size": 0}, "group_size=0 does not divide its 64 inputs"),
+        ({"method": "qa-lora", "group_size": 0}, "group_size=0: must be a whole number, 1 to"),
         ({"method": "qa-lora", "group_size": 128}, "such as 64"),
         ({"method": "q-bara", "r": 33}, "k_proj (32 x 64): r=33 exceeds the layer; at most 32"),
         (
@@ -244,7 +247,10 @@ def test_the_scale_follows_the_rank_unless_it_is_kept():
             "q_proj (64 x 64): lam1=5 does not divide its 64 inputs",
         ),
         ({"method": "qa-hira", "lam2": 64}, "k_proj (32 x 64): lam2=64 does not divide its 32 out"),
-        ({"method": "lora"}, "unknown method 'lora'; known: qlora, ir-qlora, qa-lora, q-bara"),
+        (
+            {"method": "lora"},
+            "method=lora: must be qlora or ir-qlora or qa-lora or q-bara or qa",
+        ),
         ({"target_modules": ("query",)}, "target_modules query: no such module; there are q_proj"),
     ],
 )
@@ -368,7 +374,7 @@ def test_a_plan_prints_as_its_table_with_the_total_and_the_warning():
 
 def test_a_plan_needs_no_torch():
     code = (
-        "import sys\nfrom slimlib.adapters import compile_plan\n"
+        "import sys\nfrom slimlib.methods import compile_plan\n"
         "from slimlib.config import AdapterConfig\n"
         "config = AdapterConfig(method='qa-hira', target_modules=('q_proj',))\n"
         "plan = compile_plan({'q_proj': (64, 64)}, config)\n"
@@ -417,7 +423,7 @@ LORA = {"r": 8, "lora_alpha": 16, "target_modules": list(ALL_LINEAR), "bias": "n
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "qlora"])
 def test_a_structured_plan_survives_its_file(method, tmp_path):
-    rule = Rule(layer_type="mlp", layers="second_half", **{METHODS[method].fields[-1]: 4})
+    rule = Rule(layer_type="mlp", layers="second_half", **{ADAPTERS[method].ruled[-1]: 4})
     plan = plan_of(rule, method=method)
     config = peft_config(plan, LORA)
     config.save_pretrained(str(tmp_path))

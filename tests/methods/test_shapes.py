@@ -292,7 +292,7 @@ def test_bad_cuts_are_refused():
         equal_cut("LLaMA-7B", LORA, "head")
     with pytest.raises(ValueError, match="1 rules; start from one rank for all"):
         equal_cut("LLaMA-7B", replace(LORA, rules=(mlp(r=8),)))
-    with pytest.raises(ValueError, match="sets r; qa-hira takes lam1, lam2"):
+    with pytest.raises(ValueError, match="sets r; a rule of qa-hira sets lam1, lam2"):
         equal_cut("LLaMA-7B", AdapterConfig(method="qa-hira", r=64))
     with pytest.raises(ValueError, match="matches none of the 64 target modules"):
         equal_cut("Llama-3.2-1B", replace(LORA, target_modules=ATTENTION))

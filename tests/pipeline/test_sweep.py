@@ -1,16 +1,26 @@
 """The sweep: every cell once, failures recorded, the others done, a dead worker replaced."""
 
-import json
-
 import pytest
-from grid_records import pretend
+from grid_records import pretend, task_entry
 
 from slimlib import cli
-from slimlib.pipeline.sweep import run_cell, seed_run, share_of_cores, sweep_grid
+from slimlib.common import hardware
+from slimlib.common.files import write_json
+from slimlib.papers.key_variables.cells import read_grid
+from slimlib.pipeline import sweep
+from slimlib.pipeline.sweep import (
+    gather_records,
+    run_cell,
+    seed_run,
+    share_of_cores,
+    sweep_grid,
+)
+from slimlib.results.record import read_records
 from slimlib.run import SettingsError
 from slimlib.studies.design import Job, jobs
 from slimlib.studies.get import get_design, get_study
 
+CUT = "qlora-r4-mlp-r2"
 ARMS = "base,base-nf4-64,base-icq-64,base-int4-32,base-tiles-32,qlora-r4"
 
 
@@ -51,8 +61,7 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path, capsys):
     assert "7 cells asked for, 0 are done already" in told
     assert "[7/7] seed 2 qlora-r4: done" in told
     run = seed_run(study, 1, tmp_path)
-    reason = json.loads((run.arm_folder("base-icq-64") / "failed.json").read_text())
-    assert reason == {"reason": "ValueError: no such quantiser"}
+    assert run.record("base-icq-64")["failed"] == "ValueError: no such quantiser"
     # started again, only what is missing is tried
     again = sweep_grid(study, tmp_path, [1, 2], cells=["base", "base-icq-64"], work=pretend)
     assert list(again) == [Job(1, "base-icq-64")]
@@ -60,11 +69,9 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path, capsys):
 
 
 def test_workers_share_the_cores(tmp_path, monkeypatch):
-    from slimlib.common import hardware
-
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     cpu = hardware.Device("cpu", "a CPU", None, 8.0, 8.0)
-    monkeypatch.setattr(hardware, "find_device", lambda: cpu)
+    monkeypatch.setattr(sweep, "find_device", lambda: cpu)
     assert (share_of_cores(1), share_of_cores(2), share_of_cores(3)) == (4, 2, 1)
     for limit in ("1", None):  # the user's own, then a share of the cores
         monkeypatch.setenv("OMP_NUM_THREADS", limit) if limit else monkeypatch.delenv(
@@ -79,7 +86,7 @@ def test_workers_share_the_cores(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="workers=5: must be from 1 to 4"):
         share_of_cores(5)
     gpu = hardware.Device("cuda", "T4", (7, 5), 15.0, 15.0)
-    monkeypatch.setattr(hardware, "find_device", lambda: gpu)
+    monkeypatch.setattr(sweep, "find_device", lambda: gpu)
     with pytest.raises(ValueError, match="one at a time; give 1"):
         share_of_cores(2)
 
@@ -97,14 +104,46 @@ def test_weights_go_when_a_cell_is_done_unless_they_are_kept(tmp_path):
     for keep, left in ((True, True), (False, False)):
         (pretend_done / "merged").mkdir(parents=True, exist_ok=True)
         (pretend_done / "adapter").mkdir(exist_ok=True)
-        (pretend_done / "failed.json").write_text("{}")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OMP_NUM_THREADS", "1")
             pretend(run, "qlora-r4", keep)
         run_cell(run, "qlora-r4", keep)
         assert (pretend_done / "merged").exists() is left
         assert (pretend_done / "adapter").exists() is left
-        assert not (pretend_done / "failed.json").exists()
+
+
+def test_run_folders_become_records_that_are_read_as_a_grid(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    design = get_design("key_variables_micro", arms=f"base,base-nf4-64,qlora-r4,{CUT}")
+    run = seed_run(design.study, 1, tmp_path)
+    for cell, scores in (("base", [1, 1, 1, 1, 0]), ("qlora-r4", [1, 1, 0, 1, 0])):
+        finish(run, cell, scores)
+    finish(seed_run(design.study, 2, tmp_path), "base", [1, 1, 1, 1, 0])  # of an earlier sweep
+    run.fail(CUT, "OSError: disk full")
+    paths = gather_records(design.study, tmp_path, [1, 2], tmp_path / "records")
+    assert [path.name for path in paths] == ["seed-1.jsonl.gz", "seed-2.jsonl.gz"]
+    assert read_records(paths[0]) == run.records() and read_records(paths[1]) == []
+    grid = read_grid(tmp_path / "records", design)
+    assert grid.missing == {
+        Job(1, "base-nf4-64"): "not run",
+        Job(1, CUT): "OSError: disk full",
+        Job(2, "qlora-r4"): "not run",
+        Job(2, CUT): "not run",
+    }
+    (cell,) = grid.of("qlora-r4")
+    assert cell.score == pytest.approx(60) and cell.parameters == 99
+    assert cell.record == run.record("qlora-r4")
+
+
+def finish(run, cell, scores):
+    """A record as the stages leave it."""
+    pretend(run, cell, False)
+    record = run.record(cell)
+    tasks = {t.name: task_entry(t, scores, t.name) for t in run.study[cell].evaluate.tasks}
+    record["stages"]["evaluate"] |= {"seconds": 1.5, "tasks": tasks}
+    if "finetune" in record["stages"]:
+        record["stages"]["finetune"] |= {"trainable_parameters": 99, "train_loss": 3.0}
+    write_json(run.arm_folder(cell) / "record.json", record | {"environment": {"git": "abc"}})
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -125,7 +164,7 @@ def test_the_command_line_says_what_is_missing_and_fails(tmp_path, monkeypatch, 
     assert asked["seeds"] == [1, 2] and asked["workers"] == 2 and not asked["keep"]
     assert "q-bara-r16-lam8" in asked["cells"] and "base" in asked["cells"]
     assert asked["study"]["base"].evaluate.tasks[0].limit == 20
-    assert (tmp_path / "records" / "key_variables_micro" / "seed-2.jsonl").is_file()
+    assert (tmp_path / "records" / "key_variables_micro" / "seed-2.jsonl.gz").is_file()
 
 
 @pytest.mark.parametrize(
@@ -150,12 +189,9 @@ def test_two_real_cells_run_whole(tmp_path):
     design = get_design("key_variables_micro", limit=10, **{"data.n": 16})
     cells = ["base", "qa-hira-4x8-mlp-8x8"]
     assert sweep_grid(design.study, tmp_path, [1], 2, cells) == {}
-    from slimlib.papers.key_variables.cells import read_grid
-    from slimlib.pipeline.grid_records import write_records
-
-    write_records(design, tmp_path, [1], tmp_path / "records")
+    gather_records(design.study, tmp_path, [1], tmp_path / "records")
     grid = read_grid(tmp_path / "records", design)
     (cell,) = grid.of("qa-hira-4x8-mlp-8x8")
-    assert cell.line["merge"]["logit_check"]["equal"] and cell.loss > 0
-    assert 4 < cell.line["quantisation"]["bits_per_weight"] < 4.6
+    assert cell.record["stages"]["merge"]["logit_check"]["equal"] and cell.loss > 0
+    assert 4 < cell.bits < 4.6
     assert not (tmp_path / "seed-1/key_variables_micro/qa-hira-4x8-mlp-8x8/merged").exists()

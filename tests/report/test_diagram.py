@@ -5,26 +5,24 @@ from math import prod
 
 import numpy as np
 import pytest
+from adapters_of_all import adapter_with
 
 from slimlib.adapters.structure import build_pair
-from slimlib.config import AdapterConfig, Rule
 from slimlib.methods.definitions import METHODS
 from slimlib.methods.plan import compile_plan
 from slimlib.report import diagram
 
 SHAPES = [(2048, 512), (192, 512), (512, 192), (64, 64)]
 CONFIGS = [
-    AdapterConfig(),
-    AdapterConfig(r=4, lora_alpha=8, lam=4, lam1=8, lam2=8, group_size=64),
-    AdapterConfig(r=1, lam=1, lam1=1, lam2=1, group_size=1, iec_beta=1.0),
+    {},
+    {"r": 4, "lora_alpha": 8, "lam": 4, "lam1": 8, "lam2": 8, "group_size": 64},
+    {"r": 1, "lam": 1, "lam1": 1, "lam2": 1, "group_size": 1, "iec_beta": 1.0},
 ]
 POINTS = 72  # per inch
 
 
 def entry(method, shape, config=CONFIGS[0]):
-    values = {"r": config.r, "lora_alpha": config.lora_alpha, "iec_beta": config.iec_beta}
-    values |= {name: getattr(config, name) for name in ("lam", "lam1", "lam2", "group_size")}
-    return compile_plan({"layers.0.q_proj": shape}, AdapterConfig(method, **values))[
+    return compile_plan({"layers.0.q_proj": shape}, adapter_with(method, **config))[
         "layers.0.q_proj"
     ]
 
@@ -154,17 +152,17 @@ def test_the_same_width_means_the_same_number_in_every_panel(figure):
 def test_it_draws_any_shape_that_fits(shape, config):
     from matplotlib import pyplot as plt
 
-    drawn = diagram.methods(shape, config)
+    drawn = diagram.methods(shape, **config)
     assert len(drawn.axes) == 5
     plt.close(drawn)
 
 
-def test_rules_and_method_of_the_config_play_no_part():
+def test_a_value_goes_to_the_methods_that_have_it():
     from matplotlib import pyplot as plt
 
-    config = AdapterConfig("qa-hira", rules=(Rule(layer_type="mlp", lam1=8),))
-    drawn = diagram.methods((64, 64), config)
-    assert "2,048 trained" in texts(drawn.axes[0])  # 16 x (64 + 64)
+    drawn = diagram.methods((64, 64), r=8, lam1=8)
+    assert "1,024 trained" in texts(drawn.axes[0])  # 8 x (64 + 64)
+    assert "64 trained" in texts(drawn.axes[4])  # (64 / 8) x (64 / 8)
     plt.close(drawn)
 
 

@@ -116,7 +116,7 @@ def test_names_say_the_values():
 
 
 def test_two_different_cells_under_one_name_are_refused():
-    scale = Scale("m", "micro", MICRO.study["base"].model, "", (4,), 4, (32,), 32)
+    scale = Scale("m", "micro", MICRO.study["base"].model, "", (4,), 4, (32,))
     cells = Cells(scale, {})
     cells.add(AdapterConfig(r=4))
     with pytest.raises(ValueError, match="two different cells are called 'qlora-r4'"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slimlib.common.style import PALETTE, STYLE, save_figure
+from slimlib.config import ADAPTERS
 from slimlib.methods import METHODS
 from slimlib.papers.key_variables.article_tables import PLACES, spread_of
 from slimlib.papers.key_variables.cells import Grid
@@ -124,8 +125,8 @@ def _draw_panel(
 def _bits(grid: Grid, bars: Sequence[Bar], labels: Sequence[str]) -> list[str]:
     """A line with the bits per weight of each group's first bar, where they are not all one."""
     first = [next(bar.cell for bar in bars if bar.label == label) for label in labels]
-    stored = [cells[0].line.get("quantisation") if (cells := grid.of(c)) else None for c in first]
-    bits = [f"{found['bits_per_weight']:.2f} bits" if found else "" for found in stored]
+    stored = [cells[0].bits if (cells := grid.of(c)) else None for c in first]
+    bits = [f"{found:.2f} bits" if found else "" for found in stored]
     return [f"\n{text}" if len({*bits}) > 1 else "" for text in bits]
 
 
@@ -179,7 +180,7 @@ def _legend(ax: Axes, experiment: Experiment) -> None:
     """Ranks and controls, in a row above the first panel."""
     from matplotlib.patches import Patch
 
-    ranked = any("r" in METHODS[bar.method].fields for bar in experiment.bars)
+    ranked = any("r" in ADAPTERS[bar.method].ruled for bar in experiment.bars)
     handles = []
     for rank, control in series_of(experiment.bars):
         colour, hatch = _style((rank, control), experiment.bars)

@@ -7,20 +7,19 @@ out of them); its Tables 1 and 2 are taken to be the methods and their baselines
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from slimlib.comparison.benchmarks import MARGIN
-from slimlib.methods import NF4_BITS
-from slimlib.papers.key_variables.cells import Cell, Grid
+from slimlib.comparison.contrast import Spread
+from slimlib.methods import METHODS, NF4_BITS
+from slimlib.papers.key_variables.cells import Grid
 from slimlib.papers.key_variables.contrasts import (
-    Spread,
-    contrast,
     group_of,
     run_spread,
+    score_contrast,
     score_interval,
 )
 from slimlib.studies.design import Bar, Experiment
@@ -71,9 +70,9 @@ def _bar_row(grid: Grid, experiment: Experiment, bar: Bar, margin: float) -> dic
     row |= {"saturated %": 100 * len(plan.saturated) / len(plan), "saved %": np.nan}
     if base is None or not grid.of(bar.cell) or not grid.of(base.cell):
         return row
-    own, whole = (parameters(grid.of(c)) for c in (bar.cell, base.cell))
+    own, whole = (grid.of(c)[0].parameters for c in (bar.cell, base.cell))
     row["saved %"] = 100 * (1 - own / whole)
-    effect = contrast(grid, [(bar.cell, base.cell)], margin)
+    effect = score_contrast(grid, [(bar.cell, base.cell)], margin)
     if effect and base.cell != bar.cell:
         change = dict(zip(("change", "change low", "change high"), effect.difference, strict=True))
         row |= change | {"p": effect.p_value, "p equivalence": effect.p_equivalence}
@@ -90,11 +89,6 @@ def baseline(experiment: Experiment, bar: Bar) -> Bar | None:
     return None
 
 
-def parameters(cells: Sequence[Cell]) -> int:
-    """Trainable parameters of a cell; 0 of an untuned one."""
-    return cells[0].line.get("finetune", {}).get("trainable_parameters", 0)
-
-
 def bits(grid: Grid, cell: str) -> float:
     """Bits per weight of a cell's quantised base; NaN where nothing is quantised or nothing there.
 
@@ -103,8 +97,9 @@ def bits(grid: Grid, cell: str) -> float:
     arm, cells = grid.design.study[cell], grid.of(cell)
     if not cells or not (arm.trains or arm.quantise):
         return np.nan
-    stored = cells[0].line.get("quantisation") or {}
-    return stored.get("bits_per_weight", NF4_BITS if arm.model.quantiser == "nf4" else np.nan)
+    if cells[0].bits is not None:
+        return cells[0].bits
+    return NF4_BITS if arm.model.quantiser == "nf4" else np.nan
 
 
 def cell_row(grid: Grid, cell: str) -> dict[str, Any]:
@@ -115,7 +110,7 @@ def cell_row(grid: Grid, cell: str) -> dict[str, Any]:
     value, low, high = score_interval(cells, spread_of(grid, cell))
     scores = [cell.score for cell in cells]
     row = {
-        "parameters": parameters(cells),
+        "parameters": cells[0].parameters,
         "bits": bits(grid, cell),
         "loss": float(np.mean([found.loss for found in cells])),
         "seeds": len(cells),
@@ -152,8 +147,6 @@ def methods_table(grid: Grid) -> pd.DataFrame:
     Columns: quantiser and its block, what is trained, rank of dW in the attention's q at most,
     whether it merges into the quantised format.
     """
-    from slimlib.methods import METHODS
-
     rows = []
     for bar in baselines(grid):
         arm, method = grid.design.study[bar.cell], METHODS[bar.method]
@@ -163,7 +156,7 @@ def methods_table(grid: Grid) -> pd.DataFrame:
                 "method": method.label,
                 "quantiser": arm.model.quantiser,
                 "bits": bits(grid, bar.cell),
-                "parameters": parameters(grid.of(bar.cell)) if grid.of(bar.cell) else 0,
+                "parameters": next((cell.parameters for cell in grid.of(bar.cell)), 0),
                 "rank of dW in q at most": entry.max_rank,
                 "merges into the quantised format": "yes" if entry.block else "no",
                 "plain PEFT export": "yes" if method.exports else "no (merged)",

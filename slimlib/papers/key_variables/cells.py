@@ -1,35 +1,53 @@
-"""The compact records of a grid: a file per seed, a line per cell, a bit per document.
+"""A grid's records, read from a file per seed and held against the compiled grid.
 
-seed-S.jsonl begins with a header: study, seed, environment, and the settings that the cells share.
-Each further line is a cell: what differs from those settings, what was trained and measured, and
-for each task the headline score with right and wrong per document as hexadecimal digits, four
-documents each. A cell that is missing has a line with its reason.
+A cell is an arm of the grid's study with one seed, and its record is that of any arm. What is here
+is a view of it: right and wrong by benchmark, the score, the loss, what was trained and stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from slimlib.common.files import PACKAGE, read_jsonl
+from slimlib.common.files import PACKAGE
+from slimlib.common.schema import unfinished, unpack_scores
+from slimlib.comparison.arms import Record, tasks_of
+from slimlib.comparison.benchmarks import headline
 from slimlib.config import to_dict
-from slimlib.studies.design import SHARED, Design, Job, jobs
+from slimlib.results.record import read_records
+from slimlib.studies.design import Design, Job, jobs
+from slimlib.studies.get import get_design
 
-if TYPE_CHECKING:
-    import pandas as pd
+SETTINGS = ("model", "adapter", "data", "train", "merge", "evaluate")  # that make a cell this one
 
 
 @dataclass(frozen=True)
 class Cell:
     """One cell of a grid with one seed, as measured."""
 
-    seed: int
-    line: Mapping[str, Any]
-    scores: Mapping[str, np.ndarray]  # role -> right (1) or wrong (0), one per document
+    record: Record
+
+    @property
+    def seed(self) -> int:
+        """Of the fine-tuning."""
+        return self.record["seed"]
+
+    @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Role -> right (1) or wrong (0) of each document, by the headline metric.
+
+        The tasks that play one role (MMLU's 57) follow one another.
+        """
+        found: dict[str, list[np.ndarray]] = {}
+        for task in tasks_of(self.record).values():
+            metric = task["metrics"][headline(task["role"], task["metrics"])]
+            found.setdefault(task["role"], []).append(unpack_scores(metric["scores"]))
+        return {role: np.concatenate(parts) for role, parts in found.items()}
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -43,8 +61,24 @@ class Cell:
 
     @property
     def loss(self) -> float:
-        """Mean training loss of the last ten steps, nats per token; NaN of an untuned model."""
-        return float(self.line.get("last_loss") or np.nan)
+        """Mean training loss of the last steps, nats per token; NaN of an untuned model."""
+        return float(self._stage("finetune").get("last_loss") or np.nan)
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters; 0 of an untuned model."""
+        return self._stage("finetune").get("trainable_parameters", 0)
+
+    @property
+    def bits(self) -> float | None:
+        """Bits per weight of the quantised base; None where the record has no report of it."""
+        for name in ("merge", "finetune"):
+            if report := self._stage(name).get("quantisation"):
+                return report["bits_per_weight"]
+        return None
+
+    def _stage(self, name: str) -> Mapping[str, Any]:
+        return self.record["stages"].get(name, {})
 
 
 @dataclass(frozen=True)
@@ -55,7 +89,6 @@ class Grid:
     seeds: tuple[int, ...]
     cells: Mapping[Job, Cell]
     missing: Mapping[Job, str]  # -> reason
-    heads: Mapping[int, Mapping[str, Any]]  # seed -> header of its file
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -72,14 +105,8 @@ class Grid:
         lines = [f"missing: seed {j.seed} {j.cell}: {why}" for j, why in self.missing.items()]
         return "\n".join([first, *lines])
 
-    def table(self) -> pd.DataFrame:
-        """A row for each cell: experiments, seeds, parameters, bits per weight, scores."""
-        from slimlib.papers.key_variables.article_tables import cells_table
-
-        return cells_table(self)
-
-    def record(self, cell: str, seed: int) -> dict[str, Any]:
-        """A cell as a record that `slimlib.compare` reads (headline metrics only).
+    def record(self, cell: str, seed: int) -> Record:
+        """A cell's record, under a label that says where it is from.
 
         Raises:
             ValueError: the cell is missing; says why.
@@ -88,31 +115,14 @@ class Grid:
         if job not in self.cells:
             why = self.missing.get(job, "the grid has no such cell and seed")
             raise ValueError(f"seed {seed} {cell}: {why}")
-        found, head = self.cells[job], self.heads[seed]
-        return {
-            "study": self.design.study.name,
-            "arm": cell,
-            "label": f"{cell} (committed, seed {seed})",
-            "compared_with": found.line["compared_with"],
-            "seed": seed,
-            "config": {"evaluate": head["config"]["evaluate"], "model": head["config"]["model"]},
-            "environment": head["environment"],
-            "stages": {"evaluate": {"status": "done", "tasks": dict(_entries(found.line))}},
-        }
+        return self.cells[job].record | {"label": f"{cell} (committed, seed {seed})"}
 
 
-def _entries(line: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, task in line["tasks"].items():
-        scores = unpack(task["bits"], task["n"])
-        metric = {"value": float(scores.mean()), "stderr": None, "scores": scores.tolist()}
-        about = {key: task[key] for key in ("role", "version", "num_fewshot", "n", "documents")}
-        yield name, {**about, "task": name, "truncated": 0, "metrics": {task["metric"]: metric}}
-
-
-def seed_files(folder: str | Path) -> list[Path]:
-    """The files of a grid's records in a folder, by seed; none where it holds no grid."""
-    files = Path(folder).glob("seed-*.jsonl")
-    return sorted(files, key=lambda path: int(path.stem.split("-")[1]))
+def seed_files(folder: str | Path) -> dict[int, Path]:
+    """Seed -> file of a grid's records in a folder; none where it holds no grid."""
+    paths = sorted(Path(folder).glob("seed-*.jsonl*"))  # of a seed's two the newer, gzipped one
+    files = {int(path.name.split(".")[0].removeprefix("seed-")): path for path in paths}
+    return dict(sorted(files.items()))
 
 
 def committed_folder(study: str) -> Path:
@@ -131,7 +141,7 @@ def read_grid(folder: str | Path, design: Design | None = None) -> Grid:
     """Read the records of a grid, and hold them against the compiled grid.
 
     Args:
-        folder: with seed-S.jsonl.
+        folder: with seed-S.jsonl.gz, as `slimlib sweep` leaves it; of slimlib 0.1 too.
         design: the grid; default the one that the records name.
 
     Example:
@@ -143,79 +153,48 @@ def read_grid(folder: str | Path, design: Design | None = None) -> Grid:
             than in another cell; a cell that the grid does not have.
     """
     files = seed_files(folder)
-    if not files:
-        raise ValueError(f"{folder} holds no seed-*.jsonl; make them with `slimlib sweep`")
-    parts = [read_jsonl(path) for path in files]
-    names = {part[0]["study"] for part in parts}
+    records = [record for path in files.values() for record in read_records(path)]
+    names = {record["study"] for record in records}
+    if not files or not (names or design):
+        raise ValueError(f"{folder} holds no seed-*.jsonl.gz; make them with `slimlib sweep`")
     if len(names) > 1:
         raise ValueError(f"{folder} holds records of {', '.join(sorted(names))}; one can be read")
-    if design is None:
-        from slimlib.studies.get import get_design
-
-        design = get_design(names.pop())
-    heads = {part[0]["seed"]: part[0] for part in parts}
-    found = {Job(part[0]["seed"], line["arm"]): line for part in parts for line in part[1:]}
-    asked = jobs(design.study, list(heads))
+    design = design or get_design(names.pop())
+    found = {Job(record["seed"], record["arm"]): record for record in records}
+    asked = jobs(design.study, list(files))
     if unknown := [job for job in found if job not in asked]:
         raise ValueError(f"{folder}: study {design.study.name} has no cell {unknown[0].cell!r}")
-    missing = {job: _why_missing(found.get(job), heads[job.seed], design, job) for job in asked}
-    missing = {job: why for job, why in missing.items() if why}
-    cells = {
-        job: Cell(job.seed, found[job], _by_role(found[job])) for job in asked if job not in missing
-    }
+    missing = {job: why for job in asked if (why := _why_missing(found.get(job), design, job))}
+    cells = {job: Cell(found[job]) for job in asked if job not in missing}
     _check_documents(cells, folder)
-    return Grid(design, tuple(heads), cells, missing, heads)
+    return Grid(design, tuple(files), cells, missing)
 
 
-def _why_missing(
-    line: Mapping[str, Any] | None, head: Mapping[str, Any], design: Design, job: Job
-) -> str:
+def _why_missing(record: Record | None, design: Design, job: Job) -> str:
     """Why a cell is not there; "" for one that is, made by the settings that the grid asks for."""
-    if line is None:
+    if record is None:
         return "not run"
-    if "missing" in line:
-        return line["missing"]
-    asked = to_dict(design.study[job.cell])
-    for key in SHARED:
-        own = line["config"].get(key, {})
-        if own == "none" or asked[key] is None:
-            differing = [] if (own == "none") == (asked[key] is None) else [key]
+    if why := unfinished(record):
+        return why
+    asked, made = to_dict(design.study[job.cell]), record["config"]
+    for key in SETTINGS:
+        if made[key] is None or asked[key] is None:
+            differing = [] if made[key] == asked[key] else [key]
         else:  # a field that came later than the record is not held against it
-            made = {**head["config"][key], **own}
-            differing = [f"{key}.{k}" for k, v in made.items() if asked[key].get(k, v) != v]
+            differing = [f"{key}.{k}" for k, v in made[key].items() if asked[key].get(k, v) != v]
         if differing:
             return f"made by other settings ({', '.join(differing)})"
     return ""
-
-
-def _by_role(line: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The documents of the tasks that play a role (MMLU's 57), one after another."""
-    found: dict[str, list[np.ndarray]] = {}
-    for task in line["tasks"].values():
-        found.setdefault(task["role"], []).append(unpack(task["bits"], task["n"]))
-    return {role: np.concatenate(parts) for role, parts in found.items()}
 
 
 def _check_documents(cells: Mapping[Job, Cell], folder: str | Path) -> None:
     """Refuse cells that answered other documents: nothing could be paired."""
     first: dict[str, tuple[str, Job]] = {}
     for job, cell in cells.items():
-        for name, task in cell.line["tasks"].items():
+        for name, task in tasks_of(cell.record).items():
             known, other = first.setdefault(name, (task["documents"], job))
             if task["documents"] != known:
                 raise ValueError(
                     f"{folder}: {name}: seed {job.seed} {job.cell} and seed {other.seed} "
                     f"{other.cell} answered different documents"
                 )
-
-
-def unpack(digits: str, n: int) -> np.ndarray:
-    """The first n documents of `pack`, as an array of 0.0 and 1.0.
-
-    Raises:
-        ValueError: too few digits, or too many.
-    """
-    if len(digits) != -(-n // 4):
-        raise ValueError(f"{len(digits)} hexadecimal digits cannot hold {n} documents")
-    bits = "".join(f"{int(digit, 16):04b}" for digit in digits)
-    return np.array([float(bit) for bit in bits[:n]])

@@ -10,15 +10,16 @@ decide nothing.
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slimlib import metrics
+from slimlib.common.document import Document, Shown
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
+from slimlib.comparison.contrast import Contrast
 from slimlib.metrics.text import interval, number, p_cell, p_text
 from slimlib.papers.key_variables.cells import Grid
-from slimlib.papers.key_variables.contrasts import Effect, contrast, loss_contrast
+from slimlib.papers.key_variables.contrasts import loss_contrast, score_contrast
 from slimlib.papers.key_variables.hypotheses import (
     CLAIMS,
     HARMLESS,
@@ -44,7 +45,7 @@ class Finding:
     text: str  # "MLP cut minus attention cut"
     expected: str  # of the claim: HIGHER, LOWER, SAME or HARMLESS
     kind: str  # PART, LOSS (the same of the training loss), BREAKDOWN or CONTROL
-    effect: Effect | None
+    effect: Contrast | None
     pairs: int  # of the grid; `effect.pairs` of them are there
     p_holm: float | None = None
     p_equivalence_holm: float | None = None
@@ -102,7 +103,7 @@ def _p(what: str, p: float, corrected: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class Claims:
+class Claims(Shown):
     """All findings on a grid: see `judge_claims`."""
 
     grid: Grid
@@ -123,17 +124,33 @@ class Claims:
 
         return pd.DataFrame([finding.row() for finding in self.findings])
 
+    def points(self) -> list[tuple[str, list[str]]]:
+        """Each claim with its verdict, and the sentences on its parts, breakdowns and controls."""
+        return [
+            (
+                f"{claim}. {text} {self.verdict(claim).capitalize()}.",
+                [
+                    f"{'' if f.kind == PART else f.kind + ': '}{f.sentence()}"
+                    for f in self.findings
+                    if f.claim == claim
+                ],
+            )
+            for claim, text in CLAIMS.items()
+        ]
+
     def sentences(self) -> str:
         """Each claim with its verdict; below it its parts, breakdowns and controls."""
         lines = []
-        for claim, text in CLAIMS.items():
-            lines.append(f"{claim}. {text} {self.verdict(claim).capitalize()}.")
-            lines += [
-                f"   {'' if f.kind == PART else f.kind + ': '}{f.sentence()}"
-                for f in self.findings
-                if f.claim == claim
-            ]
+        for claim, findings in self.points():
+            lines += [claim, *(f"   {finding}" for finding in findings)]
         return "\n".join([*lines, *self.notes()])
+
+    def document(self) -> Document:
+        """What is shown of them: the claims, how much of the grid is there, what the tests are."""
+        title = f"The article's claims on {self.grid.design.study.title}"
+        return Document(
+            title, self.points(), notes=[*self.grid.sentence().splitlines(), *self.notes()]
+        )
 
     def summary(self) -> str:
         """Each claim with its verdict and its parts' effects, a line each."""
@@ -160,9 +177,6 @@ class Claims:
             f"runs for granted and decides nothing. {study.note}"
         ]
 
-    def _repr_html_(self) -> str:
-        return f"<pre style='white-space: pre-wrap'>{html.escape(self.sentences())}</pre>"
-
 
 def judge_claims(grid: Grid, margin: float = MARGIN, alpha: float = ALPHA) -> Claims:
     """Test the article's four claims.
@@ -185,7 +199,7 @@ def judge_claims(grid: Grid, margin: float = MARGIN, alpha: float = ALPHA) -> Cl
     findings = []
     for claim, text, expected, kind, pairs in hypotheses(grid.design):
         if pairs:
-            effect = contrast(grid, pairs, margin)
+            effect = score_contrast(grid, pairs, margin)
             findings.append(Finding(claim, text, expected, kind, effect, len(pairs)))
         if pairs and kind == PART:
             effect = loss_contrast(grid, pairs)

@@ -1,43 +1,32 @@
-"""The difference between two sets of cells, with what chance may have in it.
+"""Contrasts of a grid's cells: the mean over pairs of first cell minus second cell.
 
-A score is the mean of the benchmarks' per cents. Two things vary by chance: which documents were
-asked, and what each fine-tuning run came to. Documents are paired (every cell answers the same). A
-cell has only a few runs, one per seed, so the variance between runs is pooled over all fine-tuned
-cells of a model and method, and runs of one seed count as independent (what they share makes a
-difference less variable, so this errs on the safe side). Both variances are added: documents and
-seeds are crossed, and the sum is an upper bound of the contrast's own (Owen 2007, Annals of Applied
-Statistics 1, 386-411).
+A score is the mean of the benchmarks' per cents. A cell has only a few runs, one per seed, so the
+variance between runs is pooled over all fine-tuned cells of a model and method, and runs of one
+seed count as independent (what they share makes a difference less variable, so this errs on the
+safe side). How the variances of documents and runs are joined: `slimlib.comparison.contrast`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
-from slimlib import metrics
+from slimlib.comparison.contrast import (
+    Contrast,
+    Spread,
+    contrast,
+    document_variance,
+    over_runs,
+    pooled,
+    t_estimate,
+)
 from slimlib.metrics import Estimate
-from slimlib.metrics.scores import unseen
 from slimlib.papers.key_variables.cells import Cell, Grid
 
-
-@dataclass(frozen=True)
-class Effect:
-    """A difference, first cells minus second: points of the score, or nats of the loss."""
-
-    difference: Estimate  # with its 95 % interval
-    p_value: float  # two-sided t
-    p_equivalence: float  # two one-sided tests within the margin
-    detectable: float  # what the test finds in 80 % of repetitions
-    sd_seeds: float  # SD over seeds of the difference
-    seeds: int
-    pairs: int  # of cells
-    documents: int = 0
-    p_documents: float = math.nan  # paired t over documents alone: of these very runs
+Pairs = Sequence[tuple[str, str]]
 
 
 def score_matrix(cells: Sequence[Cell], role: str | None = None) -> np.ndarray:
@@ -55,13 +44,6 @@ def score_matrix(cells: Sequence[Cell], role: str | None = None) -> np.ndarray:
     return np.stack(rows)
 
 
-class Spread(NamedTuple):
-    """Variance between the runs of a cell, in points squared, and its degrees of freedom."""
-
-    variance: float
-    df: int
-
-
 def run_spread(
     grid: Grid, value: Callable[[Cell], float] = lambda cell: cell.score
 ) -> dict[tuple[str, str], Spread]:
@@ -74,12 +56,7 @@ def run_spread(
         values = np.array([value(cell) for cell in grid.of(arm.name)])
         if arm.trains and len(values) > 1:
             groups.setdefault(group_of(grid, arm.name), []).append(values)
-    found = {}
-    for group, several in groups.items():
-        df = sum(len(values) - 1 for values in several)
-        squares = sum(float(((values - values.mean()) ** 2).sum()) for values in several)
-        found[group] = Spread(squares / df, df)
-    return found
+    return {group: pooled(several) for group, several in groups.items()}
 
 
 def group_of(grid: Grid, cell: str) -> tuple[str, str]:
@@ -88,7 +65,7 @@ def group_of(grid: Grid, cell: str) -> tuple[str, str]:
     return arm.model.name, arm.adapter.method
 
 
-def contrast(grid: Grid, pairs: Sequence[tuple[str, str]], margin: float) -> Effect | None:
+def score_contrast(grid: Grid, pairs: Pairs, margin: float) -> Contrast | None:
     """The mean over pairs of first cell minus second cell, in points of the score.
 
     Args:
@@ -102,16 +79,12 @@ def contrast(grid: Grid, pairs: Sequence[tuple[str, str]], margin: float) -> Eff
     weights, cells, usable = _weighted(grid, pairs)
     if not weights:
         return None
-    by_seed = 100 * sum(weight * score_matrix(cells[name]) for name, weight in weights.items())
-    runs = _runs(grid, weights, len(by_seed), run_spread(grid))
-    documents = by_seed.mean(axis=0)
-    own = Spread(_document_variance(documents) / len(documents), len(documents) - 1)
-    p_documents = metrics.paired_t_test(np.zeros(len(documents)), documents).p_value
-    effect = measure(by_seed.mean(axis=1), [own, *runs], margin, usable)
-    return replace(effect, documents=len(documents), p_documents=p_documents)
+    terms = [(weight, score_matrix(cells[name])) for name, weight in weights.items()]
+    runs = _runs(grid, weights, len(terms[0][1]), run_spread(grid))
+    return replace(contrast(terms, margin, runs=runs), pairs=usable)
 
 
-def loss_contrast(grid: Grid, pairs: Sequence[tuple[str, str]]) -> Effect | None:
+def loss_contrast(grid: Grid, pairs: Pairs) -> Contrast | None:
     """The same of the training loss of the last steps, in nats per token, over runs alone."""
     weights, cells, usable = _weighted(grid, pairs)
     if not weights:
@@ -121,12 +94,10 @@ def loss_contrast(grid: Grid, pairs: Sequence[tuple[str, str]]) -> Effect | None
     if not np.all(np.isfinite(values)):
         return None
     spreads = run_spread(grid, lambda cell: cell.loss)
-    return measure(values, _runs(grid, weights, len(values), spreads), math.inf, usable)
+    return replace(over_runs(values, _runs(grid, weights, len(values), spreads)), pairs=usable)
 
 
-def _weighted(
-    grid: Grid, pairs: Sequence[tuple[str, str]]
-) -> tuple[dict[str, float], dict[str, list[Cell]], int]:
+def _weighted(grid: Grid, pairs: Pairs) -> tuple[dict[str, float], dict[str, list[Cell]], int]:
     """Each cell's weight in the mean over pairs, its runs of the common seeds, and how many pairs.
 
     Nothing where fewer than two seeds have all the cells.
@@ -156,46 +127,6 @@ def _runs(
     return [Spread(s * spreads[g].variance, spreads[g].df) for g, s in squares.items()]
 
 
-def measure(
-    values: np.ndarray, parts: Sequence[Spread], margin: float = math.inf, pairs: int = 1
-) -> Effect:
-    """A contrast's value, interval and tests.
-
-    Args:
-        values: the contrast, one per seed.
-        parts: what each source of chance adds to the variance of its mean.
-        margin: of the equivalence test.
-        pairs: of cells, for the record.
-
-    Example: values 1, 2, 3 and one part of variance 1 with 4 degrees of freedom -> 2 with limits
-    -0.78 and 4.78, p = 0.116.
-    """
-    value = float(np.mean(values))
-    total = sum(part.variance for part in parts)
-    squares = sum(part.variance**2 / part.df for part in parts)
-    df = total**2 / squares if squares else math.inf  # Satterthwaite
-    error = math.sqrt(total) or math.ulp(0.0)  # nothing varies: p is 0 or 1
-    return Effect(
-        difference=_interval(value, error, df),
-        p_value=float(2 * stats.t.sf(abs(value) / error, df)),
-        p_equivalence=float(stats.t.sf((margin - abs(value)) / error, df)),
-        detectable=float(stats.t.ppf(0.975, df) + stats.t.ppf(0.8, df)) * error,
-        sd_seeds=float(np.std(values, ddof=1)),
-        seeds=len(values),
-        pairs=pairs,
-    )
-
-
-def _document_variance(differences: np.ndarray) -> float:
-    """Variance over documents in points squared.
-
-    Where no document differs it is not 0: Wilson's upper limit for 0 of n documents stands in.
-    """
-    if np.ptp(differences) == 0:
-        return 100 * unseen(len(differences), 0.95)
-    return float(np.var(differences, ddof=1))
-
-
 def score_interval(
     cells: Sequence[Cell], spread: Spread | None = None, role: str | None = None
 ) -> Estimate:
@@ -207,11 +138,6 @@ def score_interval(
         role: one benchmark; None: the mean of all.
     """
     documents = 100 * score_matrix(cells, role).mean(axis=0)
-    of_documents = _document_variance(documents) / len(documents)
+    of_documents = document_variance(documents) / len(documents)
     of_runs = spread.variance / len(cells) if spread else 0.0
-    return _interval(float(documents.mean()), math.sqrt(of_documents + of_runs), math.inf)
-
-
-def _interval(value: float, error: float, df: float) -> Estimate:
-    reach = float(stats.t.ppf(0.975, df)) * error
-    return Estimate(value, value - reach, value + reach)
+    return t_estimate(float(documents.mean()), math.sqrt(of_documents + of_runs), math.inf)

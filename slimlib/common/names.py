@@ -1,0 +1,34 @@
+"""Names that become folders, and text that is shown: what may stand in them."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 100  # characters of a name; a path of several must fit into 255 bytes a part
+
+
+def check_name(name: str) -> str:
+    """Return a name that is safe as a folder.
+
+    Raises:
+        ValueError: it is empty or long, leads elsewhere, or holds what cannot be shown.
+    """
+    check_text(name)
+    if not 0 < len(name) <= LONGEST:
+        raise ValueError(f"must be a name of 1 to {LONGEST} characters")
+    if name != name.strip() or name.startswith(".") or ".." in name or {*name} & {*'/\\:*?"<>|'}:
+        raise ValueError("must be a name without / and .., as in my-arm_2, since it names a folder")
+    return name
+
+
+def check_text(text: str) -> str:
+    """Return text that can be shown on one line.
+
+    Raises:
+        ValueError: it holds control characters, or a token of the hub.
+    """
+    if re.search(r"hf_\w{20,}", text):
+        raise ValueError("must hold no token; put it into the environment's HF_TOKEN")
+    if not text.isprintable():
+        raise ValueError("must be one line of text without control characters")
+    return text

@@ -1,0 +1,117 @@
+"""One difference with its tests, against hand computation, the paired tests, and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from slimlib import metrics
+from slimlib.comparison.contrast import (
+    Spread,
+    contrast,
+    document_variance,
+    over_runs,
+    pooled,
+)
+
+
+def test_measure_is_the_t_test_of_its_parts():
+    effect = over_runs(np.array([1.0, 2.0, 3.0]), [Spread(1.0, 4)], margin=3.0)
+    assert effect.difference == pytest.approx((2, 2 - 2.7764, 2 + 2.7764), abs=1e-4)
+    assert effect.p_value == pytest.approx(0.1161, abs=1e-4)
+    assert effect.p_equivalence == pytest.approx(stats.t.sf(1, 4))
+    assert effect.sd_seeds == 1 and effect.seeds == 3
+    assert effect.detectable == pytest.approx(2.7764 + 0.9410, abs=1e-3)
+    # two equal parts of 4 degrees each: variance 2, and Satterthwaite gives 4 / (1/4 + 1/4) = 8
+    both = over_runs(np.array([2.0, 2.0]), [Spread(1.0, 4), Spread(1.0, 4)])
+    assert both.p_value == pytest.approx(2 * stats.t.sf(2 / math.sqrt(2), 8))
+
+
+def test_where_nothing_varies_p_is_0_or_1():
+    for value, p in ((0.0, 1.0), (0.5, 0.0)):
+        assert over_runs(np.array([value, value]), [Spread(0.0, 4)]).p_value == p
+
+
+def test_false_alarms_are_as_rare_as_the_level():
+    """Documents and runs drawn anew: p below 0.05 in about 5 % of grids, over documents in more."""
+    generator = np.random.default_rng(1)
+    alarms, naive, repeats = 0, 0, 1500
+    for _ in range(repeats):
+        runs = generator.normal(0, 4, (10, 3))  # 10 cells, 3 seeds, 4 points between runs
+        difficulty = generator.normal(0, 30, (2, 1, 200))  # each cell has its own hard documents
+        by_seed = (
+            (runs[0] - runs[1])[:, None]
+            + difficulty[0]
+            - difficulty[1]
+            + generator.normal(0, 20, (3, 200))
+        )
+        documents = by_seed.mean(axis=0)
+        own = Spread(np.var(documents, ddof=1) / 200, 199)
+        spread = Spread(np.mean(np.var(runs, axis=1, ddof=1)) * 2 / 3, 20)
+        alarms += over_runs(by_seed.mean(axis=1), [own, spread]).p_value < 0.05
+        naive += stats.ttest_1samp(documents, 0).pvalue < 0.05
+    assert 0.02 < alarms / repeats < 0.065
+    assert naive / repeats > 0.15
+
+
+def rows(*scores):
+    """(1, documents): one seed."""
+    return np.array([scores], dtype=float)
+
+
+def test_two_models_are_told_apart_by_the_exact_test():
+    """2 lost, 0 gained of 4: p = 2 * 0.5^2; -50 points."""
+    found = contrast([(-1, rows(1, 1, 1, 0)), (1, rows(0, 0, 1, 0))], margin=2)
+    assert (found.test, found.lost, found.gained) == ("exact McNemar", 2, 0)
+    assert found.p_value == pytest.approx(0.5) and found.documents == 4
+    assert found.difference == metrics.newcombe_interval([1, 1, 1, 0], [0, 0, 1, 0])
+    assert found.p_documents == pytest.approx(0.1817, abs=1e-4)
+
+
+def test_means_over_seeds_are_told_apart_by_the_t_test():
+    base = np.array([[1, 1, 1, 0], [1, 1, 0, 0]])
+    tuned = np.array([[0, 1, 1, 0], [0, 0, 0, 0]])
+    found = contrast([(-1, base), (1, tuned)], margin=2)
+    t = stats.ttest_rel(tuned.mean(axis=0), base.mean(axis=0))
+    assert (found.test, found.lost) == ("paired t", None)
+    assert found.p_value == found.p_documents == pytest.approx(t.pvalue)
+    assert found.difference.value == pytest.approx(-37.5)
+
+
+def test_weights_make_a_mean_of_pairs():
+    """Two pairs at one half each: the mean difference, document by document."""
+    a, b, c, d = (rows(*x) for x in ((1, 1, 0, 1), (0, 1, 0, 0), (1, 0, 1, 1), (0, 0, 0, 1)))
+    found = contrast([(0.5, a), (-0.5, b), (0.5, c), (-0.5, d)], margin=2)
+    each = (a - b + c - d)[0] / 2
+    assert found.difference.value == pytest.approx(100 * each.mean())
+    assert found.p_value == pytest.approx(stats.ttest_1samp(each, 0).pvalue)
+
+
+def test_runs_add_to_the_documents_variance():
+    base = np.array([[1, 1, 1, 0], [1, 1, 0, 0]])
+    tuned = np.array([[0, 1, 1, 0], [0, 0, 0, 0]])
+    found = contrast([(-1, base), (1, tuned)], margin=2, runs=[Spread(9.0, 2)])
+    documents = 100 * (tuned - base).mean(axis=0)
+    total = np.var(documents, ddof=1) / 4 + 9
+    df = total**2 / ((total - 9) ** 2 / 3 + 9**2 / 2)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(37.5 / math.sqrt(total), df))
+    assert (found.seeds, found.documents) == (2, 4)
+    assert found.sd_seeds == pytest.approx(np.std([-25, -50], ddof=1))
+    assert found.p_documents == pytest.approx(stats.ttest_1samp(documents, 0).pvalue)
+
+
+def test_a_level_that_leaves_no_power_has_no_detectable_size():
+    both = [(-1, rows(1, 1, 1, 0)), (1, rows(0, 0, 1, 0))]
+    assert contrast(both, 2, alpha=0.9).detectable is None
+    assert contrast(both, 2, alpha=0.05).detectable > contrast(both, 2, alpha=0.2).detectable
+
+
+def test_the_variance_of_several_sets_is_pooled():
+    assert pooled([np.array([1.0, 3.0]), np.array([5.0, 5.0, 8.0])]) == (pytest.approx(8 / 3), 3)
+
+
+def test_documents_that_do_not_differ_are_no_certainty():
+    """Wilson's upper limit for 0 of 100: z^2 / (n + z^2) = 3.70 %."""
+    assert document_variance(np.zeros(100)) == pytest.approx(370, abs=0.5)
+    assert document_variance(np.array([0.0, 100.0])) == 5000
