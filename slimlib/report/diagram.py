@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from slimlib.common.checked import fields_of
 from slimlib.common.style import PALETTE, STYLE
 from slimlib.config import ADAPTERS, AdapterConfig
-from slimlib.methods.definitions import METHODS
+from slimlib.methods.definitions import METHODS, Entry
 from slimlib.methods.plan import compile_plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from slimlib.methods.definitions import Entry
 
 TRAINED, FREE, FROZEN = "trained", "no parameters", "frozen, quantised"
 COLOURS = {FROZEN: "#CFCFCF", FREE: "#A9D8F5", TRAINED: PALETTE[4]}
