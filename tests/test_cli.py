@@ -295,7 +295,7 @@ def test_audit_prints_claim_recomputed_and_verdict(capsys):
     assert cli.main(["audit", "--json"]) == 0
     json.loads(capsys.readouterr().out)
     assert cli.main(["audit", "--markdown"]) == 0
-    assert "| Claim | Printed | Recomputed | Verdict | Why |" in capsys.readouterr().out
+    assert "| paper | claim | printed | recomputed | verdict | why |" in capsys.readouterr().out
 
 
 def test_audit_of_a_missing_file_is_one_line(here, capsys):
