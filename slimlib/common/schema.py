@@ -14,6 +14,8 @@ scores, no last_loss, and the values of all methods in every adapter.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,18 +140,12 @@ def upgrade_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(old: Mapping[str, Any]) -> dict[str, Any]:
-    """A config, or what a stage read of it, in today's form.
-
-    Of an adapter its method's own values alone; 3 epochs of a named study are 3.0.
-    """
-    new = dict(old)
-    if isinstance(adapter := old.get("adapter"), Mapping):  # else the key of the stage that made it
-        known = (*SHARED_VALUES, *OWN_VALUES.get(adapter.get("method"), tuple(adapter)))
-        new["adapter"] = {key: value for key, value in adapter.items() if key in known}
-    train = old.get("train") or {}
-    if "num_train_epochs" in train:
-        new["train"] = {**train, "num_train_epochs": float(train["num_train_epochs"])}
-    return new
+    """A config, or what a stage read of it: of an adapter its method's own values alone."""
+    adapter = old.get("adapter")
+    if not isinstance(adapter, Mapping):  # none, or the key of the stage that made it
+        return dict(old)
+    known = (*SHARED_VALUES, *OWN_VALUES.get(adapter.get("method"), tuple(adapter)))
+    return {**old, "adapter": {key: value for key, value in adapter.items() if key in known}}
 
 
 def _rename(
@@ -166,12 +162,10 @@ def _rename(
 
 
 def _keys(settings: Mapping[str, Any]) -> set[str]:
-    """The hash of settings as they are, and as slimlib 0.1 had them."""
+    """What slimlib 0.1 called these settings: it hashed every method's values, and 3 is not 3.0."""
     adapter = settings.get("adapter")
-    if not isinstance(adapter, Mapping):
-        return {sha256(settings)}
-    defaults = {"lam": 2, "lam1": 4, "lam2": 8, "group_size": 32, "iec_beta": "learned"}
-    older = {**settings, "adapter": defaults | adapter}
-    train = settings.get("train") or {}
-    whole = {key: int(value) for key, value in train.items() if key == "num_train_epochs"}
-    return {sha256(settings), sha256(older), sha256({**older, "train": train | whole})}
+    if isinstance(adapter, Mapping):
+        defaults = {"lam": 2, "lam1": 4, "lam2": 8, "group_size": 32, "iec_beta": "learned"}
+        settings = {**settings, "adapter": defaults | adapter}
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return {sha256(settings), hashlib.sha256(text.encode()).hexdigest()[:16]}
