@@ -104,7 +104,7 @@ def open_run(
     runs: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Open a study's run folder, for the head of a notebook, and say what was chosen and why.
+    """Open a study's run folder, and say what was chosen and why.
 
     Args:
         study: name of a study, or "auto"; or a run folder, whose study.json says all the rest.
