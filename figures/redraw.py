@@ -29,18 +29,19 @@ from slimlib.papers.key_variables.article_tables import cells_table
 from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed_files
 from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
-from slimlib.report.committed import CHECKOUT, FIGURES, committed_answers, committed_records, pool
+from slimlib.report.committed import committed_answers, committed_records, pool
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
 from slimlib.results.migrate import migrate_folder
 from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
 
+FIGURES = Path(__file__).resolve().parent
 # page -> the blocks in it that are made from records
 PAGES = {
-    CHECKOUT / "README.md": ("example",),
+    FIGURES.parent / "README.md": ("example",),
     FIGURES / "README.md": ("seeds", "answers", "ladder"),
-    CHECKOUT / "slimlib" / "papers" / "README.md": ("claims",),
+    FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
 }
 
 
@@ -48,7 +49,7 @@ def collect(run_folder: Path) -> Path:
     """Copy the finished records and loss logs of a study's run folder into figures/records.
 
     Args:
-        run_folder: as runs/micro; of a grid, the folder of its compact records.
+        run_folder: as runs/micro; of a grid, the folder of its records.
 
     Raises:
         ValueError: no records there, or a stage that is not done.

@@ -69,7 +69,12 @@ def _check_quantiser(name: str) -> str:
 
 @checked
 class ModelConfig:
-    """A checkpoint and how it is loaded."""
+    """A checkpoint and how it is loaded.
+
+    Example:
+        >>> slimlib.ModelConfig("micro:base", load_in_4bit=False).max_seq_length  # tokens
+        1024
+    """
 
     name: Annotated[Text, AfterValidator(_check_model), Allowed("a hub id or a folder")] = Field(
         description='hub id, folder, or "micro:base" for an embedded checkpoint'
@@ -102,7 +107,14 @@ Rank = Annotated[int, Field(ge=1, le=8_192)]  # the width of a 70B model
 
 @checked
 class Rule:
-    """Which modules of an adapter get other values than the rest; all that is given must match."""
+    """Which modules of an adapter get other values than the rest.
+
+    All that is given must match.
+
+    Example:
+        >>> slimlib.Rule(layer_type="mlp", layers="first_half", r=8).sets
+        {'r': 8}
+    """
 
     layer_type: Literal["attention", "mlp"] | None = None  # q, k, v, o; gate, up, down
     projection: Annotated[tuple[Text, ...], Allowed('names as ("q_proj", "k_proj")')] = ()
@@ -135,8 +147,12 @@ RULED = ("r", "lam", "lam1", "lam2")  # what a rule can set, where the method ha
 class AdapterConfig:
     """The adapter, under the names of PEFT: what all methods share.
 
-    `AdapterConfig("q-bara", r=16, lam=4)` builds the class of that method, in `ADAPTERS`, which has
-    the method's own values beside these; a value of another method is an error.
+    Calling it builds the class of the method, in `ADAPTERS`, which has the method's own values
+    beside these; a value of another method is an error.
+
+    Example:
+        >>> slimlib.AdapterConfig("q-bara", r=16, lam=4)
+        QBaRAConfig(method='q-bara', r=16, lora_alpha=16, ..., lam=4)
     """
 
     method: str = "qlora"
@@ -362,7 +378,13 @@ class EvalConfig:
 
 @checked
 class Arm:
-    """One arm of a study."""
+    """One arm of a study: a model, how it is made and how it is evaluated.
+
+    Example:
+        >>> base = slimlib.Arm("base", label="before", model=slimlib.ModelConfig("micro:base"))
+        >>> base.trains, base.writes_weights
+        (False, False)
+    """
 
     name: Name
     label: Text
@@ -411,7 +433,14 @@ class Question(NamedTuple):
 
 @checked
 class Study:
-    """Arms, what is compared with what, and how the tables call them."""
+    """Arms, what is compared with what, and how the tables call them.
+
+    Example:
+        >>> base = slimlib.Arm("base", label="before", model=slimlib.ModelConfig("micro:base"))
+        >>> study = slimlib.Study("mine", title="My model", arms=(base,), ladder=("base",))
+        >>> study["base"].model.name
+        'micro:base'
+    """
 
     name: Name
     title: str
@@ -424,6 +453,7 @@ class Study:
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
     note: str = ""  # printed under every table
     reason: str = ""  # why get_study("auto") chose it
+    overrides: Mapping[str, Any] = Field(default_factory=dict)  # as get_study was given them
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

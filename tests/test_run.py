@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -370,3 +371,52 @@ def test_a_stage_that_fails_in_its_own_process_fails_here(run, monkeypatch, capf
     with pytest.raises(RuntimeError, match="stop llama-2k failed in its own process"):
         in_clean_process(stop, run, "llama-2k")
     assert "no such luck" in capfd.readouterr().err
+
+
+# --------------------------------------------------------------------------- folders of slimlib 0.1
+
+
+@pytest.fixture
+def first(tmp_path):
+    """The run folder of four arms of micro, as slimlib 0.1 left it."""
+    shutil.copytree(OLD / "micro", tmp_path / "micro")
+    return Run(get_study("micro", arms=",".join(ARMS)), tmp_path)
+
+
+OLD = Path(__file__).parent / "data" / "slimlib_0.1"  # not of places: other processes import this
+ARMS = ("llama-base", "llama-base-nf4", "llama-2k", "llama-2k-requantised")
+
+
+def test_what_an_older_slimlib_did_is_done(first):
+    first.check()
+    for arm in ARMS:
+        for stage in first.stages(arm):
+            assert first.done(arm, stage), (arm, stage)
+            first.stage(arm, stage, failing)  # skipped
+    assert first.record("llama-2k")["stages"]["finetune"]["last_loss"] > 0
+
+
+def test_an_older_folder_of_other_settings_is_refused(first):
+    with pytest.raises(SettingsError, match="adapter.r was 16, now 8"):
+        rerun(first, **{"adapter.r": 8}).done("llama-2k", "finetune")
+
+
+def test_a_source_written_anew_still_made_the_adapter(first):
+    record = first.record("llama-2k")
+    write_json(first.arm_folder("llama-2k") / "record.json", record)
+    assert first.done("llama-2k-requantised", "merge")
+    assert first.done("llama-2k-requantised", "evaluate")
+
+
+def test_a_record_of_a_newer_slimlib_is_refused_by_name(first):
+    path = first.arm_folder("llama-base") / "record.json"
+    write_json(path, read_json(path) | {"schema": 3})
+    with pytest.raises(ValueError, match=r"llama-base/record.json: a record of schema 3"):
+        first.record("llama-base")
+
+
+def test_a_reason_is_kept_until_the_arm_goes_on(run):
+    run.fail("llama-base", "OSError: disk full")
+    assert run.record("llama-base")["failed"] == "OSError: disk full"
+    run.stage("llama-base", "evaluate", work(tasks={}))
+    assert "failed" not in run.record("llama-base")

@@ -14,11 +14,10 @@ from slimlib.merge.inside import adapter_cores, merge_model_inside
 from slimlib.methods import compile_plan
 from slimlib.model.load import blocks, load_base
 from slimlib.model.quantise import QUANTISERS, quantise_linears, summarise
+from slimlib.studies.design import Design
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from slimlib.studies.design import Design
 
 STORAGES = ("float32", "float16", "bfloat16", "int")
 

@@ -1,23 +1,17 @@
 """The paper's formulas, and the statistics that say whether a change is real, as pure functions.
 
-`formulas` has the paper's metrics; `paired`, `bootstrap` and `power` the tests and intervals on the
-scores of two models on the same documents; `unpaired` one accuracy, two accuracies from aggregates
-alone, and Holm's correction. Accuracies, losses and intervals are in per cent or points (0 to 100),
+`formulas` has the paper's measures; `paired` and `power` the tests and intervals on the scores of
+two models on the same documents; `unpaired` one accuracy, two accuracies from aggregates alone, and
+Holm's correction. Accuracies, measures and intervals are in per cent or points (0 to 100),
 per-document scores arrays in 0 to 1. Arguments always come as base, then tuned.
 """
 
-from slimlib.metrics.bootstrap import paired_bootstrap
 from slimlib.metrics.formulas import (
     Z95,
     Estimate,
-    accuracy,
-    accuracy_flex,
-    accuracy_norm,
-    accuracy_strict,
     delta_a,
     delta_k,
     forgetting_rate,
-    normalize_text,
     standard_error,
 )
 from slimlib.metrics.paired import (
@@ -49,10 +43,6 @@ __all__ = [
     "McNemarTest",
     "PairedTTest",
     "ZTest",
-    "accuracy",
-    "accuracy_flex",
-    "accuracy_norm",
-    "accuracy_strict",
     "delta_a",
     "delta_k",
     "equivalence_test",
@@ -63,8 +53,6 @@ __all__ = [
     "mcnemar_test",
     "minimum_detectable_difference",
     "newcombe_interval",
-    "normalize_text",
-    "paired_bootstrap",
     "paired_difference",
     "paired_t_test",
     "standard_error",

@@ -1,4 +1,4 @@
-"""The records that came with slimlib."""
+"""The records that came with slimlib: a checkout's figures/records, or an installed copy."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ from slimlib.common.files import PACKAGE, read_json
 from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
 
-CHECKOUT = PACKAGE.parent
-
-
-FIGURES = CHECKOUT / "figures"
+RECORDS = (PACKAGE.parent / "figures" / "records", PACKAGE / "records")
 
 
 def committed_records(study: str) -> dict[int, list[dict[str, Any]]]:
     """seed -> records of a study that are committed; empty where there are none."""
-    folders = (FIGURES / "records" / study).glob("seed-*")
-    by_seed = {int(folder.name.removeprefix("seed-")): folder for folder in folders}
-    return {seed: _records(by_seed[seed]) for seed in sorted(by_seed)}
+    return {seed: _records(folder) for seed, folder in _seeds(study).items()}
+
+
+def _seeds(study: str) -> dict[int, Path]:
+    """seed -> folder, from the first place that has this study."""
+    for place in RECORDS:
+        folders = (place / study).glob("seed-*/")
+        by_seed = {int(folder.name.removeprefix("seed-")): folder for folder in folders}
+        if by_seed:
+            return dict(sorted(by_seed.items()))
+    return {}
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
-    order = [arm.name for arm in get_study("micro").arms]  # the same in every study
+    order = [arm.name for arm in get_study(folder.parent.name).arms]
     paths = {path.stem: path for path in folder.glob("*.json")}
     return [record for name in order if name in paths for record in read_records(paths[name])]
 
 
 def committed_answers(study: str, arm: str) -> dict[int, dict[str, Any]]:
     """seed -> task -> what became of an arm's answers (`FormatOrAbility.to_dict`)."""
-    paths = (FIGURES / "records" / study).glob(f"seed-*/{arm}.answers.json")
-    by_seed = {int(path.parent.name.removeprefix("seed-")): path for path in paths}
-    return {seed: read_json(by_seed[seed]) for seed in sorted(by_seed)}
+    paths = {seed: folder / f"{arm}.answers.json" for seed, folder in _seeds(study).items()}
+    return {seed: read_json(path) for seed, path in paths.items() if path.exists()}
 
 
 def pool(by_seed: Mapping[int, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

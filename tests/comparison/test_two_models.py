@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from places import LM_EVAL
+from places import LM_EVAL, RECORDS
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 import slimlib
 from slimlib.comparison.change import FORGOT, HEADLINE, IMPROVED, KEPT, OTHER, SUBTASK, UNKNOWN
 from slimlib.comparison.two_models import compare
-from slimlib.report import committed
 from slimlib.results import ResultsError
 
 STRICT, FLEXIBLE = "exact_match,strict-match", "exact_match,flexible-extract"
@@ -164,20 +163,20 @@ def test_identical_answers_show_sameness_only_where_documents_suffice():
 
 def test_the_papers_scores_give_the_papers_losses_and_honest_intervals(published):
     mmlu = published.of("mmlu_cs")
-    assert mmlu.loss == "dK"
-    assert mmlu.loss_estimate.value == pytest.approx(13.00, abs=1e-9)
+    assert mmlu.measure == "dK"
+    assert mmlu.measured.value == pytest.approx(13.00, abs=1e-9)
     assert mmlu.plus_minus == pytest.approx(13.55, abs=0.006)
-    assert mmlu.loss_estimate.high - 13 == pytest.approx(13.55, abs=0.006)
+    assert mmlu.measured.high - 13 == pytest.approx(13.55, abs=0.006)
     assert mmlu.p_value == pytest.approx(0.060, abs=0.0005)
     assert mmlu.test == "unpaired z" and mmlu.verdict == UNKNOWN
     assert mmlu.detectable == pytest.approx(19.4, abs=0.05)
     gsm8k = published.of("gsm8k")
-    assert gsm8k.metric == FLEXIBLE and gsm8k.loss == "FR" and gsm8k.verdict == FORGOT
-    assert gsm8k.loss_estimate.value == pytest.approx(88.91, abs=0.005)
-    assert 85 < gsm8k.loss_estimate.low < 88.91 < gsm8k.loss_estimate.high < 93
+    assert gsm8k.metric == FLEXIBLE and gsm8k.measure == "FR" and gsm8k.verdict == FORGOT
+    assert gsm8k.measured.value == pytest.approx(88.91, abs=0.005)
+    assert 85 < gsm8k.measured.low < 88.91 < gsm8k.measured.high < 93
     hellaswag = published.of("hellaswag")
-    assert hellaswag.loss == "dA" and hellaswag.metric == "acc_norm,none"
-    assert hellaswag.loss_estimate.value == pytest.approx(0.43, abs=0.005)
+    assert hellaswag.measure == "dA" and hellaswag.metric == "acc_norm,none"
+    assert hellaswag.measured.value == pytest.approx(0.43, abs=0.005)
     assert hellaswag.p_value == pytest.approx(0.53, abs=0.005)
 
 
@@ -237,7 +236,7 @@ def test_scores_between_0_and_1_are_tested_by_t():
     (change,) = compare(first, second).changes
     assert change.test == "paired t" and change.lost is None
     assert change.p_value == pytest.approx(stats.ttest_rel(tuned, base).pvalue, rel=1e-9)
-    assert change.loss == "FR" and change.verdict == FORGOT
+    assert change.measure == "FR" and change.verdict == FORGOT
 
 
 def test_several_seeds_are_compared_as_their_mean_per_document():
@@ -519,7 +518,7 @@ def test_answers_are_found_by_task_and_by_role():
 
 
 def test_records_without_answers_say_why_format_or_ability_is_not_told():
-    folder = committed.FIGURES / "records" / "micro" / "seed-1"
+    folder = RECORDS / "micro" / "seed-1"
     pair = folder / "llama-base.json", folder / "llama-2k.json"
     comparison = compare(*pair)
     (note,) = [note for note in comparison.notes if "format or ability?" in note]
@@ -561,7 +560,7 @@ def test_dks_own_interval_is_of_the_documents_that_are_compared():
     base = sampled({"mmlu_law": ("acc", scores)})
     tuned = sampled({"mmlu_law": ("acc", scores[:50])})
     (change,) = compare(base, tuned, strict=False).changes
-    assert change.n == 50 and change.loss == "dK"
+    assert change.n == 50 and change.measure == "dK"
     assert change.plus_minus == pytest.approx(1.96 * math.sqrt(2 * 50 * 50 / 49))
 
 
@@ -573,6 +572,6 @@ def test_alignment_takes_paths_too():
 
 def test_the_table_is_of_numbers(published):
     row = published.table().loc[("mmlu_high_school_computer_science", "acc,none")]
-    assert row["difference"] == pytest.approx(-13) and row["loss_value"] == pytest.approx(13)
+    assert row["difference"] == pytest.approx(-13) and row["measure_value"] == pytest.approx(13)
     assert row["low"] == pytest.approx(-26.55, abs=0.01) and row["n"] == 100
     assert row["p_value"] < row["p_holm"] and row["test"] == "unpaired z"

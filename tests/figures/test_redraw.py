@@ -3,16 +3,20 @@
 import gzip
 
 import numpy as np
+import pandas as pd
 import pytest
 import redraw
 from grid_records import draw
 from places import CHECKOUT
 
+from slimlib.common.document import markdown_table
 from slimlib.common.files import read_json
 from slimlib.comparison import benchmarks
+from slimlib.comparison.answers import REASONS
 from slimlib.comparison.arms import results_of
 from slimlib.report import committed
-from slimlib.report.tables import seeds_table, table2
+from slimlib.report.tables import document, seeds_table, table2
+from slimlib.run import Run
 from slimlib.studies.get import get_study
 
 SEEDS = committed.committed_records("micro")
@@ -29,8 +33,6 @@ def test_three_seeds_of_every_micro_arm_are_committed_and_finished():
 
 def test_the_committed_records_are_of_the_settings_in_the_presets():
     """A changed preset makes the committed numbers another study's: run the seeds again."""
-    from slimlib.run import Run
-
     for seed, records in SEEDS.items():
         run = Run(get_study("micro", seed=seed))
         for record in records:
@@ -46,12 +48,14 @@ def test_the_pages_numbers_are_made_from_the_records():
         assert redraw.fill(text, {name: blocks[name] for name in names}) == text
 
 
-def test_the_committed_tables_are_made_from_the_records(tmp_path):
-    folder = committed.FIGURES / "micro"
+def test_the_committed_tables_are_made_from_the_records():
+    folder = redraw.FIGURES / "micro"
     pooled = table2(committed.pool(SEEDS), get_study("micro"))
-    assert pooled.to_csv(lineterminator="\n") == (folder / "table2.csv").read_text("utf-8")
-    seeds = seeds_table(SEEDS).to_csv(index=False, lineterminator="\n")
-    assert seeds == (folder / "seeds.csv").read_text("utf-8")
+    written = pd.read_csv(folder / "table2.csv", dtype=str, keep_default_na=False)
+    assert written.iloc[:, 3:].to_numpy().tolist() == pooled.to_numpy().tolist()
+    assert (folder / "table2.txt").read_text("utf-8") == document(pooled).to_text(80) + "\n"
+    seeds, written = seeds_table(SEEDS), pd.read_csv(folder / "seeds.csv")
+    pd.testing.assert_frame_equal(seeds, written, check_dtype=False, rtol=1e-9)
 
 
 def test_the_committed_answers_count_what_the_records_scores_say():
@@ -87,7 +91,7 @@ def test_a_readme_without_markers_is_refused():
 
 
 def test_the_records_are_small_and_hold_no_machine_path():
-    files = [path for path in (committed.FIGURES / "records").rglob("*") if path.is_file()]
+    files = [path for path in (redraw.FIGURES / "records").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 1_000_000
     assert {path.suffix for path in files} == {".json", ".jsonl", ".gz"}
     zipped = {path: gzip.decompress(path.read_bytes()) for path in files if path.suffix == ".gz"}
@@ -98,7 +102,7 @@ def test_the_evaluator_s_table_is_that_of_its_records(monkeypatch):
     monkeypatch.syspath_prepend(CHECKOUT / "tests" / "benchmarks")
     from outcome import row, table
 
-    records = sorted((committed.FIGURES / "scoring").glob("*.json"))
+    records = sorted((redraw.FIGURES / "scoring").glob("*.json"))
     runs = [read_json(path) for path in records]
     rows = [
         row([run["model"], run["device"], run["dtype"]], found)
@@ -115,3 +119,61 @@ def test_committed_records_are_redrawn_whole(tmp_path):
     taken = redraw.collect_grid(source, tmp_path / "records")
     assert taken == tmp_path / "records" / "key_variables_micro"
     assert sorted(p.name for p in taken.iterdir()) == [f"seed-{s}.jsonl.gz" for s in (1, 2, 3)]
+
+
+def test_answers_stand_in_a_row_a_seed():
+    reasons = dict.fromkeys(REASONS, 0) | {"rambling": 3, "format": 1}
+    share = {"before": {"share": 84.4}, "after": {"share": None}}
+    found = {"micro_arithmetic": {"lost": 4, "reasons": reasons, "equations": share}}
+    head, _, row = markdown_table(redraw.answers_table({7: found})).splitlines()
+    cells = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
+    assert cells["seed"] == "7" and cells["lost"] == "4"
+    assert cells["rambling"] == "3" and cells["format"] == "1" and cells["empty"] == "0"
+    assert cells["equations right, before -> after"] == "84 % -> none"
+
+
+# --------------------------------------------------------------------------------------- gallery
+
+
+@pytest.fixture
+def figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(redraw, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(committed, "RECORDS", (tmp_path / "figures" / "records",))
+    return tmp_path / "figures"
+
+
+def test_an_installation_without_records_has_none(figures):
+    assert committed.committed_records("micro") == {}
+    assert committed.committed_answers("micro", "llama-2k") == {}
+
+
+def test_an_installed_wheel_has_its_copy(tmp_path, monkeypatch):
+    places = (tmp_path / "nowhere", *committed.RECORDS)
+    monkeypatch.setattr(committed, "RECORDS", places)
+    assert committed.committed_records("micro") == SEEDS
+
+
+def test_collected_records_come_back_as_they_were(figures, tiny_run):
+    target, records = redraw.collect(tiny_run.folder), tiny_run.records()
+    seed = records[0]["seed"]
+    assert target == figures / "records" / "smoke" / f"seed-{seed}"
+    assert committed.committed_records("smoke") == {seed: records}
+    assert (target / "llama-2k.log.jsonl").exists()
+    assert not list(target.rglob("*.safetensors"))
+
+
+def test_figures_are_redrawn_from_what_was_collected(figures, tiny_run):
+    redraw.collect(tiny_run.folder)
+    names = {path.name for path in redraw.redraw()}
+    assert {"scores.png", "waterfall.svg", "table1.csv", "table2.csv", "seeds.csv"} <= names
+    text = (figures / "smoke" / "table2.txt").read_text("utf-8")
+    assert text.startswith("Table 2.") and "micro" in text.splitlines()[0]
+
+
+def test_an_unfinished_run_is_not_collected(figures, tmp_path):
+    run = Run(get_study("smoke"), tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        run.stage("llama-2k", "finetune", lambda: 1 / 0)
+    with pytest.raises(ValueError, match="stage finetune of llama-2k is not done"):
+        redraw.collect(run.folder)
+    assert not figures.exists()

@@ -17,7 +17,6 @@ from slimlib import metrics
 pytestmark = pytest.mark.slow
 
 REPETITIONS = 5000
-BOOTSTRAPS = 600  # repetitions of the bootstrap: each resamples 999 times
 SIZES = (100, 1319)
 UNCHANGED = [(0.03, 0.03), (0.34, 0.34), (0.5, 0.5)]
 CHANGED = [(0.34, 0.03), (0.5, 0.34)]  # the paper's GSM8K and MMLU
@@ -96,7 +95,6 @@ NEWCOMBE = {(100, 0.03, 0.03): (97, 100)}
 T = {(100, 0.03, 0.03): (95, 99)}
 FIELLER = {(100, 0.03, 0.03): (96, 100)}
 UNPAIRED = (95, 100)
-BOOTSTRAP = {(100, 0.34, 0.03): (95, 100)}  # 3 of 100 right, and nothing in many a resample
 
 
 def wilson(base, tuned):
@@ -131,17 +129,6 @@ def test_an_interval_from_aggregates_is_never_too_narrow(cell, interval, truth):
     runs = drawn(*cell)
     low, high = UNPAIRED
     assert low <= covered(runs.unpaired(interval), getattr(runs, truth)) <= high
-
-
-def bootstrap(base, tuned):
-    return metrics.paired_bootstrap(base, tuned, "forgetting_rate", n_resamples=999)
-
-
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell[1] > 0.1])
-def test_the_bootstrap_of_the_forgetting_rate_covers_the_truth(cell):
-    runs, slack = drawn(*cell, BOOTSTRAPS), three_errors(0.95, BOOTSTRAPS)
-    low, high = BOOTSTRAP.get(cell, (95 - slack, 95 + slack))
-    assert low <= covered(runs.paired(bootstrap), runs.forgetting) <= high
 
 
 def test_fieller_says_when_it_knows_nothing():

@@ -1,18 +1,15 @@
-"""The notebooks' small tables and sentences, the committed records, the widget."""
+"""The notebooks' small tables and sentences, the widget."""
 
 import json
 import sys
 
 import pytest
-import redraw
 
-from slimlib.comparison.answers import REASONS
 from slimlib.config import ModelConfig
 from slimlib.model import load
 from slimlib.pipeline import preflight
 from slimlib.pipeline.preflight import Check
-from slimlib.report import committed, notebook
-from slimlib.run import Run
+from slimlib.report import notebook
 from slimlib.studies.get import get_study
 
 
@@ -159,60 +156,16 @@ def test_no_change_is_not_called_one():
     assert row["verdict"] == "not enough data to tell"
 
 
-def test_answers_stand_in_a_row_a_seed():
-    reasons = dict.fromkeys(REASONS, 0) | {"rambling": 3, "format": 1}
-    share = {"before": {"share": 84.4}, "after": {"share": None}}
-    found = {"micro_arithmetic": {"lost": 4, "reasons": reasons, "equations": share}}
-    head, _, row = notebook.answers_markdown({7: found}).splitlines()
-    cells = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
-    assert cells["seed"] == "7" and cells["lost"] == "4"
-    assert cells["rambling"] == "3" and cells["format"] == "1" and cells["empty"] == "0"
-    assert cells["equations right, before -> after"] == "84 % -> none"
-
-
 def test_an_arm_without_its_partner_has_no_verdict():
     study = get_study("micro", arms="llama-base,llama-2k")
     assert notebook.verdict_table([make_record(study, "llama-2k", [1, 0])], study).empty
 
 
-# --------------------------------------------------------------------------------------- gallery
+# --------------------------------------------------------------------------------------- seeds
 
 
-@pytest.fixture
-def figures(tmp_path, monkeypatch):
-    monkeypatch.setattr(redraw, "FIGURES", tmp_path / "figures")
-    return tmp_path / "figures"
-
-
-def test_no_committed_records_is_said(figures):
-    assert committed.committed_records("micro") == {}
+def test_no_committed_records_is_said():
     assert "no committed records" in notebook.beside_seeds([], {})
-
-
-def test_collected_records_come_back_as_they_were(figures, tiny_run, records):
-    target = redraw.collect(tiny_run.folder)
-    seed = records[0]["seed"]
-    assert target == figures / "records" / "smoke" / f"seed-{seed}"
-    assert committed.committed_records("smoke") == {seed: records}
-    assert (target / "llama-2k.log.jsonl").exists()
-    assert not list(target.rglob("*.safetensors"))
-
-
-def test_figures_are_redrawn_from_what_was_collected(figures, tiny_run):
-    redraw.collect(tiny_run.folder)
-    names = {path.name for path in redraw.redraw()}
-    assert {"scores.png", "waterfall.svg", "table1.csv", "table2.csv", "seeds.csv"} <= names
-    text = (figures / "smoke" / "table2.txt").read_text("utf-8")
-    assert text.startswith("Table 2.") and "micro" in text.splitlines()[0]
-
-
-def test_an_unfinished_run_is_not_collected(figures, tmp_path):
-    run = Run(get_study("smoke"), tmp_path)
-    with pytest.raises(ZeroDivisionError):
-        run.stage("llama-2k", "finetune", lambda: 1 / 0)
-    with pytest.raises(ValueError, match="stage finetune of llama-2k is not done"):
-        redraw.collect(run.folder)
-    assert not figures.exists()
 
 
 def test_a_run_stands_beside_the_committed_seeds():

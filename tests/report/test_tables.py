@@ -158,8 +158,12 @@ def test_columns_are_the_studys_arms_in_order(records):
     assert not any("paper" in column for column in table)
 
 
+def shown(records, width=160):
+    return tables.document(tables.table2(records, MICRO)).to_text(width)
+
+
 def test_rows_and_title_say_micro(records):
-    text = tables.render_table2(tables.table2(records, MICRO))
+    text = shown(records)
     for words in ("arithmetic (as GSM8K)", "stories (as HellaSwag)", "facts (as MMLU-CS)"):
         assert words in text
     assert "micro" in text.splitlines()[0]
@@ -192,22 +196,22 @@ def test_a_thousand_documents_earn_a_second_decimal():
 
 @pytest.mark.parametrize("width", [80, 120, 160])
 def test_rendered_table_keeps_to_the_terminal(records, width):
-    text = tables.render_table2(tables.table2(records, MICRO), width)
+    text = shown(records, width)
     assert max(map(len, text.splitlines())) <= width
     for arm in MICRO.arms:
         assert arm.label.split()[-1] in text
 
 
 def test_micro_fits_one_block(records):
-    text = tables.render_table2(tables.table2(records, MICRO))
+    text = shown(records)
     assert text.count("FR (%)") == 1
 
 
 def test_truncated_prompts_are_shown(records):
     task = records[1]["stages"]["evaluate"]["tasks"]["task_of_gsm8k"]
-    assert "truncated" not in tables.render_table2(tables.table2(records, MICRO))
+    assert "truncated" not in shown(records)
     task["truncated"] = 3
-    text = tables.render_table2(tables.table2(records, MICRO))
+    text = shown(records)
     assert f"{MICRO['llama-base'].label}: 3 prompts of task_of_gsm8k were truncated" in text
 
 
@@ -236,7 +240,9 @@ def test_seeds_table_is_numbers_that_metrics_gives():
     scores = [unpack_scores(task["metrics"][benchmarks.FLEXIBLE]["scores"]) for task in tasks]
     row = table[(table.seed == 1) & (table.role == "gsm8k")].iloc[0]
     assert (row.difference, row.low, row.high) == metrics.paired_difference(*scores)
-    assert (row.loss_value, row.loss_low, row.loss_high) == metrics.forgetting_interval(*scores)
+    assert (row.measure_value, row.measure_low, row.measure_high) == metrics.forgetting_interval(
+        *scores
+    )
     assert row.p_value == metrics.mcnemar_test(*scores).p_value
     assert row.p_t == metrics.paired_t_test(*scores).p_value
     assert (row.arm, row.compared_with, row.n) == ("llama-2k", "llama-base", N)
@@ -344,13 +350,13 @@ def test_scores_interval_is_wilsons(ax):
 
 def test_a_missing_rung_goes_to_the_next_step(records, ax):
     kept = [r for r in records if r["arm"] != "llama-base-nf4"]
-    plots.plot_waterfall(attribution_of(kept, MICRO), "gsm8k", ax)
+    attribution_of(kept, MICRO).plot("gsm8k", ax)
     assert "- (in the next step)" in texts(ax)
 
 
 def test_waterfall_without_its_last_rung_has_no_result(records, ax):
     kept = [r for r in records if r["arm"] != MICRO.ladder[-1]]
-    plots.plot_waterfall(attribution_of(kept, MICRO), "gsm8k", ax)
+    attribution_of(kept, MICRO).plot("gsm8k", ax)
     assert len(ax.patches) == 4  # the first bar and three steps
     assert texts(ax)[-1] == "-"
 
@@ -359,7 +365,7 @@ def test_waterfall_colours_say_lost_gained_or_chance(ax):
     ladder = [make_record(arm, n=100, roles=()) for arm in MICRO.ladder]
     for record, right in zip(ladder, (90, 90, 40, 41, 80), strict=True):
         set_scores(record, "gsm8k", [1] * right + [0] * (100 - right))
-    plots.plot_waterfall(attribution_of(ladder, MICRO), "gsm8k", ax)
+    attribution_of(ladder, MICRO).plot("gsm8k", ax)
     from matplotlib.colors import to_hex
 
     drawn = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
@@ -384,7 +390,7 @@ def test_a_plot_without_axes_makes_a_figure_that_says_micro(records):
     from matplotlib import pyplot as plt
 
     plt.switch_backend("agg")
-    figure = plots.plot_waterfall(attribution_of(records, MICRO), "hellaswag").figure
+    figure = attribution_of(records, MICRO).plot("hellaswag").figure
     assert "micro" in figure.get_suptitle()
     plt.close(figure)
 
@@ -403,7 +409,7 @@ def test_figures_are_written_say_micro_and_repeat_byte_for_byte(records, logs, t
 
 
 def test_figures_of_nothing_are_drawn_empty(ax):
-    plots.plot_waterfall(attribution_of([], MICRO), "gsm8k", ax)
+    attribution_of([], MICRO).plot("gsm8k", ax)
     assert set(texts(ax)) == {"-"} and not ax.patches
     ax.clear()
     figures.plot_losses({}, MICRO, ax)
@@ -447,5 +453,5 @@ def test_importing_the_modules_draws_in_nothing_heavy():
 def test_an_untouched_record_is_left_untouched(records):
     before = json.dumps(records)
     study = replace(MICRO, note="")
-    tables.render_table2(tables.table2(records, study))
+    tables.results_document(records, study).to_text(80)
     assert json.dumps(records) == before

@@ -335,7 +335,7 @@ def test_the_committed_seeds_average() -> None:
 
 # ------------------------------------------------------------------ files that lm-eval itself wrote
 
-BOTH = sorted(p for p in DATA.glob("*") if (p / "base").is_dir() and (p / "tuned").is_dir())
+BOTH = sorted(p for p in LM_EVAL.glob("*") if (p / "base").is_dir() and (p / "tuned").is_dir())
 
 
 @pytest.mark.parametrize("folder", BOTH, ids=lambda p: p.name)
@@ -349,8 +349,8 @@ def test_real_outputs_of_one_version_pair(folder: Path) -> None:
 
 
 def test_real_outputs_of_two_versions_pair_where_told_to() -> None:
-    base = read_results(DATA / "0.4.2" / "base")  # neither filters nor hashes in its rows
-    tuned = read_results(DATA / "0.4.13" / "tuned")
+    base = read_results(LM_EVAL / "0.4.2" / "base")  # neither filters nor hashes in its rows
+    tuned = read_results(LM_EVAL / "0.4.13" / "tuned")
     with pytest.raises(ResultsError, match="mmlu_high_school_computer_science: version 0.0"):
         align_samples(base, tuned)
     aligned = align_samples(base, tuned, strict=False)
@@ -361,6 +361,6 @@ def test_real_outputs_of_two_versions_pair_where_told_to() -> None:
 
 
 def test_real_outputs_of_two_limits_are_refused() -> None:
-    base = read_results(DATA / "0.4.13" / "base")
+    base = read_results(LM_EVAL / "0.4.13" / "base")
     with pytest.raises(ResultsError, match=r"limit none \(6 documents\) against 4 \(4 documents\)"):
-        align_samples(base, read_results(DATA / "0.4.13-limit4" / "tuned"))
+        align_samples(base, read_results(LM_EVAL / "0.4.13-limit4" / "tuned"))

@@ -1,13 +1,13 @@
 """The committed records of the miniature grid: whole, and what the committed figures show."""
 
 import pytest
+from places import RECORDS as COMMITTED
 
 from slimlib.papers.key_variables.article_tables import cells_table
 from slimlib.papers.key_variables.cells import read_grid
 from slimlib.papers.key_variables.claims import judge_claims
-from slimlib.report.committed import FIGURES
 
-RECORDS = FIGURES / "records" / "key_variables_micro"
+RECORDS = COMMITTED / "key_variables_micro"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_parameters_are_what_the_plan_says(grid):
 
 
 def test_the_committed_words_and_numbers_are_made_from_them(grid):
-    folder = FIGURES / "key_variables_micro"
+    folder = COMMITTED.parent / "key_variables_micro"
     words = f"{grid.sentence()}\n\n{judge_claims(grid).sentences()}\n"
     assert (folder / "claims.txt").read_text("utf-8") == words
     numbers = cells_table(grid).round(4).to_csv(lineterminator="\n")

@@ -87,28 +87,26 @@ def test_the_verdicts_are_five():
 
 def test_an_empty_audit_renders():
     audit = Audit(())
-    assert audit.to_text() == "0 claims."
+    assert "\n0 claims.\n" in audit.to_text() and "claim  " not in audit.to_text()
     assert audit.to_dict()["findings"] == [] and len(audit.table()) == 0
-    assert "<table>" in audit._repr_html_()
+    assert "0 claims." in audit._repr_html_()
 
 
 def test_text_wraps_cells_and_puts_the_reason_below():
     long = PLAIN._replace(claim="a claim of many words " * 5, why="a reason of many words " * 10)
     for width in (60, 80, 100):
-        lines = Audit((long,)).to_text(width=width).splitlines()
+        lines = Audit((long,)).to_text(width).splitlines()
         assert max(map(len, lines)) <= width
-    text = Audit((long,)).to_text(width=100)
+    text = Audit((long,)).to_text(100)
     assert "    a reason of many words" in text
-    assert text.startswith("1 claim: 1 differs.\n\nPaper B: ")
-    assert text.endswith("many words")
+    assert text.index("1 claim: 1 differs.") < text.index("paper B\n") < text.index("a reason")
 
 
 def test_the_summary_comes_first():
     audit = Audit((NASTY, PLAIN))
-    for text in (audit.to_text(), audit.to_markdown()):
-        assert text.startswith("2 claims: 1 agrees, 1 differs.\n\n")
-        assert text.count("2 claims") == 1 and "\n\n\n" not in text
-    assert audit._repr_html_().startswith("<p>2 claims: 1 agrees, 1 differs.</p>")
+    for text in (audit.to_text(), audit.to_markdown(), audit._repr_html_()):
+        assert text.count("2 claims: 1 agrees, 1 differs.") == 1 and "\n\n\n" not in text
+        assert text.index("2 claims") < text.index("because")
 
 
 def test_text_says_a_shared_reason_once():
@@ -119,28 +117,24 @@ def test_text_says_a_shared_reason_once():
 
 def test_text_keeps_long_words_within_the_width():
     """A path has no space to break at."""
-    text = Audit((PLAIN._replace(claim="x" * 150),)).to_text(width=80)
-    assert max(map(len, text.splitlines())) <= 80 and text.count("x") == 150
-
-
-def test_text_refuses_a_width_that_nothing_fits():
-    with pytest.raises(ValueError, match="width=40: needs 60 columns or more"):
-        Audit((PLAIN,)).to_text(width=40)
+    text = Audit((PLAIN._replace(claim="y" * 150),)).to_text(80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert sum(line.count("y") for line in text.splitlines() if "yy" in line) == 150
 
 
 def test_markdown_escapes_what_markdown_takes_for_its_own():
     text = Audit((NASTY, PLAIN)).to_markdown()
-    row = next(line for line in text.splitlines() if line.startswith("| a"))
+    row = next(line for line in text.splitlines() if "a\\|b" in line)
     assert r"a\|b &lt;b>\*x\*&lt;/b>" in row
     assert r"&lt;\|eot_id\|>" in row
     assert "3 4" in row  # a line break would end the row
     cells = row.replace(r"\|", "").strip("|").split("|")
-    assert len(cells) == 5
-    assert "### Paper A" in text and "### Paper B" in text
+    assert len(cells) == 6
+    assert "| paper A |" in text and "| paper B |" in text
 
 
-def test_markdown_has_no_table_for_a_paper_without_findings():
-    assert "### Paper A" not in Audit((PLAIN,)).to_markdown()
+def test_a_paper_without_findings_is_not_named():
+    assert "paper A" not in Audit((PLAIN,)).to_markdown()
 
 
 def test_html_is_escaped():

@@ -15,8 +15,8 @@ from slimlib.papers.slimming.findings import (
     ROUNDED,
     UNCHECKABLE,
 )
+from slimlib.papers.slimming.pairings import most_changed_answers, paired_p_values
 from slimlib.papers.slimming.recomputed import DK, FR, fitting_n, right_answers
-from slimlib.papers.slimming.statements import most_changed_answers, paired_p_values
 
 
 @pytest.fixture(scope="module")
@@ -278,9 +278,10 @@ def test_without_files_the_checkpoints_are_not_checked(find):
     assert "No result file" in find("Scores of 'TinyLlama 1.1B'").why
 
 
-def test_the_report_reads_at_100_columns(report):
-    text = report.to_text(width=100)
-    assert max(map(len, text.splitlines())) <= 100
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_report_keeps_to_the_terminal(report, columns):
+    text = report.to_text(columns)
+    assert max(map(len, text.splitlines())) <= columns
     assert "nan" not in text and "inf " not in text
 
 
