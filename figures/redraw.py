@@ -49,7 +49,7 @@ def collect(run_folder: Path) -> Path:
     """Copy the finished records and loss logs of a study's run folder into figures/records.
 
     Args:
-        run_folder: as runs/micro; of a grid, the folder of its compact records.
+        run_folder: as runs/micro; of a grid, the folder of its records.
 
     Raises:
         ValueError: no records there, or a stage that is not done.

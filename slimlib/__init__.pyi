@@ -14,6 +14,7 @@ from slimlib.methods.shapes import equal_cut as equal_cut
 from slimlib.common.hardware import find_device as find_device
 from slimlib.pipeline.preflight import preflight as preflight
 from slimlib.pipeline.study import open_run as open_run
+from slimlib.pipeline.study import run_study as run_study
 from slimlib.run import Run as Run
 from slimlib.data.rows import load_rows as load_rows
 from slimlib.data.rows import mix_datasets as mix_datasets

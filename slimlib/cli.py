@@ -1,122 +1,292 @@
-"""The command line: run a study, compare two evaluated models, audit the paper's numbers.
+"""The command line: run a study, compare two evaluated models, audit the papers' numbers.
 
-Exit codes: 0 done, 1 a notebook stopped, 2 bad input (one line says what, and nothing is written).
+Exit codes: 0 done; 1 a notebook stopped, or cells are missing; 2 bad input (one line says what, and
+nothing is written); 130 and 143 stopped by Ctrl-C and by SIGTERM.
+
+A command imports what it needs when it is called: `slimlib --help` answers at once.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib.metadata
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from slimlib.pipeline.preflight import check_adapters, check_input
-from slimlib.pipeline.study import print_tables
-from slimlib.run import Run
-from slimlib.studies.get import GRIDS, get_study
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from slimlib.common.document import plain
+from slimlib.common.stopping import Stopped, stoppable
+from slimlib.comparison.benchmarks import ALPHA, MARGIN
+
+UsageError = typer.BadParameter.__base__  # click's own, wherever typer keeps it
+RESUMED = ("run", "notebooks", "sweep")  # commands that go on where they were stopped
+
+app = typer.Typer(
+    name="slimlib",
+    help="Fine-tune a small LLM on a free GPU, and find out whether it lost its mind.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    if argv[:1] == ["lm-eval"]:  # its options are not ours to read
-        arguments = argparse.Namespace(command=run_lm_eval, rest=argv[1:])
-    else:
-        arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 is no error
         sys.stdout.reconfigure(errors="replace")
     try:
-        return arguments.command(arguments)
+        with stoppable():
+            if argv[:1] == ["lm-eval"]:  # its options are not ours to read
+                return run_lm_eval(argv[1:])
+            return app(argv, prog_name="slimlib", standalone_mode=False) or 0
+    except Stopped as stopped:
+        again = f"; run it again to go on: slimlib {shlex.join(argv)}"
+        return _end("stopped" + (again if argv[0] in RESUMED else ""), stopped.exit_code)
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in `slimlib audit | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "slimlib"
+        return _end(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder without access
-        print(f"slimlib: {error}", file=sys.stderr)
-        return 2
+        return _end(str(error), 2)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("slimlib", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run a study: fine-tune, merge, evaluate, report")
-    run.add_argument(
-        "--study", default="auto", help="auto, paper, micro, smoke or rehearsal (default: auto)"
-    )
-    run.add_argument("--data", help="local folder of benchmarks and rows")
-    run.add_argument("--runs", help="folder of the runs (default: SLIMLIB_RUNS, else ./runs)")
-    run.add_argument(
-        "--notebooks", default="01-05", help="which notebooks, as 01-05 or 03 (default: 01-05)"
-    )
-    run.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as adapter.r=16"
-    )
-    run.set_defaults(command=run_study)
-    _add_sweep(commands)
-    _add_compare(commands)
-    audit = commands.add_parser("audit", help="recompute the numbers that the two papers print")
-    audit.add_argument(
-        "files", nargs="*", help="the author's result files, or their folder (default: none)"
-    )
-    _add_formats(audit)
-    audit.set_defaults(command=run_audit)
-    commands.add_parser("lm-eval", help="lm-evaluation-harness itself, with slimlib's --model slim")
-    return parser
+def _end(message: str, code: int) -> int:
+    """Say why the command ends, on one line, and hand back its exit code."""
+    print(f"slimlib: {plain(message)}", file=sys.stderr)
+    return code
 
 
-def _add_sweep(commands: Any) -> None:
-    sweep = commands.add_parser("sweep", help="run a grid study, cell by cell, and list the gaps")
-    sweep.add_argument("--study", default="key_variables_micro", help="or key_variables, on a GPU")
-    sweep.add_argument("--seeds", default="1,2,3", help="of the fine-tuning, as 1,2,3")
-    sweep.add_argument("--workers", type=int, default=1, help="processes that share the cores")
-    sweep.add_argument("--cells", default="", help="some only: cells or experiments, as E1,base")
-    sweep.add_argument("--runs", help="folder of the runs (default: SLIMLIB_RUNS, else ./runs)")
-    sweep.add_argument("--keep-weights", action="store_true", help="of cells that are evaluated")
-    sweep.add_argument(
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"slimlib {importlib.metadata.version('slimlib')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="say it")
+    ] = False,
+) -> None:
+    pass
+
+
+Data = Annotated[
+    str | None,
+    typer.Option(help="local folder of benchmarks and rows", show_default="the study's own"),
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option(help="folder of the runs", show_default="SLIMLIB_RUNS, else ./runs"),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
         "--set",
-        action="append",
-        default=[],
         metavar="KEY=VALUE",
-        help="as train.learning_rate=1e-3",
-    )
-    sweep.set_defaults(command=run_sweep)
+        help="change a value, as adapter.r=16; repeatable; `slimlib keys` lists the keys",
+        show_default="as the study has it",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON", show_default="text")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="print Markdown", show_default="text")]
 
 
-def _add_compare(commands: Any) -> None:
-    from slimlib.comparison.benchmarks import ALPHA, MARGIN
-
-    compare = commands.add_parser(
-        "compare",
-        help="say what a model lost against another: any lm-eval output or slimlib arm",
-    )
-    compare.add_argument("base", help="results of the model before: a JSON file or a folder")
-    compare.add_argument("tuned", help="results of the model after")
-    compare.add_argument(
-        "--margin",
-        type=float,
-        default=MARGIN,
-        help="points within which a change counts as kept (default: %(default)g)",
-    )
-    compare.add_argument(
-        "--alpha", type=float, default=ALPHA, help="level of every claim (default: %(default)g)"
-    )
-    compare.add_argument(
-        "--strict",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="refuse results whose n-shot, task version or limit differ (default: refuse)",
-    )
-    _add_formats(compare)
-    compare.set_defaults(command=run_compare)
+# ---------------------------------------------------------------------------------------- commands
 
 
-def _add_formats(parser: argparse.ArgumentParser) -> None:
-    formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", action="store_true", help="print JSON (default: text)")
-    formats.add_argument("--markdown", action="store_true", help="print Markdown")
+@app.command()
+def run(
+    study: Annotated[
+        str, typer.Option(help="auto, paper, micro, smoke or rehearsal; auto: as the machine is")
+    ] = "auto",
+    data: Data = None,
+    runs: Runs = None,
+    overrides: Set = None,
+) -> int:
+    """Run a study: fine-tune, merge, evaluate, and say what was lost."""
+    from slimlib.studies.get import get_study
+
+    asked = get_study(study, data, **parse_overrides(overrides or ()))  # bad input ends here, fast
+    from slimlib.pipeline.study import run_study
+
+    if asked.reason:
+        print(asked.reason)
+    run_study(asked, runs)
+    return 0
+
+
+@app.command()
+def notebooks(
+    numbers: Annotated[str, typer.Argument(help="which, as 01-05, 03 or 01,05")] = "01-05",
+    study: Annotated[
+        str, typer.Option(help="auto, paper, micro, smoke or rehearsal; auto: as the machine is")
+    ] = "auto",
+    data: Data = None,
+    runs: Runs = None,
+    overrides: Set = None,
+) -> int:
+    """Execute the numbered notebooks and keep the executed copies in the run folder."""
+    from slimlib.common.notebooks import NotebookError, execute, select
+    from slimlib.pipeline.preflight import check_input
+    from slimlib.pipeline.study import write_study
+    from slimlib.run import Run
+    from slimlib.studies.get import get_study
+
+    values = parse_overrides(overrides or ())
+    opened = Run(get_study(study, data, **values), runs)
+    chosen = select(numbers)
+    check_input(opened)
+    write_study(opened)  # what notebook 01 would do: any other can be the first
+    parameters = {
+        "STUDY": opened.study.name,
+        "RUNS": str(opened.root.resolve()),
+        "RUN": str(opened.folder.resolve()),
+        "DATA": str(opened.local_data or ""),
+        "OVERRIDES": values,
+    }
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernels fork
+    try:
+        for path in chosen:
+            print(execute(path, parameters, opened.folder / "notebooks" / path.name))
+    except NotebookError as error:
+        return _end(str(error), 1)
+    return 0
+
+
+@app.command()
+def compare(
+    base: Annotated[str, typer.Argument(help="results of the model before: a file or a folder")],
+    tuned: Annotated[str, typer.Argument(help="results of the model after")],
+    margin: Annotated[
+        float, typer.Option(help="points within which a change counts as kept")
+    ] = MARGIN,
+    alpha: Annotated[float, typer.Option(help="level of every claim")] = ALPHA,
+    strict: Annotated[
+        bool, typer.Option(help="refuse results whose n-shot, task version or limit differ")
+    ] = True,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> int:
+    """Say what a model lost against another: any lm-eval output or slimlib arm."""
+    from slimlib.comparison.two_models import compare
+
+    show = _printer(as_json, as_markdown)
+    return show(compare(base, tuned, strict=strict, margin=margin, alpha=alpha))
+
+
+@app.command()
+def audit(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="the author's result files, or their folder", show_default="none"),
+    ] = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> int:
+    """Recompute the numbers that the two papers print."""
+    from slimlib.papers.slimming import audit
+
+    return _printer(as_json, as_markdown)(audit(files or []))
+
+
+@app.command()
+def sweep(
+    study: Annotated[
+        str, typer.Option(help="key_variables_micro, or key_variables on a GPU")
+    ] = "key_variables_micro",
+    seeds: Annotated[str, typer.Option(help="of the fine-tuning")] = "1,2,3",
+    workers: Annotated[int, typer.Option(help="processes that share the cores")] = 1,
+    cells: Annotated[
+        str, typer.Option(help="some only: cells or experiments, as E1,base", show_default="all")
+    ] = "",
+    runs: Runs = None,
+    keep_weights: Annotated[
+        bool, typer.Option("--keep-weights", help="of cells that are evaluated", show_default="no")
+    ] = False,
+    overrides: Set = None,
+) -> int:
+    """Run a grid study, cell by cell, and list the gaps."""
+    from slimlib.studies.get import get_design
+
+    design = get_design(study, **parse_overrides(overrides or ()))
+    numbers = parse_seeds(seeds)
+    chosen = design.select(cells) if cells else ()
+    from slimlib.papers.key_variables.cells import read_grid
+    from slimlib.pipeline.preflight import check_adapters
+    from slimlib.pipeline.sweep import gather_records, sweep_grid
+    from slimlib.run import default_root
+
+    check_adapters(design.study)
+    root = runs or default_root()
+    missing = sweep_grid(design.study, root, numbers, workers, chosen, keep_weights)
+    folder = root / "records" / design.study.name
+    gather_records(design.study, root, numbers, folder)
+    print(read_grid(folder, design).sentence().splitlines()[0])
+    for job, why in missing.items():
+        print(plain(f"missing: seed {job.seed} {job.cell}: {why}"))
+    print(folder)
+    return 1 if missing else 0
+
+
+@app.command()
+def keys(
+    pattern: Annotated[str, typer.Argument(help="a part of the name", show_default="all")] = "",
+) -> int:
+    """List the keys of --set: what they allow, their default, and where it comes from."""
+    from slimlib.studies.overrides import keys
+
+    found = keys(pattern)
+    if not found:
+        raise ValueError(f"no key has {pattern!r} in its name or description: see slimlib keys")
+    table = Table(*("key", "allowed", "default", "about"), box=None, pad_edge=False)
+    for key in found:
+        table.add_row(*map(_unmarked, key))
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _unmarked(text: str) -> str:
+    return escape(plain(text))
+
+
+@app.command(
+    "lm-eval",
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],
+    },
+)
+def _lm_eval(context: typer.Context) -> int:
+    """lm-evaluation-harness itself, with slimlib's --model slim."""
+    return run_lm_eval(context.args)
+
+
+def run_lm_eval(arguments: Sequence[str]) -> int:
+    """lm-eval's own command line in a process that knows the model "slim"."""
+    from lm_eval.__main__ import cli_evaluate
+
+    import slimlib.evaluate.scoring  # noqa: F401  (registers it)
+
+    sys.argv = ["slimlib lm-eval", *arguments]
+    cli_evaluate()
+    return 0
+
+
+# ------------------------------------------------------------------------------------------ values
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
@@ -130,60 +300,6 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def run_study(arguments: argparse.Namespace) -> int:
-    """Check everything that can be checked, run the notebooks, print Table 2."""
-    from slimlib.common.notebooks import NotebookError, execute, select
-
-    overrides = parse_overrides(arguments.set)
-    study = get_study(arguments.study, arguments.data, **overrides)
-    if study.name in GRIDS:
-        n = len(study.arms)
-        raise ValueError(f"{study.name} is a grid of {n} cells: slimlib sweep --study {study.name}")
-    run = Run(study, arguments.runs)
-    notebooks = select(arguments.notebooks)
-    check_input(run)
-    if study.reason:
-        print(study.reason)
-    parameters = {
-        "STUDY": study.name,
-        "RUNS": str(run.root.resolve()),
-        "DATA": str(run.local_data or ""),
-        "OVERRIDES": overrides,
-    }
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernels fork
-    for path in notebooks:
-        try:
-            execute(path, parameters, run.folder / "notebooks" / path.name)
-        except NotebookError as error:
-            print(f"slimlib: {error}", file=sys.stderr)
-            return 1
-    print_tables(run)
-    return 0
-
-
-def run_sweep(arguments: argparse.Namespace) -> int:
-    """Run a grid, gather its records, say what is missing."""
-    from slimlib.papers.key_variables.cells import read_grid
-    from slimlib.pipeline.sweep import gather_records, sweep_grid
-    from slimlib.run import default_root
-    from slimlib.studies.get import get_design
-
-    design = get_design(arguments.study, **parse_overrides(arguments.set))
-    check_adapters(design.study)
-    seeds = parse_seeds(arguments.seeds)
-    cells = design.select(arguments.cells) if arguments.cells else ()
-    root = Path(arguments.runs) if arguments.runs else default_root()
-    how = (arguments.workers, cells, arguments.keep_weights)
-    missing = sweep_grid(design.study, root, seeds, *how)
-    folder = root / "records" / design.study.name
-    gather_records(design.study, root, seeds, folder)
-    print(read_grid(folder, design).sentence().splitlines()[0])
-    for job, why in missing.items():
-        print(f"missing: seed {job.seed} {job.cell}: {why}")
-    print(folder)
-    return 1 if missing else 0
-
-
 def parse_seeds(text: str) -> list[int]:
     """ "1,2,3" -> [1, 2, 3]; ValueError on anything else."""
     if not all(part.strip().isdigit() for part in text.split(",")):
@@ -191,38 +307,19 @@ def parse_seeds(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def run_compare(arguments: argparse.Namespace) -> int:
-    """Print the verdict on two evaluated models."""
-    from slimlib.comparison.two_models import compare
+def _printer(as_json: bool, as_markdown: bool) -> Any:
+    """What prints a result in the format that was asked for."""
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown: choose one")
 
-    settings = {name: getattr(arguments, name) for name in ("strict", "margin", "alpha")}
-    return _print(compare(arguments.base, arguments.tuned, **settings), arguments)
+    def show(result: Any) -> int:
+        if as_json:
+            print(json.dumps(result.to_dict(), ensure_ascii=False, indent=1, allow_nan=False))
+        else:
+            print(result.to_markdown() if as_markdown else result.to_text())
+        return 0
 
-
-def run_audit(arguments: argparse.Namespace) -> int:
-    """Print claim, recomputed number and verdict for each number of the two papers."""
-    from slimlib.papers.slimming import audit
-
-    return _print(audit(arguments.files), arguments)
-
-
-def _print(report: Any, arguments: argparse.Namespace) -> int:
-    if arguments.json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=1, allow_nan=False))
-    else:
-        print(report.to_markdown() if arguments.markdown else report.to_text())
-    return 0
-
-
-def run_lm_eval(arguments: argparse.Namespace) -> int:
-    """lm-eval's own command line in a process that knows the model "slim"."""
-    from lm_eval.__main__ import cli_evaluate
-
-    import slimlib.evaluate.scoring  # noqa: F401  (registers it)
-
-    sys.argv = ["slimlib lm-eval", *arguments.rest]
-    cli_evaluate()
-    return 0
+    return show
 
 
 if __name__ == "__main__":

@@ -453,6 +453,7 @@ class Study:
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
     note: str = ""  # printed under every table
     reason: str = ""  # why get_study("auto") chose it
+    overrides: Mapping[str, Any] = Field(default_factory=dict)  # as get_study was given them
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from slimlib.common import progress
 from slimlib.common.files import atomic_path, file_sha256, read_json, read_jsonl, sha256, write_json
 from slimlib.common.hardware import environment
 from slimlib.common.schema import SCHEMA, SchemaError, upgrade
@@ -213,16 +214,14 @@ class Run:
             The stage's part of the record.
         """
         if self.done(arm, stage):
-            print(f"{stage} {arm}: already done, skipped", flush=True)
+            progress.say(f"{stage} {arm}: already done, skipped")
             return self.record(arm)["stages"][stage]
-        print(f"{stage} {arm}: started", flush=True)
-        begin = time.perf_counter()
-        self._store(arm, stage, {"status": "started"})
-        outcome = work()
-        seconds = round(time.perf_counter() - begin, 3)
-        entry = self._store(arm, stage, {"status": "done", "seconds": seconds, **outcome})
-        print(f"{stage} {arm}: done in {seconds:.0f} s", flush=True)
-        return entry
+        with progress.line(f"{stage} {arm}"):
+            begin = time.perf_counter()
+            self._store(arm, stage, {"status": "started"})
+            outcome = work()
+            seconds = round(time.perf_counter() - begin, 3)
+            return self._store(arm, stage, {"status": "done", "seconds": seconds, **outcome})
 
     def _store(self, arm: str, stage: str, entry: dict[str, Any]) -> dict[str, Any]:
         record = self.record(arm)

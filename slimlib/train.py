@@ -15,6 +15,7 @@ from typing import Any
 from slimlib.adapters.layers import attach, trainables_to_float32
 from slimlib.adapters.modules import linear_shapes
 from slimlib.adapters.saving import save_adapter
+from slimlib.common import progress
 from slimlib.common.files import atomic_path, read_jsonl
 from slimlib.common.hardware import find_device, free_memory, peak_memory_gb
 from slimlib.common.schema import last_loss
@@ -44,7 +45,7 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
     config = run.study[arm]
     if not config.trains:
         source = f"takes the adapter of {config.adapter_from}" if config.adapter_from else "untuned"
-        print(f"finetune {arm}: nothing to train ({source})")
+        progress.say(f"finetune {arm}: nothing to train ({source})")
         return None
     if "finetune" not in run.record(arm)["stages"]:  # nobody knows whose checkpoints these are
         shutil.rmtree(run.arm_folder(arm) / "checkpoints", ignore_errors=True)
@@ -56,11 +57,12 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     model, tokenizer = load_model(config.model, adapter=config.adapter)
     dataset, counts = tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
     if note := merge_note(config, model):
-        print(note)
+        progress.say(note)
     base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
     folder = run.arm_folder(config.name)
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
+    trainer.add_callback(_live_line(counts["tokens"]))
     checkpoint = last_checkpoint(folder / "checkpoints")
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     with atomic_path(folder / "adapter") as temporary:
@@ -113,6 +115,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         config: training values and seed of the arm.
         folder: of the arm.
     """
+    from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
     device = find_device()
@@ -144,11 +147,13 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         data_seed=config.seed,
         dataloader_pin_memory=device.kind == "cuda",
         report_to="none",
+        disable_tqdm=True,
         remove_unused_columns=True,
     )
     trainer = SFTTrainer(
         model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer
     )
+    trainer.remove_callback(PrinterCallback)  # what transformers puts in the place of its bar
     trainables_to_float32(trainer.model)
     trainer.skipped_steps = _loss_log(trainer, folder / "log.jsonl")
     trainer.add_callback(trainer.skipped_steps)
@@ -174,7 +179,7 @@ def last_checkpoint(folder: Path) -> str | None:
     newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
     if newest is None:
         return None
-    print(f"resuming from {newest.name}")
+    progress.say(f"resuming from {newest.name}")
     return str(newest)
 
 
@@ -205,3 +210,27 @@ def _loss_log(trainer: Any, path: Path) -> Any:
                 stream.write(json.dumps(row) + "\n")
 
     return LossLog()
+
+
+def _live_line(tokens: int) -> Any:
+    """A callback that tells the stage's line the step, the loss and the tokens so far.
+
+    Args:
+        tokens: of one epoch.
+    """
+    from transformers import TrainerCallback
+
+    line = progress.current()
+
+    class LiveLine(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.epoch = state.epoch or 0.0  # of an earlier session
+            line.begin("steps", state.max_steps, state.global_step)
+
+        def on_step_end(self, args, state, control, **kwargs):
+            line.update(state.global_step, tokens=round(tokens * (state.epoch - self.epoch)))
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            line.update(line.done, (logs or {}).get("loss"), line.tokens)
+
+    return LiveLine()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from places import LM_EVAL
 from slimlib import cli
 from slimlib.common import notebooks
 from slimlib.common.notebooks import select
+from slimlib.pipeline import study
 from slimlib.run import Run
 from slimlib.studies.get import get_study
 
@@ -54,16 +57,16 @@ def refused(capsys, *arguments: str, command: str = "run") -> str:
         (["--study", "rehearsal", "--data", "nowhere"], "data folder nowhere does not exist"),
         (["--study", "rehearsal", "--data", "empty"], "does not exist"),
         (["--study", "micro", "--data", "empty"], "makes its own data"),
-        (["--set", "adapter.r=0"], "adapter.r=0 (arm llama-2k): must be 1 or more"),
+        (["--set", "adapter.r=0"], "adapter.r=0 (arm llama-2k): must be a whole number, 1 to"),
         (["--set", "arms=llama-base"], "no arm among llama-base is fine-tuned: keep one that is"),
         (
             ["--study", "micro", "--set", "dataset=alpaca"],
             "is not part of this study's made-up world",
         ),
-        (["--set", "adapter.rank=8"], "unknown key 'adapter.rank'; known: "),
-        (["--set", "r=eight"], "r='eight' is not a value of type int"),
+        (["--set", "adapter.rank=8"], "unknown key 'adapter.rank'; did you mean adapter.r"),
+        (["--set", "r=eight"], "adapter.r=eight (arm llama-2k): must be a whole number"),
         (["--set", "adapter.r"], "--set 'adapter.r' is not KEY=VALUE"),
-        (["--set", "adapter.r=10000"], "q_proj (192 x 192): r=10000 exceeds the layer; at most"),
+        (["--set", "adapter.r=1000"], "q_proj (192 x 192): r=1000 exceeds the layer; at most"),
         (["--set", "adapter.method=loha"], "adapter.method=loha (arm llama-2k): must be qlora or"),
         (
             ["--set", "adapter.method=q-bara", "--set", "adapter.lam=5"],
@@ -71,9 +74,9 @@ def refused(capsys, *arguments: str, command: str = "run") -> str:
         ),
         (
             ["--set", 'adapter.rules=[{"layer_type": "mlpp", "r": 8}]'],
-            "layer_type='mlpp': must be attention or mlp",
+            "layer_type=mlpp (arm llama-2k): must be attention or mlp",
         ),
-        (["--set", "adapter.rules={"], "rules='{' is no list of rules"),
+        (["--set", "adapter.rules={"], "adapter.rules={ (arm llama-2k): must be a list of rules"),
         (["--set", "=8"], "--set '=8' is not KEY=VALUE"),
         (["--set", "data.path=bad.jsonl"], "bad.jsonl row 2 has no text column 'output'"),
         (["--set", "data.path=cut.jsonl"], "cut.jsonl line 2 is not valid JSON"),
@@ -83,11 +86,11 @@ def refused(capsys, *arguments: str, command: str = "run") -> str:
         (["--set", "dataset=alpaka"], "unknown data set 'alpaka'; known: alpaca"),
         (["--set", "model=./nowhere"], "model folder ./nowhere does not exist"),
         (["--set", "model=micro:huge"], "unknown embedded checkpoint 'micro:huge'"),
-        (["--set", "model.backend=vllm"], "unknown backend 'vllm'"),
+        (
+            ["--set", "model.backend=vllm"],
+            "model.backend=vllm (arm llama-instruct): must be",
+        ),
         (["--set", "arms=llama-9k"], "no arm 'llama-9k'"),
-        (["--notebooks", "09"], "--notebooks '09': there are 01, 02, 03, 04, 05"),
-        (["--notebooks", "05-01"], "--notebooks '05-01'"),
-        (["--notebooks", "all"], "--notebooks 'all'"),
         (["--runs", "one.jsonl"], "one.jsonl is not a folder that can be written to"),
     ],
 )
@@ -137,16 +140,85 @@ def test_a_full_disk_is_one_line(here, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "runs/smoke")
 
-    monkeypatch.setattr(notebooks, "execute", full)
+    monkeypatch.setattr(study, "write_json", full)
     assert "No space left on device: 'runs/smoke'" in refused(capsys, "--study", "smoke")
 
 
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "--colour", "red"]])
-def test_argparse_s_errors_have_the_same_exit_code(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(arguments)
-    assert stopped.value.code == 2
-    assert "usage: slimlib" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "slimlib: Missing command; see slimlib --help"),
+        (["walk"], "slimlib: No such command 'walk'; see slimlib --help"),
+        (["run", "--colour", "red"], "slimlib: No such option: --colour; see slimlib run --help"),
+        (["compare", "a"], "slimlib: Missing argument 'tuned'; see slimlib compare --help"),
+        (["sweep", "--workers", "two"], "slimlib: Invalid value for '--workers'"),
+        (["audit", "--json", "--markdown"], "slimlib: --json and --markdown: choose one"),
+    ],
+)
+def test_a_usage_error_is_one_line(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.replace("'TUNED'", "'tuned'").startswith(message)
+
+
+def test_no_name_steers_the_terminal(here, capsys):
+    line = refused(capsys, "--study", "mi\x1b[31mcro\n")
+    assert "\x1b" not in line and "\\x1b[31m" in line
+
+
+@pytest.mark.parametrize("arguments", [["--study", "macro"], ["--study", "smoke", "--set", "r=x"]])
+def test_bad_settings_are_refused_before_torch_is_loaded(arguments, tmp_path):
+    code = "import sys; from slimlib.cli import main; code = main(sys.argv[1:]); "
+    code += "sys.exit(99 if 'torch' in sys.modules or 'pandas' in sys.modules else code)"
+    command = [sys.executable, "-c", code, "run", *arguments]
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"]])
+def test_help_and_version_load_nothing_heavy(arguments):
+    code = "import sys; from slimlib.cli import main; code = main(sys.argv[1:]); "
+    code += "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert {"typer"} <= {*done.stderr.split()}
+    assert {*done.stderr.split()} & {"torch", "pandas", "numpy", "nbclient"} == set()
+
+
+def test_the_version_is_said(capsys):
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"slimlib \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_keys_are_listed_with_what_they_allow(capsys):
+    assert cli.main(["keys", "learning_rate"]) == 0
+    out = capsys.readouterr().out
+    assert "train.learning_rate" in out and "0.0002" in out
+    assert cli.main(["keys", "nonsense"]) == 2
+    assert "no key has 'nonsense'" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------ Ctrl-C and SIGTERM
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_says_so_in_one_line(number, code, tmp_path):
+    command = [sys.executable, "-m", "slimlib", "run", "--study", "smoke", "--runs", "my runs"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, start_new_session=True, **pipes
+    ) as process:
+        for line in process.stdout:
+            if line == "finetune llama-2k: started\n":
+                break
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=60)
+    again = "slimlib run --study smoke --runs 'my runs'"
+    assert err.splitlines()[-1] == f"slimlib: stopped; run it again to go on: {again}"
+    assert "Traceback" not in err and process.returncode == code
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # no child is left
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_overrides_are_split_at_the_first_equals_sign():
@@ -165,6 +237,13 @@ def test_overrides_are_split_at_the_first_equals_sign():
 )
 def test_notebooks_are_chosen_by_range_and_list(text, numbers):
     assert [path.name[:2] for path in select(text)] == numbers
+
+
+@pytest.mark.parametrize("text", ["09", "05-01", "all"])
+def test_notebooks_that_are_not_there_are_refused(text, here, capsys):
+    line = refused(capsys, text, "--study", "smoke", command="notebooks")
+    assert f"--notebooks '{text}': there are 01, 02, 03, 04, 05" in line
+    assert not (here / "runs").exists()
 
 
 # ---------------------------------------------------------------------------- notebooks that stop
@@ -196,7 +275,7 @@ def test_a_notebook_that_raises_is_named_with_its_cell_and_kept(here, shelf, cap
     shelf("01_good", "print(STUDY, OVERRIDES)")
     shelf("02_bad", "print('before')", "1 / 0", "print('after')")
     shelf("03_never", "print('never')")
-    code = cli.main(["run", "--study", "smoke", "--notebooks", "01-03", "--set", "limit=2"])
+    code = cli.main(["notebooks", "01-03", "--study", "smoke", "--set", "limit=2"])
     assert code == 1
     last = capfd.readouterr().err.strip().splitlines()[-1]
     # cells: head, parameters, injected parameters, 'before', the bad one
@@ -210,7 +289,7 @@ def test_a_notebook_that_raises_is_named_with_its_cell_and_kept(here, shelf, cap
 
 def test_a_kernel_that_dies_is_named(here, shelf, capfd):
     shelf("01_dies", "import os", "os._exit(9)")
-    assert cli.main(["run", "--study", "smoke", "--notebooks", "01"]) == 1
+    assert cli.main(["notebooks", "01", "--study", "smoke"]) == 1
     last = capfd.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("slimlib: 01_dies.ipynb, cell 5: the kernel died")
     assert (here / "runs" / "smoke" / "notebooks" / "01_dies.ipynb").exists()
@@ -220,16 +299,8 @@ def test_a_notebook_without_a_parameters_cell_is_refused(here, shelf, capsys):
     shelf("01_odd")
     path = here / "shelf" / "01_odd.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
-    assert cli.main(["run", "--study", "smoke", "--notebooks", "01"]) == 2
+    assert cli.main(["notebooks", "01", "--study", "smoke"]) == 2
     assert "01_odd.ipynb has no cell tagged 'parameters'" in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------------------------------- figures
-
-
-def test_figures_of_a_folder_without_records_is_refused(here, capsys):
-    assert cli.main(["figures", "empty"]) == 2
-    assert "empty holds no */record.json" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------- compare
@@ -254,13 +325,21 @@ def test_compare_prints_json_and_markdown(capsys):
     assert capsys.readouterr().out.startswith("### stand-in/tuned, against stand-in/base\n")
 
 
-def test_the_help_names_the_defaults(capsys):
-    with pytest.raises(SystemExit) as done:
-        cli.main(["compare", "-h"])
-    assert done.value.code == 0
-    told = " ".join(capsys.readouterr().out.split())
-    for default in ("(default: 2)", "(default: 0.05)", "(default: refuse)", "(default: text)"):
-        assert default in told
+@pytest.mark.parametrize(
+    ("command", "defaults"),
+    [
+        ("compare", ("2.0", "0.05", "strict", "(text)")),
+        ("run", ("auto", "(SLIMLIB_RUNS, else ./runs)", "(as the study has it)")),
+        ("notebooks", ("01-05", "auto")),
+        ("sweep", ("key_variables_micro", "1,2,3", "1", "(all)", "(no)")),
+        ("audit", ("(none)", "(text)")),
+    ],
+)
+def test_the_help_names_the_defaults(command, defaults, capsys):
+    assert cli.main([command, "-h"]) == 0
+    told = " ".join(re.sub(r"[│|]", " ", capsys.readouterr().out).split())
+    for default in defaults:
+        assert f"[default: {default}]" in told
 
 
 @pytest.mark.parametrize(
@@ -295,7 +374,7 @@ def test_audit_prints_claim_recomputed_and_verdict(capsys):
     assert cli.main(["audit", "--json"]) == 0
     json.loads(capsys.readouterr().out)
     assert cli.main(["audit", "--markdown"]) == 0
-    assert "| Claim | Printed | Recomputed | Verdict | Why |" in capsys.readouterr().out
+    assert "| paper | claim | printed | recomputed | verdict | why |" in capsys.readouterr().out
 
 
 def test_audit_of_a_missing_file_is_one_line(here, capsys):

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from places import SLIMLIB_0_1
 
 from slimlib.common.files import (
     atomic_path,
@@ -380,10 +379,11 @@ def test_a_stage_that_fails_in_its_own_process_fails_here(run, monkeypatch, capf
 @pytest.fixture
 def first(tmp_path):
     """The run folder of four arms of micro, as slimlib 0.1 left it."""
-    shutil.copytree(SLIMLIB_0_1 / "micro", tmp_path / "micro")
+    shutil.copytree(OLD / "micro", tmp_path / "micro")
     return Run(get_study("micro", arms=",".join(ARMS)), tmp_path)
 
 
+OLD = Path(__file__).parent / "data" / "slimlib_0.1"  # not of places: other processes import this
 ARMS = ("llama-base", "llama-base-nf4", "llama-2k", "llama-2k-requantised")
 
 

@@ -145,9 +145,10 @@ def fields_of(cls: type) -> dict[str, FieldInfo]:
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """ "; did you mean ...?" for the known names that are near, else ""."""
-    known = [*known]
-    text = str(name).lower()
-    longer = [k for k in known if text and (k.lower().startswith(text) or k.endswith(f".{text}"))]
+    if not isinstance(name, str) or not name:
+        return ""
+    known, text = [*known], name.lower()
+    longer = [k for k in known if k.lower().startswith(text) or k.endswith(f".{text}")]
     near = longer or difflib.get_close_matches(text, known, n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(near[:3])}?" if near else ""
 

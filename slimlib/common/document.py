@@ -10,12 +10,11 @@ from __future__ import annotations
 import html
 import re
 import shutil
-import textwrap
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING
+
+from slimlib.common.layout import plain, rows_of, text_table, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +23,6 @@ Point = str | tuple[str, Sequence[str]]  # a sentence, or a sentence and what be
 
 NARROWEST = 40  # columns: in a narrower terminal lines run over its edge
 PROSE = 100  # columns: longer lines of text are hard to read
-UNBROKEN = 16  # characters: a shorter cell, as "[-45.72, -28.40]", stays on one line
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,11 @@ class Document:
         """The document as text of so many columns (default: the terminal's, else 80)."""
         width = max(columns or shutil.get_terminal_size((80, 24)).columns, NARROWEST)
         prose = min(width, PROSE)
-        title = _wrapped(self.title, prose)
+        title = wrapped(self.title, prose)
         parts = [[*title, "=" * max(map(len, title), default=0)]]
         parts += [_text_points(self.points, prose)]
-        parts += _text_table(self.table, self.under, width) if _has_rows(self.table) else []
-        parts += [[line for note in self.notes for line in _wrapped(note, prose, "- ", "  ")]]
+        parts += text_table(self.table, self.under, width) if _has_rows(self.table) else []
+        parts += [[line for note in self.notes for line in wrapped(note, prose, "- ", "  ")]]
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def to_markdown(self) -> str:
@@ -96,21 +94,6 @@ class Shown:
         return self.document().to_html()
 
 
-def plain(text: str) -> str:
-    """A text on one line, its control characters written out: they would steer a terminal.
-
-    Example: "a\\x1b[31mb" -> "a\\\\x1b[31mb".
-    """
-    return "".join(map(_visible, " ".join(str(text).split())))
-
-
-def _visible(character: str) -> str:
-    """Controls, formats (which turn the direction of writing) and halves of characters."""
-    if unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
-        return character
-    return character.encode("unicode_escape").decode("ascii")
-
-
 def markdown_text(text: str) -> str:
     """Text that neither ends a Markdown cell nor starts a tag, a link or an emphasis."""
     text = plain(text)
@@ -128,6 +111,15 @@ def point_lines(points: Sequence[Point]) -> list[str]:
 
 def _with_parts(point: Point) -> tuple[str, Sequence[str]]:
     return (point, ()) if isinstance(point, str) else point
+
+
+def _text_points(points: Sequence[Point], width: int) -> list[str]:
+    lines = []
+    for sentence, inner in map(_with_parts, points):
+        lines += wrapped(sentence, width, "", "  ")
+        for part in inner:
+            lines += wrapped(part, width, "  ", "    ")
+    return lines
 
 
 def _has_rows(table: pd.DataFrame | None) -> bool:
@@ -160,138 +152,8 @@ def markdown_table(table: pd.DataFrame) -> str:
     levels = [str(name or "") for name in table.index.names]
     lines = [[*levels, *map(str, table.columns)], ["---"] * (len(levels) + table.shape[1])]
     heading = None
-    for names, cells in _rows(table):
+    for names, cells in rows_of(table):
         first = ["" if names[0] == heading else names[0]] if len(names) > 1 else []
         heading = names[0]
         lines.append([*first, names[-1], *cells])
     return "\n".join(f"| {' | '.join(map(markdown_text, line))} |" for line in lines)
-
-
-def _rows(table: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Each row's names, one for each level of the index, and its cells."""
-    for name, cells in zip(table.index, table.to_numpy(), strict=True):
-        names = name if isinstance(name, tuple) else (name,)
-        yield tuple(map(str, names)), list(map(str, cells))
-
-
-# ---------------------------------------------------------------------------------------- text
-
-
-def _wrapped(text: str, width: int, first: str = "", further: str = "") -> list[str]:
-    """Lines of a text; "95 %" stays together."""
-    indents = {"initial_indent": first, "subsequent_indent": further}
-    text = plain(text).replace(" %", "\xa0%")
-    lines = textwrap.wrap(text, width, break_on_hyphens=False, **indents)
-    return [line.replace("\xa0", " ") for line in lines]
-
-
-def _text_points(points: Sequence[Point], width: int) -> list[str]:
-    lines = []
-    for sentence, inner in map(_with_parts, points):
-        lines += _wrapped(sentence, width, "", "  ")
-        for part in inner:
-            lines += _wrapped(part, width, "  ", "    ")
-    return lines
-
-
-def _text_table(table: pd.DataFrame, under: str, width: int) -> list[list[str]]:
-    """The table in blocks of columns, each as wide as the terminal at most."""
-    below = [plain(cell) for cell in table[under]] if under else None
-    table = table.drop(columns=under) if under else table
-    rows = list(_rows(table))
-    heads = [[*map(plain, (table.index.names[-1] or "", *table.columns))]]
-    grouped = table.index.nlevels > 1
-    names = [_indented(names[-1], "  " if grouped and names[0] else "") for names, _ in rows]
-    lines = [[name, *map(plain, cells)] for name, (_, cells) in zip(names, rows, strict=True)]
-    columns = list(zip(*heads, *lines, strict=True))
-    groups = [plain(names[0]) if grouped else "" for names, _ in rows]
-    least = [_least_width(cells) for cells in columns]
-    least[0] = min(max(map(len, columns[0])), max(UNBROKEN, width // 3))
-    blocks = _blocks(least, width)
-    sentences = [None] * (len(blocks) - 1) + [below]  # below the last block only
-    return [
-        _block([columns[i] for i in block], [least[i] for i in block], groups, said, width)
-        for block, said in zip(blocks, sentences, strict=True)
-    ]
-
-
-def _indented(name: str, indent: str) -> str:
-    """A row's name with the spaces that it begins with, or those of a group's rows."""
-    return f"{_indent(name) or indent}{plain(name)}"
-
-
-def _indent(text: str) -> str:
-    return text[: len(text) - len(text.lstrip(" "))]
-
-
-def _least_width(cells: Sequence[str]) -> int:
-    """What a column needs: its longest word, or short cell, as a whole."""
-    head, *others = cells
-    whole = [cell if len(cell) <= UNBROKEN else max(cell.split(), key=len) for cell in others]
-    return max(min(len(text), UNBROKEN) for text in (*whole, *head.split(), ""))
-
-
-def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Which columns stand side by side; the first, of names, leads every block."""
-    blocks = [[0]]
-    for column in range(1, len(widths)):
-        taken = sum(widths[i] + 2 for i in blocks[-1]) + widths[column]
-        if taken > width and len(blocks[-1]) > 1:
-            blocks.append([0])
-        blocks[-1].append(column)
-    return blocks
-
-
-def _block(
-    columns: Sequence[Sequence[str]],
-    least: Sequence[int],
-    groups: Sequence[str],
-    below: Sequence[str] | None,
-    width: int,
-) -> list[str]:
-    """Some columns side by side: heads, a rule, and the rows under their groups' headings."""
-    widths = _widened(columns, least, width)
-    right = [_is_numeric(cells[1:]) for cells in columns]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    head, *rows = (_side_by_side(cells, widths, right) for cells in zip(*columns, strict=True))
-    lines = [*head, rule]
-    for group, members in groupby(range(len(rows)), key=groups.__getitem__):
-        at = list(members)
-        if group:
-            lines += _wrapped(group, width)
-        for i in at:
-            lines += rows[i]
-            last = i == at[-1]
-            if below and (last or below[i + 1] != below[i]):  # what rows share is said once
-                lines += [*_wrapped(below[i], width, "    ", "    "), *([] if last else [""])]
-        lines += [rule] if at[-1] + 1 < len(rows) else []
-    return lines
-
-
-def _widened(columns: Sequence[Sequence[str]], least: Sequence[int], width: int) -> list[int]:
-    """Share the room that is left among the columns whose cells are still broken."""
-    wanted = [max(map(len, cells[1:]), default=0) for cells in columns]
-    widths = list(least)
-    while hungry := [i for i, found in enumerate(widths) if found < wanted[i]]:
-        for i in hungry:
-            if sum(widths) + 2 * (len(widths) - 1) >= width:
-                return widths
-            widths[i] += 1
-    return widths
-
-
-def _is_numeric(cells: Sequence[str]) -> bool:
-    """Whether most cells begin as numbers do, and none is a sentence."""
-    numbers = sum(cell[:1] in set("+-[<0123456789") for cell in cells)
-    return 2 * numbers > len(cells) and max(map(len, cells)) <= UNBROKEN
-
-
-def _side_by_side(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """One row, each cell wrapped in its column."""
-    stacks = []
-    for cell, width, to_right in zip(cells, widths, right, strict=True):
-        lines = _wrapped(cell, width, _indent(cell), _indent(cell))
-        stacks.append([line.rjust(width) if to_right else line.ljust(width) for line in lines])
-    blank = [" " * width for width in widths]
-    lines = zip_longest(*stacks)
-    return ["  ".join(p or b for p, b in zip(line, blank, strict=True)).rstrip() for line in lines]

@@ -91,9 +91,14 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def sha256(value: Any) -> str:
-    """The first 16 hex digits of the SHA-256 of a JSON value."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """The first 16 hex digits of the SHA-256 of a JSON value; 3 and 3.0 are one number."""
+    plain = json.loads(json.dumps(value), parse_float=_number)
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _number(text: str) -> int | float:
+    return int(float(text)) if float(text).is_integer() else float(text)
 
 
 def documents_hash(ids: Iterable[int | str], hashes: Iterable[str | None]) -> str | None:

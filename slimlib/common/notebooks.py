@@ -18,9 +18,10 @@ import zmq
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbclient.output_widget import OutputWidget
-from rich.console import Console
 
+from slimlib.common import progress
 from slimlib.common.files import PACKAGE, atomic_path
+from slimlib.common.stopping import SIGNALS, Stopped
 
 PATIENCE = 60.0  # seconds from a cell's end to the kernel's answer; the cell itself may take hours
 
@@ -69,18 +70,20 @@ def execute(path: Path, parameters: Mapping[str, Any], target: Path) -> Path:
 
     Raises:
         NotebookError: a cell raised, or the kernel died or fell silent; names notebook and cell.
+        Stopped: Ctrl-C or SIGTERM; the kernel is gone.
     """
     notebook = nbformat.read(path, as_version=4)
     target.parent.mkdir(parents=True, exist_ok=True)
     inject(notebook, parameters, path.name)
     log_path = target.with_suffix(".log")
-    console = Console(stderr=True)
-    with console.status(path.stem) as shown:
-        client = _Client(notebook, shown, resources={"metadata": {"path": str(Path.cwd())}})
+    with progress.line(path.stem) as line:
+        client = _Client(notebook, line, resources={"metadata": {"path": str(Path.cwd())}})
         try:
             with open(log_path, "w", encoding="utf-8") as log:
                 client.execute(stderr=log)
         except DeadKernelError:
+            if client.stopped:
+                raise Stopped(client.stopped) from None
             what = client.silence or f"the kernel died, perhaps for lack of memory; see {log_path}"
             raise NotebookError(f"{path.name}, cell {client.cell + 1}: {what}") from None
         except CellExecutionError as error:
@@ -122,13 +125,18 @@ class _Output(OutputWidget):
 
 
 class _Client(NotebookClient):
-    """Shows the last line that was printed; gives up on a kernel that is idle and silent."""
+    """Shows the last line that was printed; gives up on a kernel that is idle and silent.
+
+    Ctrl-C and SIGTERM end the wait for a cell, after which nbclient ends the kernel; its own
+    handlers would end the kernel alone, which looks like a crash.
+    """
 
     output_widget = _Output
 
-    def __init__(self, notebook: Any, shown: Any, **kwargs: Any):
+    def __init__(self, notebook: Any, line: progress.Line, **kwargs: Any):
         super().__init__(notebook, timeout=None, kernel_name="python3", **kwargs)
-        self.shown, self.cell, self.silence = shown, 0, ""
+        self.line, self.cell, self.silence, self.stopped = line, 0, "", 0
+        line.begin("cells", sum(cell.cell_type == "code" for cell in notebook.cells))
         self.answer_due: asyncio.TimerHandle | None = None
         self.widget_registry = {"@jupyter-widgets/output": {"OutputModel": self.output_widget}}
         self.on_cell_start = self._start
@@ -136,7 +144,12 @@ class _Client(NotebookClient):
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         """Await the answer to a cell from the moment on that the kernel is idle after it."""
-        if msg["content"].get("execution_state") == "idle":
+        content = msg["content"]
+        if content.get("name") == "stdout":
+            self._note(content["text"])
+        if (content.get("transient") or {}).get("display_id"):  # a live line of `progress`
+            self._note(content["data"].get("text/plain", ""))
+        if content.get("execution_state") == "idle":
             loop = asyncio.get_running_loop()
             self.answer_due = loop.call_later(PATIENCE, self._give_up)
         return super().process_message(msg, cell, cell_index)
@@ -148,18 +161,29 @@ class _Client(NotebookClient):
         )
         self.task_poll_for_reply.cancel()
 
+    async def async_start_new_kernel(self, **kwargs: Any) -> None:
+        """Start the kernel, with handlers of signals in the place of nbclient's."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            if loop.remove_signal_handler(number):  # none stands outside the main thread
+                loop.add_signal_handler(number, self._stop, number)
+        await super().async_start_new_kernel(**kwargs)
+
+    def _stop(self, number: int) -> None:
+        self.stopped = number
+        if self.task_poll_for_reply:
+            self.task_poll_for_reply.cancel()
+
     def _start(self, cell: Any, cell_index: int) -> None:
         self.cell = cell_index
+        if self.stopped:  # before there was a cell to end
+            raise DeadKernelError
 
     def _executed(self, cell: Any, **kwargs: Any) -> None:
         if self.answer_due:
             self.answer_due.cancel()
+        self.line.update(self.line.done + 1)
 
-    def output(self, outs: Any, msg: Any, display_id: str, cell_index: int) -> Any:
-        """Pass an output on, and show the line that it ends with."""
-        content = msg["content"]
-        if msg["msg_type"] == "stream" and content["name"] == "stdout":
-            if lines := content["text"].strip().splitlines():
-                name = self.shown.status.split(":")[0]
-                self.shown.update(f"{name}: {lines[-1][:60]}")
-        return super().output(outs, msg, display_id, cell_index)
+    def _note(self, text: str) -> None:
+        for last in text.strip().splitlines()[-1:]:
+            self.line.update(self.line.done, note=last)

@@ -14,6 +14,8 @@ scores, no last_loss, and the values of all methods in every adapter.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -160,9 +162,10 @@ def _rename(
 
 
 def _keys(settings: Mapping[str, Any]) -> set[str]:
-    """The hash of settings as they are, and as slimlib 0.1 had them."""
+    """What slimlib 0.1 called these settings: it hashed every method's values, and 3 is not 3.0."""
     adapter = settings.get("adapter")
-    if not isinstance(adapter, Mapping):
-        return {sha256(settings)}
-    defaults = {"lam": 2, "lam1": 4, "lam2": 8, "group_size": 32, "iec_beta": "learned"}
-    return {sha256(settings), sha256({**settings, "adapter": defaults | adapter})}
+    if isinstance(adapter, Mapping):
+        defaults = {"lam": 2, "lam1": 4, "lam2": 8, "group_size": 32, "iec_beta": "learned"}
+        settings = {**settings, "adapter": defaults | adapter}
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return {sha256(settings), hashlib.sha256(text.encode()).hexdigest()[:16]}

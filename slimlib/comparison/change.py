@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from slimlib import metrics
+from slimlib.common.layout import plain
 from slimlib.comparison.benchmarks import ALPHA, measure_of, title_of
 from slimlib.comparison.contrast import POWER, contrast
 from slimlib.metrics import Estimate
@@ -156,7 +157,7 @@ def measure_change(
     return Change(
         task=before.task,
         metric=name,
-        title=" ".join(title_of(before.task, role, name).split()),  # one line, whatever its name
+        title=plain(title_of(before.task, role, name)),  # one line, whatever its name
         family=family,
         role=role,
         paired=pair is not None,

@@ -1,8 +1,8 @@
 """Evaluation with lm-evaluation-harness on plain 16- or 32-bit weights.
 
 Never in a process that imported Unsloth, which patches transformers for good: such a process starts
-a clean one. Every response is kept; the response cache, which lm-eval keys by the request alone, is
-a file of its own for each combination of weights, dtype and task.
+a clean one. Every response is kept in a file of its own for each combination of weights, dtype and
+task, until the task is done.
 
 Requests are answered by `scoring.SlimLM`, or with evaluator="hf" by lm-eval's own HFLM; the answers
 are the same, and which it was is recorded.
@@ -10,6 +10,7 @@ are the same, and which it was is recorded.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -19,12 +20,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from slimlib.common import progress
 from slimlib.common.files import atomic_path, documents_hash, file_sha256, read_json, sha256
 from slimlib.common.hardware import find_device, resolve_dtype, unsloth_loaded
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
 from slimlib.data.tasks import check_files, task_yaml
+from slimlib.evaluate.responses import Responses, keeping
 from slimlib.evaluate.scoring import SlimLM
 from slimlib.run import Run, in_clean_process
 
@@ -130,20 +133,48 @@ def _evaluate_task(
     folder: Path,
     data_folder: Path | None,
 ) -> dict[str, Any]:
+    begin = time.perf_counter()
+    network, _ = loaded
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = folder / f"responses-{key}.jsonl"
+    with progress.line(task.name) as line, Responses(cache, line) as responses:
+        lm, results = _answer(loaded, task, config, responses, data_folder)
+    samples = results.pop("samples")[task.name]
+    truncated = count_truncated(samples, lm)
+    if truncated:
+        limit = f"{config.max_length} tokens"
+        progress.say(f"{task.name}: {truncated} prompts were longer than {limit}")
+    about = {"key": key, "truncated": truncated, "parameters": network.num_parameters()}
+    if reason := getattr(lm, "stock_reason", None):
+        progress.say(f"{task.name}: left to lm-eval's own HFLM: {reason}")
+        about["stock_reason"] = reason
+    about["seconds"] = round(time.perf_counter() - begin, 3)
+    entry = {**about, **task_entry(results, samples, task)}
+    _write(folder, results, samples, entry)
+    cache.unlink()
+    return entry
+
+
+def _answer(
+    loaded: tuple[Any, Any],
+    task: Task,
+    config: EvalConfig,
+    responses: Responses,
+    data_folder: Path | None,
+) -> tuple[Any, dict[str, Any]]:
+    """lm-eval's model of a loaded network, and its results on a task."""
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
-    begin = time.perf_counter()
+    _describe_environment_once()
     network, tokenizer = loaded
-    lm = evaluator_class(config.evaluator)(
+    lm = keeping(evaluator_class(config.evaluator), responses)(
         pretrained=network,
         tokenizer=tokenizer,
         batch_size=task.batch_size,
         max_length=config.max_length,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    cache = folder / f"responses-{key}"
     with tempfile.TemporaryDirectory() as temporary:
         results = lm_eval.simple_evaluate(
             model=lm,
@@ -151,24 +182,18 @@ def _evaluate_task(
             task_manager=TaskManager(include_defaults=False),
             num_fewshot=task.num_fewshot,
             limit=task.limit,
-            use_cache=str(cache),
             fewshot_random_seed=config.fewshot_seed,
             log_samples=True,
         )
-    samples = results.pop("samples")[task.name]
-    truncated = count_truncated(samples, lm)
-    if truncated:
-        print(f"{task.name}: {truncated} prompts were longer than {config.max_length} tokens")
-    about = {"key": key, "truncated": truncated, "parameters": network.num_parameters()}
-    if reason := getattr(lm, "stock_reason", None):
-        print(f"{task.name}: left to lm-eval's own HFLM: {reason}")
-        about["stock_reason"] = reason
-    about["seconds"] = round(time.perf_counter() - begin, 3)
-    entry = {**about, **task_entry(results, samples, task)}
-    _write(folder, results, samples, entry)
-    for path in folder.glob(f"{cache.name}*"):
-        path.unlink()
-    return entry
+    return lm, results
+
+
+@functools.cache
+def _describe_environment_once() -> None:
+    """lm-eval has torch describe this machine after each task, by starting pip: a second each."""
+    from torch.utils import collect_env
+
+    collect_env.get_pretty_env_info = functools.cache(collect_env.get_pretty_env_info)
 
 
 def evaluator_class(name: str) -> Any:

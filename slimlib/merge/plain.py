@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.adapters.saving import adapter_path, load_adapter
+from slimlib.common import progress
 from slimlib.common.files import atomic_path
 from slimlib.common.hardware import (
     find_device,
@@ -55,7 +56,7 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
     """
     config = run.study[arm]
     if not config.writes_weights:
-        print(f"merge {arm}: nothing to merge, {config.model.name} is evaluated as it is")
+        progress.say(f"merge {arm}: nothing to merge, {config.model.name} is evaluated as it is")
         return None
     adapter = run.adapter_folder(arm) if config.adapter else None
     if adapter:

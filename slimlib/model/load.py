@@ -46,9 +46,9 @@ def choose_backend(name: str) -> str:
         ValueError: unknown backend, or Unsloth asked for and not installed.
     """
     installed = importlib.util.find_spec("unsloth") is not None
-    if name == "auto":
-        on_gpu = find_device().kind == "cuda"
-        return "unsloth" if on_gpu and installed else "transformers"
+    if name == "auto":  # a machine without Unsloth need not load torch to look for a GPU
+        on_gpu = installed and find_device().kind == "cuda"
+        return "unsloth" if on_gpu else "transformers"
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
     if name == "unsloth" and not installed:

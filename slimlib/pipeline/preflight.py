@@ -49,18 +49,19 @@ def preflight(study: Study, root: str | Path = "runs") -> list[Check]:
     return checks
 
 
-def _needs_gpu(study: Study) -> bool:
+def needs_gpu(study: Study) -> bool:
+    """Whether a study has models of another size than the embedded ones."""
     return not all(arm.model.name.startswith("micro:") for arm in study.arms)
 
 
 def _check_device(study: Study, device: Device) -> Check:
-    ok = device.kind == "cuda" or not _needs_gpu(study)
+    ok = device.kind == "cuda" or not needs_gpu(study)
     way_out = "Colab: Runtime > Change runtime type > T4 GPU. Or take the micro study"
     return Check("device", ok, f"{device.name}; {device.reason}", way_out)
 
 
 def _check_memory(study: Study, device: Device) -> Check:
-    need = 6.0 if _needs_gpu(study) else 1.5  # GB: a 1B model merged in float16 beside its 4 bit
+    need = 6.0 if needs_gpu(study) else 1.5  # GB: a 1B model merged in float16 beside its 4 bit
     detail = f"{device.free_gb:.1f} of {device.memory_gb:.1f} GB free, {need:.1f} needed"
     way_out = "Restart the runtime: another notebook may hold the memory"
     return Check("memory", device.free_gb >= need, detail, way_out)
@@ -68,7 +69,7 @@ def _check_memory(study: Study, device: Device) -> Check:
 
 def _check_disk(study: Study, root: Path) -> Check:
     weights = sum(arm.writes_weights for arm in study.arms)
-    need = 6.0 + 2.6 * weights if _needs_gpu(study) else 0.3  # GB: 3 downloads, merged float16
+    need = 6.0 + 2.6 * weights if needs_gpu(study) else 0.3  # GB: 3 downloads, merged float16
     existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free / 2**30
     way_out = f"Free space on {existing}, or give another --runs folder"

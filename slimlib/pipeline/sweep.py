@@ -21,13 +21,17 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from slimlib.common import progress
 from slimlib.common.files import write_jsonl
 from slimlib.common.hardware import find_device
 from slimlib.common.schema import unfinished
 from slimlib.config import Study
+from slimlib.pipeline.preflight import needs_gpu
 from slimlib.run import Run
 from slimlib.studies.design import Job, jobs
 from slimlib.studies.overrides import override
+
+GUESS = {"T4": 1200.0, "CPU": 25.0}  # seconds a cell: of the 1B models, and measured of micro
 
 
 def seed_run(study: Study, seed: int, root: Path) -> Run:
@@ -189,8 +193,10 @@ def sweep_grid(
     asked = jobs(study, seeds, cells)
     runs = {seed: seed_run(study, seed, root) for seed in seeds}
     todo = deque(job for job in asked if not is_done(runs[job.seed], job.cell))
-    print(f"{study.name}: {len(asked)} cells asked for, {len(asked) - len(todo)} are done already")
     threads = share_of_cores(workers)
+    print(f"{study.name}: {len(asked)} cells asked for, {len(asked) - len(todo)} are done already")
+    done = [runs[job.seed].record(job.cell) for job in asked if job not in todo]
+    print(time_needed(len(todo), done, workers, needs_gpu(study)), flush=True)
     root.mkdir(parents=True, exist_ok=True)
     for run in runs.values() if todo else ():
         run.data_folder()  # once, here: two workers would write it at the same time
@@ -205,6 +211,19 @@ def sweep_grid(
             worker.stop()
     missing = [job for job in asked if not is_done(runs[job.seed], job.cell)]
     return {job: unfinished(runs[job.seed].record(job.cell)) for job in missing}
+
+
+def time_needed(cells: int, done: Sequence[Mapping[str, Any]], workers: int, on_gpu: bool) -> str:
+    """How long the cells to do will take, by the records of those that are done, else a guess."""
+    measured = [sum(s.get("seconds", 0.0) for s in r["stages"].values()) for r in done]
+    each = sum(measured) / len(measured) if measured else GUESS["T4" if on_gpu else "CPU"]
+    source = (
+        f"as the {len(measured)} that are done took"
+        if measured
+        else ("a guess, as on a T4" if on_gpu else "a guess, as on two CPU cores")
+    )
+    total = progress.duration(each * -(-cells // workers))
+    return f"{cells} to do: about {total} ({each:.0f} s a cell, {source})"
 
 
 def _run_all(

@@ -1,20 +1,20 @@
 """Five data-flow pictures: what each adapter method does between a layer's input and its output.
 
 Every method is y = W x + s B(A x) on a frozen quantised W; they differ in the averages and
-repetitions around A and B, which hold no parameters. `STAGES` says so as data, one box per line;
-`methods` draws it for any shape, rank and factors. After Fig. 1 of Shen et al. 2025.
+repetitions around A and B, which hold no parameters. `stages_of` places the boxes of a method's
+`path`, and `methods` draws them for any shape, rank and factors. After Fig. 1 of Shen et al. 2025.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slimlib.common.checked import fields_of
 from slimlib.common.style import PALETTE, STYLE
 from slimlib.config import ADAPTERS, AdapterConfig
-from slimlib.methods.definitions import METHODS, Entry
+from slimlib.methods.definitions import METHODS, Box, Entry
 from slimlib.methods.plan import compile_plan
 
 if TYPE_CHECKING:
@@ -27,65 +27,30 @@ MODULE = "model.layers.0.self_attn.q_proj"  # whose plan gives the counts; any w
 
 
 class Stage(NamedTuple):
-    """One box of the adapter's path: a linear map from d_in to d_out numbers."""
+    """One box as it is drawn."""
 
-    row: float  # height: 0 average, 1 A, 2 B, 3 repetition
+    row: float  # height: 0 average, 1 A, 2 B, 3 repetition; C stands between A's and B's
     text: str
-    d_in: int
-    d_out: int
-    parameters: int = 0  # trained ones; 0 is a box that holds none
+    box: Box
     scalar: str = ""  # what the result is multiplied by, of a box past another of the same row
 
 
-def _matrix(row: float, text: str, d_in: int, d_out: int) -> Stage:
-    return Stage(row, text, d_in, d_out, d_in * d_out)
+ROWS = {"mean": 0, "A": 1, "C": 1.5, "B": 2, "repeat": 3}
+TEXTS = {"mean": "mean\nof {}", "repeat": "repeat\n{}\u00d7"}
+SCALARS = {"mean": "\u03b2\u2081", "repeat": "\u03b2\u2082"}  # where they are learned
 
 
-def _mean(d_in: int, factor: int) -> Stage:
-    return Stage(0, f"mean\nof {factor}", d_in, d_in // factor)
-
-
-def _repeat(d_out: int, factor: int) -> Stage:
-    return Stage(3, f"repeat\n{factor}\u00d7", d_out // factor, d_out)
-
-
-def _qlora(e: Entry) -> list[Stage]:
-    return [_matrix(1, "A", e.d_in, e.r), _matrix(2, "B", e.r, e.d_out)]
-
-
-def _ir_qlora(e: Entry) -> list[Stage]:
-    learned = e.iec_beta == "learned"
-    first, second = ("\u03b2\u2081", "\u03b2\u2082") if learned else 2 * (f"{e.iec_beta}",)
-    mean = Stage(1, "mean", e.d_in, e.r, int(learned), first)
-    repeat = Stage(2, "repeat", e.r, e.d_out, int(learned), second)
-    down, up = _qlora(e)
-    return [down, mean, up, repeat]
-
-
-def _qa_lora(e: Entry) -> list[Stage]:
-    mean = _mean(e.d_in, e.group_size)
-    return [mean, _matrix(1, "A", mean.d_out, e.r), _matrix(2, "B", e.r, e.d_out)]
-
-
-def _q_bara(e: Entry) -> list[Stage]:
-    mean, repeat, inner = _mean(e.d_in, e.lam), _repeat(e.d_out, e.lam), e.lam * e.r
-    pair = [_matrix(1, "A", mean.d_out, inner), _matrix(2, "B", inner, repeat.d_in)]
-    return [mean, *pair, repeat]
-
-
-def _qa_hira(e: Entry) -> list[Stage]:
-    mean, repeat = _mean(e.d_in, e.lam1), _repeat(e.d_out, e.lam2)
-    return [mean, _matrix(1.5, "C", mean.d_out, repeat.d_in), repeat]
-
-
-# method -> (what is special about it, the boxes of its path in the order of the data)
-STAGES: dict[str, tuple[str, Callable[[Entry], list[Stage]]]] = {
-    "qlora": ("a low-rank pair", _qlora),
-    "ir-qlora": ("averages past A and B", _ir_qlora),
-    "qa-lora": ("averaged inputs, shorter A", _qa_lora),
-    "q-bara": ("shorter A and B, higher rank", _q_bara),
-    "qa-hira": ("one matrix instead of a pair", _qa_hira),
-}
+def stages_of(entry: Entry) -> list[Stage]:
+    """The boxes of a module's adapter path as its method gives them, each in its place."""
+    stages: list[Stage] = []
+    for box in METHODS[entry.method].path(entry):
+        if box.beta is None:
+            text = TEXTS.get(box.kind, box.kind).format(box.factor)
+            stages.append(Stage(ROWS[box.kind], text, box))
+        else:  # past the matrix just placed
+            scalar = SCALARS[box.kind] if box.beta == "learned" else f"{box.beta}"
+            stages.append(Stage(stages[-1].row, box.kind, box, scalar))
+    return stages
 
 
 def methods(shape: tuple[int, int] = (2048, 512), **values: Any) -> Figure:
@@ -104,13 +69,13 @@ def methods(shape: tuple[int, int] = (2048, 512), **values: Any) -> Figure:
     """
     from matplotlib import pyplot as plt
 
-    entries = {name: _entry(name, shape, values) for name in STAGES}
-    stages = {name: STAGES[name][1](entry) for name, entry in entries.items()}
-    widths = [width for path in stages.values() for s in path for width in (s.d_in, s.d_out)]
+    entries = {name: _entry(name, shape, values) for name in METHODS}
+    stages = {name: stages_of(entry) for name, entry in entries.items()}
+    widths = [width for path in stages.values() for s in path for width in s.box[1:3]]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(STAGES), figsize=(14, 7.2), layout="constrained")
+        figure, axes = plt.subplots(1, len(METHODS), figsize=(14, 7.2), layout="constrained")
         for ax, (name, path) in zip(axes, stages.items(), strict=True):
-            _Panel(ax, entries[name], min(widths), max(widths)).draw(path, STAGES[name][0])
+            _Panel(ax, entries[name], min(widths), max(widths)).draw(path)
         _head_and_legend(figure, entries["qlora"])
         interactive = plt.isinteractive()
     if interactive:  # turned on by a notebook's first figure, and taken back by the context
@@ -145,12 +110,13 @@ class _Panel:
         ax.set(xlim=(0, 10), ylim=(-3.1, 15.4))
         ax.axis("off")
 
-    def draw(self, stages: Sequence[Stage], caption: str) -> None:
+    def draw(self, stages: Sequence[Stage]) -> None:
         """The whole picture: x, W, the path, the sum, y and the counts."""
         beside = any(stage.scalar for stage in stages)
         column = 4.6 if beside else 6.0
-        self._text(5, 15.1, METHODS[self.entry.method].label, 14, weight="bold")
-        self._text(5, 14.4, caption, 11, color="dimgrey")
+        method = METHODS[self.entry.method]
+        self._text(5, 15.1, method.label, 14, weight="bold")
+        self._text(5, 14.4, method.caption, 11, color="dimgrey")
         self._frozen(column)
         height = self.TOP
         for stage in stages:
@@ -177,11 +143,11 @@ class _Panel:
         """An arrow with its number and the box it enters; returns the height of the box's foot."""
         top, bottom = self._edges(stage)
         self._arrow((column, height), (column, top))
-        self._number(column, top + 0.48, stage.d_in, left)
-        kind = TRAINED if stage.parameters else FREE
-        self._box(column, top, bottom, (stage.d_in, stage.d_out), kind)
-        size = 15 if stage.parameters else 10
-        weight = "bold" if stage.parameters else "normal"
+        self._number(column, top + 0.48, stage.box.d_in, left)
+        kind = TRAINED if stage.box.parameters else FREE
+        self._box(column, top, bottom, stage.box[1:3], kind)
+        size = 15 if stage.box.parameters else 10
+        weight = "bold" if stage.box.parameters else "normal"
         self._text(column, (top + bottom) / 2, stage.text, size, weight=weight)
         return bottom
 
@@ -191,11 +157,11 @@ class _Panel:
         start, joint = top + 0.28, bottom - 0.65
         self._line((column, start), (side, start))
         self._arrow((side, start), (side, top))
-        self._box(side, top, bottom, (stage.d_in, stage.d_out), FREE, 0.75)
+        self._box(side, top, bottom, stage.box[1:3], FREE, 0.75)
         self._text(side, (top + bottom) / 2, stage.text, 9)
         self._line((side, bottom), (side, joint))
         self._arrow((side, joint), (column + 0.3, joint))
-        self._circle(side, joint, stage.scalar, COLOURS[TRAINED if stage.parameters else FREE])
+        self._circle(side, joint, stage.scalar, COLOURS[TRAINED if stage.box.parameters else FREE])
         self._arrow((column, height), (column, joint + 0.3))
         self._circle(column, joint, "+")
         return joint - 0.3

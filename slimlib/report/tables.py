@@ -249,10 +249,14 @@ def document(table: pd.DataFrame) -> Document:
 
 
 def results_document(records: Sequence[Record], study: Study) -> Document:
-    """A study's answer: the verdict on its fine-tuned arm in words, and Table 2."""
-    found = compare_all(by_arm(records, study)).get(study.tuned.name)
+    """A study's answer: the verdict on its fine-tuned arm in words, and its part of Table 2."""
+    tuned = study.tuned
+    found = compare_all(by_arm(records, study)).get(tuned.name)
     points = found.sentences().splitlines() if found else []
-    return replace(document(table2(records, study)), points=points)
+    whole = document(table2(records, study))
+    pair = [arm.label for arm in study.arms if arm.name in (tuned.compared_with, tuned.name)]
+    shown = [c for c in whole.table if any(c == p or c.startswith(f"{p} (") for p in pair)]
+    return replace(whole, points=points, table=whole.table[shown])
 
 
 def write_tables(records: Sequence[Record], study: Study, folder: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def get_study(name: str = "auto", data: str | None = None, /, **overrides: Any) 
         raise ValueError(f"study {name!r} reads local files: give --data DIR or set SLIMLIB_DATA")
     if data:
         study = _with_data(study, data)
-    return override(study, overrides)
+    return replace(override(study, overrides), overrides=overrides)
 
 
 def _with_data(study: Study, data: str) -> Study:

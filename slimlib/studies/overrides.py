@@ -7,25 +7,13 @@ arms a key reaches, short keys, and the keys that speak of a whole study.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
-
-from slimlib.common.checked import (
-    STRICT,
-    ConfigError,
-    allowed,
-    did_you_mean,
-    fields_of,
-    first_error,
-    shown,
-    typed,
-)
+from slimlib.common.checked import ConfigError, allowed, did_you_mean, fields_of, shown, typed
+from slimlib.common.parse import parse
 from slimlib.config import (
     ADAPTERS,
     Arm,
@@ -39,6 +27,7 @@ from slimlib.config import (
     each_arm,
 )
 from slimlib.studies.slimming import HYPERPARAMETERS
+from slimlib.studies.whole import WHOLE
 
 SHORT_KEYS = {
     "dataset": "data.dataset",
@@ -176,53 +165,6 @@ def _changed(held: Any, section: str, values: Mapping[str, Any]) -> Any:
         raise error.inside(section) from None
 
 
-# --------------------------------------------------------------------------------------- values
-
-
-def parse(cls: type, name: str, value: Any) -> Any:
-    """Turn the text of KEY=VALUE, or a value from Python, into what a field holds.
-
-    Text is read as JSON, else as a number, as itself or as names with commas, whichever the field
-    takes first: "8", "none", "rows.jsonl", "q_proj,v_proj" and '{"alpaca": 0.5}' are values.
-
-    Raises:
-        ConfigError: the field takes none of these.
-    """
-    refused = None
-    for text in _readings(value):
-        try:
-            return _parser(cls, name).validate_json(text)
-        except ValidationError as error:
-            if error.errors()[0]["type"] != "json_invalid":
-                refused = refused or first_error(error, cls, name)
-    if refused.key == name and isinstance(value, str):
-        raise ConfigError(name, value, refused.problem)  # as it was typed
-    raise refused
-
-
-@cache
-def _parser(cls: type, name: str) -> TypeAdapter[Any]:
-    field = fields_of(cls)[name]
-    kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-    return TypeAdapter(kind, config=STRICT)
-
-
-def _readings(value: Any) -> Iterator[str | bytes]:
-    """What a value may mean, as JSON."""
-    if not isinstance(value, str):
-        yield to_json(value, inf_nan_mode="constants", fallback=repr)
-        return
-    yield value
-    yield {"none": "null"}.get(value.lower(), value.lower())
-    for number in (int, float):
-        try:
-            yield json.dumps(number(value))
-        except ValueError:
-            pass
-    yield json.dumps(value)
-    yield json.dumps([part.strip() for part in value.split(",")])
-
-
 # ----------------------------------------------------------------------------------------- keys
 
 
@@ -277,62 +219,3 @@ def _key(key: str, cls: type, name: str) -> Key:
     field = fields_of(cls)[name]
     default = "" if field.is_required() else typed(field.get_default(call_default_factory=True))
     return Key(key, allowed(field), default, field.description or "")
-
-
-# ------------------------------------------------------------- keys that speak of a whole study
-
-
-def _keep_arms(study: Study, value: Any) -> Study:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, Sequence):
-        raise ConfigError("arms", value, f"must be names of arms among {study.arm_names}")
-    names = [part.strip() if isinstance(part, str) else part for part in parts]
-    kept = tuple(study[name] for name in names)
-    for arm in kept:
-        if arm.adapter_from and arm.adapter_from not in names:
-            raise ValueError(
-                f"arm {arm.name!r} takes its adapter from {arm.adapter_from!r}: keep both"
-            )
-    kept = tuple(
-        arm if arm.compared_with in names else replace(arm, compared_with=None) for arm in kept
-    )
-    return replace(
-        study,
-        arms=kept,
-        ladder=tuple(name for name in study.ladder if name in names),
-        comparisons=tuple(c for c in study.comparisons if {c.base, c.tuned} <= set(names)),
-    )
-
-
-def _other_model(study: Study, name: Any) -> Study:
-    main = study["llama-base"].model
-    try:
-        model = replace(main, name=name, revision=None)
-    except ConfigError as error:
-        raise ConfigError("model", name, error.problem, f"study {study.name}") from None
-    study = _keep_arms(study, [arm.name for arm in study.arms if arm.model == main])
-    short = name.rstrip("/").rsplit("/", 1)[-1]
-    old = study["llama-base"].label.removesuffix(" base")
-    moved = each_arm(study, lambda a: replace(a, model=model, label=a.label.replace(old, short, 1)))
-    return replace(moved, paper_columns={})
-
-
-def _preset(study: Study, name: Any) -> Study:
-    if name not in [*HYPERPARAMETERS]:
-        problem = f"must be {' or '.join(HYPERPARAMETERS)}{did_you_mean(name, HYPERPARAMETERS)}"
-        raise ConfigError("hyperparameters", name, problem, f"study {study.name}")
-    parts = HYPERPARAMETERS[name]
-    tuned = study["llama-2k"]
-    data = replace(tuned.data, template=parts["data"].template, append_eos=parts["data"].append_eos)
-    follow = {"adapter": parts["adapter"], "train": parts["train"], "data": data}
-    return each_arm(
-        study,
-        lambda a: replace(a, **follow) if "llama-2k" in (a.name, a.adapter_from) else a,
-    )
-
-
-WHOLE: dict[str, Callable[[Study, Any], Study]] = {  # in the order in which they are applied
-    "model": _other_model,
-    "hyperparameters": _preset,
-    "arms": _keep_arms,
-}

@@ -234,7 +234,7 @@ def arm_of(study, method, quantiser, block, **values):
     """The study's fine-tuned arm with another method, on another quantiser."""
     arm = study["llama-2k"]
     model = replace(arm.model, quantiser=quantiser, block_size=block)
-    return replace(arm, model=model, adapter=AdapterConfig(method=method, **values))
+    return replace(arm, model=model, adapter=adapter_with(method, **values))
 
 
 def with_adapter(arm, folder):

@@ -6,7 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
-from slimlib.common.document import Document, Shown, plain, point_lines
+from slimlib.common.document import Document, Shown, point_lines
+from slimlib.common.layout import plain
 
 NASTY = "a|b <b>*x*</b> \x1b[31mred\u202e [go](http://x)"
 

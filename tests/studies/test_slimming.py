@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import slimlib
-from slimlib.config import ALL_LINEAR, AdapterConfig, to_dict
+from slimlib.config import ADAPTERS, ALL_LINEAR, AdapterConfig, to_dict
 from slimlib.studies.get import get_study
 from slimlib.studies.slimming import HYPERPARAMETERS, STUDIES
 from slimlib.train import steps_of
@@ -164,9 +164,14 @@ def test_small_studies_say_that_they_are_micro(tmp_path):
         assert not study.paper_columns
 
 
-def test_no_code_outside_the_presets_asks_for_a_study_s_name():
-    """`if study.name == "micro"` anywhere would make the small study another program."""
-    names = "|".join(STUDIES)
-    compared = re.compile(rf"""(==|!=|\bin\b|\bcase\b)\s*[\[\(\{{]?\s*["']({names})["']""")
+def test_no_code_asks_for_the_name_of_a_study_or_a_method():
+    """`if study.name == "micro"` anywhere would make the small study another program.
+
+    Nor is a method asked for: what it does stands in its class.
+    """
+    quoted = r"""["'](%s)["']"""
+    studies = re.compile(r"(==|!=|\bin\b|\bcase\b)\s*[\[\(\{]?\s*" + quoted % "|".join(STUDIES))
+    methods = re.compile(r"(==|!=|\bcase\b)\s*" + quoted % "|".join(ADAPTERS))
     for path in sorted(Path(slimlib.__file__).parent.rglob("*.py")):
-        assert compared.findall(path.read_text("utf-8")) == [], path
+        text = path.read_text("utf-8")
+        assert studies.findall(text) + methods.findall(text) == [], path

@@ -62,18 +62,18 @@ class FormatOrAbility(Shown):
         return sum(self.reasons.values())
 
     @property
-    def strict_loss(self) -> int:
-        """Net loss by strict-match: lost less gained."""
+    def net_strict(self) -> int:
+        """Net by strict-match: documents lost less documents gained."""
         return self.strict[0] - self.strict[1]
 
     @property
-    def flexible_loss(self) -> int:
-        """Net loss by flexible-extract."""
+    def net_flexible(self) -> int:
+        """The same by flexible-extract."""
         return self.flexible[0] - self.flexible[1]
 
     @property
-    def format_loss(self) -> int:
-        """Net loss by the format alone: strict_loss = flexible_loss + format_loss.
+    def net_format(self) -> int:
+        """The same by the format alone: net_strict = net_flexible + net_format.
 
         It is the rise in answers that only flexible-extract has right ("format"), less the rise in
         those that only strict-match has right (`overrun`).
@@ -119,9 +119,7 @@ class FormatOrAbility(Shown):
     def _sum(self) -> str:
         """The net change as flexible-extract's and the format's, which add up to it."""
         before, after = self.overrun
-        strict, flexible, form = (
-            -n for n in (self.strict_loss, self.flexible_loss, self.format_loss)
-        )
+        strict, flexible, form = (-n for n in (self.net_strict, self.net_flexible, self.net_format))
         why = f' (right "#### n", then ran on to another number: {before} before, {after} after)'
         return (
             f"Net change: strict-match {strict:+d} = flexible-extract {flexible:+d} and format "
@@ -140,9 +138,9 @@ class FormatOrAbility(Shown):
             "flexible": list(self.flexible),
             "lost": self.lost,
             "gained": self.gained,
-            "strict_loss": self.strict_loss,
-            "flexible_loss": self.flexible_loss,
-            "format_loss": self.format_loss,
+            "net_strict": self.net_strict,
+            "net_flexible": self.net_flexible,
+            "net_format": self.net_format,
             "reasons": dict(self.reasons),
             "shares": {reason: self._share(count) for reason, count in self.reasons.items()},
             "before": dict(self.before),

@@ -1,33 +1,23 @@
-"""Paper A's Table 2 done again: its "+-", its numbers of documents, FR, dA and dK.
+"""The numbers behind each claim of paper A's Table 2, computed from what it prints.
 
-Each function gives findings for `audit`. Standard errors come from the number of right
-answers, since the printed ones are rounded; tests and intervals are unpaired, since no per-document
-answers are public.
+Each function gives namespaces of numbers, and `statements` says what they show. Standard errors
+come from the number of right answers, since the printed ones are rounded; tests and intervals are
+unpaired, since no per-document answers are public.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace as Facts
 
 from slimlib import metrics
 from slimlib.comparison import benchmarks
-from slimlib.comparison.benchmarks import MARGIN, ROLES, title_of
+from slimlib.comparison.benchmarks import FLEXIBLE, MARGIN, ROLES, STRICT, title_of
 from slimlib.metrics import Estimate
 from slimlib.papers.slimming import published
-from slimlib.papers.slimming.findings import (
-    AGREES,
-    DIFFERS,
-    NOT_ESTABLISHED,
-    Finding,
-    judge,
-    p_text,
-    spread,
-    weakest,
-)
+from slimlib.papers.slimming.findings import AGREES, DIFFERS, judge, p_text, spread, weakest
 
-_SHORT = {"base": "base", "llama-2k": "2k", "tinyllama-50k": "50k"}
-_COLUMNS = " / ".join(_SHORT.values())
 _TASKS = {role: task for task, role in ROLES.items()}
 FR = ("gsm8k", benchmarks.FLEXIBLE)
 DA = ("hellaswag", benchmarks.ACC_NORM)
@@ -35,57 +25,53 @@ DK = ("mmlu_cs", benchmarks.ACC)
 Key = tuple[str, str]  # role, "metric,filter"
 
 
-def plus_minus() -> Iterator[Finding]:
-    """The "+-" of each score: a standard error, hence no interval."""
-    for times, what in ((1, "one standard error"), (metrics.Z95, "a 95 % confidence interval")):
+# ---- paper A: standard errors and documents ----
+
+
+def plus_minus() -> Iterator[Facts]:
+    """The "+-" of each score in all three columns: a standard error, hence no interval."""
+    for times in (1, metrics.Z95):
         for key in published.TABLE2["base"]:
-            yield _plus_minus_of(key, times, what)
+            n = published.DOCUMENTS[key[0]]
+            scores = [column[key] for column in published.TABLE2.values()]
+
+            def half_width(accuracy: float, times: float = times, n: int = n) -> float:
+                return times * metrics.standard_error(accuracy, n)
+
+            exact = [half_width(100 * right_answers(score.value, n) / n) for score in scores]
+            verdicts = [
+                judge(score.plus_minus, value, 2, spread(half_width, score.value))
+                for score, value in zip(scores, exact, strict=True)
+            ]
+            one = times == 1
+            yield Facts(
+                name=title(key),
+                what="one standard error" if one else "a 95 % confidence interval",
+                printed=" / ".join(f"{score.plus_minus:.2f}" for score in scores),
+                recomputed=" / ".join(f"{value:.2f}" for value in exact),
+                verdict=weakest(verdicts),
+                why=f"sqrt(p (1 - p) / (n - 1)) with n = {n:,}"
+                if one
+                else f"A 95 % interval reaches {times} standard errors to either side",
+            )
 
 
-def _plus_minus_of(key: Key, times: float, what: str) -> Finding:
-    """The "+-" of one score in all three columns against so many standard errors."""
-    scores = [column[key] for column in published.TABLE2.values()]
-    n = published.DOCUMENTS[key[0]]
-
-    def half_width(accuracy: float) -> float:
-        return times * metrics.standard_error(accuracy, n)
-
-    recomputed = [half_width(100 * right_answers(score.value, n) / n) for score in scores]
-    verdicts = [
-        judge(score.plus_minus, value, 2, spread(half_width, score.value))
-        for score, value in zip(scores, recomputed, strict=True)
-    ]
-    why = f"sqrt(p (1 - p) / (n - 1)) with n = {n:,}"
-    if times != 1:
-        why = f"A 95 % interval reaches {times} standard errors to either side"
-    return Finding(
-        "A",
-        f"{title(key)}: '+-' is {what}",
-        " / ".join(f"{score.plus_minus:.2f}" for score in scores),
-        " / ".join(f"{value:.2f}" for value in recomputed),
-        weakest(verdicts),
-        f"{why} ({_COLUMNS}).",
-    )
-
-
-def documents() -> Iterator[Finding]:
+def documents() -> Iterator[Facts]:
     """The number of documents behind each benchmark, as far as the "+-" tell it."""
     for role, n in published.DOCUMENTS.items():
         low, high = fitting_n(role)
-        stated = published.STATED_DOCUMENTS.get(role)
-        fits = f"The '+-' of Table 2 fit {low:,} to {high:,}"
-        why = f"{fits}; the number itself is from the author's result files."
-        verdict = AGREES if low <= n <= high else DIFFERS
-        if stated is not None and stated != n:
-            verdict = DIFFERS
-            why = f"{fits}, so rounding hides the difference; the author's result files say {n:,}."
-        yield Finding(
-            "A",
-            f"{name_of(role)}: number of documents",
-            f"{low:,} to {high:,}, by its '+-'" if stated is None else f"{stated:,}",
-            f"{n:,}",
-            verdict,
-            why,
+        stated, said = published.STATED_DOCUMENTS.get(role), "the number itself is from the"
+        why = f"; {said} author's result files."
+        if wrong := stated not in (None, n):
+            why = f", so rounding hides the difference; the author's result files say {n:,}."
+        yield Facts(
+            name=name_of(role),
+            n=n,
+            low=low,
+            high=high,
+            printed=f"{low:,} to {high:,}, by its '+-'" if stated is None else f"{stated:,}",
+            verdict=AGREES if low <= n <= high and not wrong else DIFFERS,
+            why=why,
         )
 
 
@@ -106,122 +92,137 @@ def fitting_n(role: str) -> tuple[int, int]:
     return math.ceil(max(low for low, _ in bounds)), math.floor(min(high for _, high in bounds))
 
 
-def forgetting_rate() -> Iterator[Finding]:
-    """FR, its rounded form in the text, and "catastrophic"."""
+# ---- paper A: FR, dA and dK ----
+
+
+def forgetting() -> Iterator[Facts]:
+    """FR, of the printed scores and of the counts of right answers behind them."""
     base, tuned = score_pair(FR)
-    n, printed = published.DOCUMENTS["gsm8k"], published.MEASURES["llama-2k"]["gsm8k"].value
+    n = published.DOCUMENTS["gsm8k"]
     right = [right_answers(score, n) for score in (base, tuned)]
-    rounded = metrics.forgetting_rate(base, tuned)
     exact = metrics.unpaired_forgetting_interval(*exact_scores(right, n))
-    yield Finding(
-        "A",
-        "GSM8K: forgetting rate FR",
-        f"{printed:.2f} %",
-        f"{rounded:.2f} % from the printed scores, {exact.value:.2f} % from the counts",
-        judge(printed, rounded, 2, spread(metrics.forgetting_rate, base, tuned)),
-        f"{right[0]} and {right[1]} of {n:,} answers are right; 95 % interval {limits(exact)} "
-        "(Fieller, unpaired).",
-    )
-    yield Finding(
-        "A",
-        "GSM8K: the forgetting is catastrophic",
-        f"FR > {published.CATASTROPHIC:.0f} %",
-        f"FR {exact.value:.2f} %, lower limit {exact.low:.2f} %",
-        AGREES if exact.low > published.CATASTROPHIC else NOT_ESTABLISHED,
-        "By the author's records 'base' is another checkpoint than the one that was fine-tuned, so "
-        "that the fine-tuning alone need not be the cause.",
-    )
-    yield _relative_loss("gsm8k", exact)
-
-
-def _relative_loss(role: str, loss: Estimate) -> Finding:
-    printed = published.RELATIVE_CHANGES[role]
-    return Finding(
-        "A",
-        f"{name_of(role)}: relative loss in the text",
-        f"{printed} %",
-        f"{loss.value:.1f} %",
-        judge(printed, loss.value, 0),
-        f"95 % interval {limits(loss, 1)} (Fieller, unpaired).",
+    yield Facts(
+        name=name_of("gsm8k"),
+        printed=published.MEASURES["llama-2k"]["gsm8k"].value,
+        rounded=metrics.forgetting_rate(base, tuned),
+        allowed=spread(metrics.forgetting_rate, base, tuned),
+        exact=exact,
+        limits=limits(exact),
+        right=right,
+        n=n,
+        catastrophic=published.CATASTROPHIC,
+        **_relative("gsm8k", exact),
     )
 
 
-def ability_augmentation() -> Iterator[Finding]:
-    """dA, its test, and "kept"."""
+def _relative(role: str, found: Estimate) -> dict[str, object]:
+    """The loss relative to the base, which the text rounds to whole per cent."""
+    return {
+        "relative_printed": published.RELATIVE_CHANGES[role],
+        "relative": found.value,
+        "relative_limits": limits(found, 1),
+    }
+
+
+def augmentation() -> Iterator[Facts]:
+    """dA, its z-test, and TOST within the margin."""
     base, tuned = score_pair(DA)
     errors = standard_errors(DA, "base", "llama-2k")
-    printed = published.MEASURES["llama-2k"]["hellaswag"].value
     value, error = metrics.delta_a(base, tuned), math.hypot(*errors)
-    found = metrics.unpaired_difference(base, tuned, *errors)
     p_value = metrics.unpaired_z_test(base, tuned, *errors).p_value
-    same = metrics.unpaired_equivalence_test(base, tuned, *errors, MARGIN)
-    yield Finding(
-        "A",
-        "HellaSwag: dA",
-        f"{printed:+.2f}",
-        f"{value:+.2f}, standard error {error:.2f}",
-        judge(printed, value, 2, spread(metrics.delta_a, base, tuned)),
-        f"95 % interval {limits(found, sign='+')} points.",
-    )
-    yield Finding(
-        "A",
-        "HellaSwag: dA shows an improvement",
-        f"{printed:+.2f}",
-        f"z = {value / error:.2f}, {p_text(p_value)}",
-        AGREES if p_value < published.ALPHA else NOT_ESTABLISHED,
-        "No evidence of an improvement."
+    p_same = metrics.unpaired_equivalence_test(base, tuned, *errors, MARGIN)
+    yield Facts(
+        printed=published.MEASURES["llama-2k"]["hellaswag"].value,
+        value=value,
+        allowed=spread(metrics.delta_a, base, tuned),
+        error=error,
+        z=value / error,
+        limits=limits(metrics.unpaired_difference(base, tuned, *errors), sign="+"),
+        p_value=p_value,
+        p_text=p_text(p_value),
+        improved="No evidence of an improvement."
         if p_value >= published.ALPHA
         else "The interval of dA lies on one side of 0.",
-    )
-    yield Finding(
-        "A",
-        "HellaSwag: commonsense reasoning is kept",
-        "kept",
-        f"within {MARGIN:g} points: {p_text(same)} (TOST)",
-        AGREES if same < published.ALPHA else NOT_ESTABLISHED,
-        f"A change of {MARGIN:g} points or more, up or down, is "
-        f"{'rejected' if same < published.ALPHA else 'not excluded'}, unpaired; the margin is this "
-        "project's, the paper names none.",
+        margin=MARGIN,
+        p_same=p_same,
+        p_same_text=p_text(p_same),
+        excluded="rejected" if p_same < published.ALPHA else "not excluded",
     )
 
 
-def knowledge_loss() -> Iterator[Finding]:
+def knowledge() -> Iterator[Facts]:
     """dK, its "+-" read in two ways, and its relative form."""
     base, tuned = score_pair(DK)
-    n, loss = published.DOCUMENTS["mmlu_cs"], published.MEASURES["llama-2k"]["mmlu_cs"]
     errors = standard_errors(DK, "base", "llama-2k")
-    defined = metrics.delta_k(base, tuned, n)
-    half = (defined.high - defined.low) / 2
-    printed_errors = [published.TABLE2[column][DK].plus_minus for column in ("base", "llama-2k")]
-    reach = spread(math.hypot, *printed_errors)
-    yield Finding(
-        "A",
-        "MMLU-CS: dK",
-        f"{loss.value:.2f}",
-        f"{defined.value:.2f}",
-        judge(loss.value, defined.value, 2, spread(lambda b, t: b - t, base, tuned)),
-        f"{base:.2f} - {tuned:.2f} points.",
+    defined = metrics.delta_k(base, tuned, published.DOCUMENTS["mmlu_cs"])
+    ses = [published.TABLE2[column][DK].plus_minus for column in ("base", "llama-2k")]
+    yield Facts(
+        name=name_of("mmlu_cs"),
+        printed=published.MEASURES["llama-2k"]["mmlu_cs"],
+        base=base,
+        tuned=tuned,
+        defined=defined,
+        allowed=spread(lambda b, t: b - t, base, tuned),
+        error=math.hypot(*errors),
+        printed_errors=ses,
+        of_printed=math.hypot(*ses),
+        reach=spread(math.hypot, *ses),
+        half=(defined.high - defined.low) / 2,
+        z95=metrics.Z95,
+        limits=limits(defined),
+        holds_0="contains" if defined.low < 0 < defined.high else "excludes",
+        **_relative("mmlu_cs", metrics.unpaired_forgetting_interval(base, tuned, *errors)),
     )
-    yield Finding(
-        "A",
-        "MMLU-CS: '+-' of dK is one standard error",
-        f"+- {loss.plus_minus:.2f}",
-        f"+- {math.hypot(*errors):.2f}",
-        judge(loss.plus_minus, math.hypot(*printed_errors), 2, reach),
-        f"sqrt({printed_errors[0]:.2f}^2 + {printed_errors[1]:.2f}^2) = "
-        f"{math.hypot(*printed_errors):.2f}, from the printed ones; by their rounding alone it may "
-        f"be {reach[0]:.3f} to {reach[1]:.3f}.",
+
+
+# ---- paper A: formats, and column against column ----
+
+
+def formats() -> Iterator[Facts]:
+    """Strict against flexible matching: how much of GSM8K's loss can be the marker's?"""
+    n = published.DOCUMENTS["gsm8k"]
+    cells = {
+        column: [published.TABLE2[column]["gsm8k", kind].value for kind in (FLEXIBLE, STRICT)]
+        for column in ("base", "llama-2k")
+    }
+    counts = {column: [right_answers(value, n) for value in pair] for column, pair in cells.items()}
+    before, after = (flexible - strict for flexible, strict in counts.values())
+    lost = counts["base"][1] - counts["llama-2k"][1]
+    right = counts["llama-2k"][0]  # only these can have lost no more than the marker
+    yield Facts(
+        printed=" -> ".join(
+            " / ".join(f"{value:.2f}" for value in pair) for pair in cells.values()
+        ),
+        gaps=[flexible - strict for flexible, strict in cells.values()],
+        before=before,
+        after=after,
+        lost=lost,
+        right=right,
+        net=100 * (after - before) / lost,
+        most=100 * right / lost,
     )
-    yield Finding(
-        "A",
-        "MMLU-CS: '+-' of dK is the 95 % interval that the paper defines",
-        f"+- {loss.plus_minus:.2f}",
-        f"+- {half:.2f}",
-        judge(loss.plus_minus, half, 2),
-        f"The definition has z = {metrics.Z95}; the interval is then {limits(defined)} points "
-        f"and {'contains' if defined.low < 0 < defined.high else 'excludes'} 0.",
-    )
-    yield _relative_loss("mmlu_cs", metrics.unpaired_forgetting_interval(base, tuned, *errors))
+
+
+def against() -> Iterator[Facts]:
+    """TinyLlama against both Llamas, score by score: z-tests with Holm over the five."""
+    for base in ("base", "llama-2k"):
+        rows = []
+        for key in published.TABLE2[base]:
+            scores = [published.TABLE2[column][key].value for column in (base, "tinyllama-50k")]
+            errors = standard_errors(key, base, "tinyllama-50k")
+            found = metrics.unpaired_difference(*scores, *errors)
+            rows.append((key, scores, found, metrics.unpaired_z_test(*scores, *errors).p_value))
+        corrected = metrics.holm([row[-1] for row in rows])
+        for (key, scores, found, _), p_value in zip(rows, corrected, strict=True):
+            yield Facts(
+                name=title(key),
+                models=[published.TABLE1[column].model for column in ("tinyllama-50k", base)],
+                scores=scores,
+                found=found,
+                limits=limits(found, sign="+"),
+                p_value=p_value,
+                p_text=p_text(p_value),
+            )
 
 
 # ---- small helpers ----

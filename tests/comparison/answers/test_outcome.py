@@ -373,12 +373,12 @@ def test_a_loss_is_taken_apart(outcome):
 
 def test_counts_add_up(outcome):
     assert sum(outcome.before.values()) == sum(outcome.after.values()) == outcome.n
-    assert outcome.strict_loss == outcome.lost - outcome.gained == 5
-    assert outcome.flexible_loss == 3
+    assert outcome.net_strict == outcome.lost - outcome.gained == 5
+    assert outcome.net_flexible == 3
     # only flexible right: 1 -> 2; only strict right ("#### 2\n#### 5"): 1 -> 0
     assert outcome.overrun == (1, 0)
-    assert outcome.format_loss == (2 - 1) - (0 - 1) == 2
-    assert outcome.strict_loss == outcome.flexible_loss + outcome.format_loss
+    assert outcome.net_format == (2 - 1) - (0 - 1) == 2
+    assert outcome.net_strict == outcome.net_flexible + outcome.net_format
     table = outcome.table()
     assert table.loc["right, then ran on"].tolist() == [1, 0, 0, 0]
     assert table["lost"].sum() == outcome.lost
@@ -391,13 +391,13 @@ def test_counts_add_up_on_random_answers():
     for n in (1, 7, 60):
         base, tuned = (gsm8k(rng.choice(texts, n).tolist(), [2] * n) for _ in range(2))
         forth, back = format_or_ability(base, tuned), format_or_ability(tuned, base)
-        assert forth.strict_loss == forth.flexible_loss + forth.format_loss
+        assert forth.net_strict == forth.net_flexible + forth.net_format
         only = [
             int((~t["strict"] & t["flexible"]).sum() - (t["strict"] & ~t["flexible"]).sum())
             for t in map(answers.answer_table, (base, tuned))
         ]
-        assert forth.format_loss == only[1] - only[0]
-        assert (forth.lost, forth.strict_loss) == (back.gained, -back.strict_loss)
+        assert forth.net_format == only[1] - only[0]
+        assert (forth.lost, forth.net_strict) == (back.gained, -back.net_strict)
         assert forth.strict[0] == forth.before["right"] + forth.overrun[0]
         assert forth.flexible[1] == forth.after["right"] + forth.after["format"]
         assert forth.before == back.after
@@ -416,7 +416,7 @@ def test_the_sentence_says_it(outcome):
 def test_a_model_with_itself_lost_nothing():
     task = gsm8k(["#### 2", "", "#### 3"], [2] * 3)
     same = format_or_ability(task, task)
-    assert same.lost == same.gained == same.format_loss == 0
+    assert same.lost == same.gained == same.net_format == 0
     assert "None of the 1 answers right by strict-match was lost" in same.sentence()
     assert "none to check before" in same.sentence()
     assert not same.table().isna().any(axis=None)

@@ -15,8 +15,8 @@ from slimlib.papers.slimming.findings import (
     ROUNDED,
     UNCHECKABLE,
 )
+from slimlib.papers.slimming.pairings import most_changed_answers, paired_p_values
 from slimlib.papers.slimming.recomputed import DK, FR, fitting_n, right_answers
-from slimlib.papers.slimming.statements import most_changed_answers, paired_p_values
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,94 @@
+"""Each answer of a model is kept as it is made: a task that is cut off goes on where it was.
+
+lm-eval has a cache for this, a database that is committed at every answer, which takes a sixth of a
+micro task's time. Here an answer is one line of a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from slimlib.common.files import read_jsonl, sha256
+from slimlib.common.progress import Line
+from slimlib.evaluate.scoring import Work
+
+
+class Responses:
+    """The answers to one task's requests; what lm-eval calls a cache hook.
+
+    Args:
+        path: their file; one that is there is read and gone on with.
+        line: shows how many documents are answered.
+    """
+
+    def __init__(self, path: Path, line: Line) -> None:
+        rows = read_jsonl(path) if path.exists() else []
+        self.known = {row["request"]: row["answer"] for row in rows}
+        self.line, self.work = line, Work()
+        self.stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by __exit__
+        self.stream.writelines(json.dumps(row) + "\n" for row in rows)  # without a cut-off end
+
+    def __enter__(self) -> Responses:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+    def add_partial(self, kind: str, request: Sequence[Any], answer: Any) -> None:
+        """Keep an answer; lm-eval's models call this as soon as they have one."""
+        row = {"request": sha256([kind, *request]), "answer": answer}
+        self.stream.write(json.dumps(row) + "\n")
+        self.stream.flush()
+        self.answered += 1
+        tokens = self.work.tokens - self.before
+        self.line.update(self.documents * self.answered // self.total, tokens=tokens)
+
+    def complete(
+        self, kind: str, requests: Sequence[Any], ask: Callable[[list[Any]], list[Any]]
+    ) -> list[Any]:
+        """The answers to requests: those that are known, and what the model is asked for.
+
+        Args:
+            kind: of request, as lm-eval calls its methods.
+            requests: lm-eval's instances.
+            ask: the model, for those that are left.
+        """
+        known = [self._known(kind, request) for request in requests]
+        left = [r for r, answer in zip(requests, known, strict=True) if answer is None]
+        self.total, self.answered = len(requests), len(requests) - len(left)
+        self.documents = len({request.doc_id for request in requests})
+        self.before = self.work.tokens
+        self.line.begin("documents", self.documents, self.documents * self.answered // self.total)
+        fresh = iter(ask(left) if left else ())
+        return [next(fresh) if answer is None else answer for answer in known]
+
+    def _known(self, kind: str, request: Any) -> Any:
+        if kind == "generate_until" and request.args[1].get("do_sample"):
+            return None  # each sample is another one
+        answer = self.known.get(sha256([kind, *request.args]))
+        return tuple(answer) if isinstance(answer, list) else answer
+
+
+def keeping(evaluator: type, responses: Responses) -> type:
+    """An evaluator's class whose answers go through `responses`."""
+
+    class Keeping(evaluator):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.set_cache_hook(responses)
+            responses.work = getattr(self, "work", responses.work)  # HFLM counts no tokens
+
+        def loglikelihood(self, requests, disable_tqdm=False):
+            return responses.complete("loglikelihood", requests, super().loglikelihood)
+
+        def loglikelihood_rolling(self, requests, disable_tqdm=False):
+            ask = super().loglikelihood_rolling
+            return responses.complete("loglikelihood_rolling", requests, ask)
+
+        def generate_until(self, requests, disable_tqdm=False):
+            return responses.complete("generate_until", requests, super().generate_until)
+
+    return Keeping

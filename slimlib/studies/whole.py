@@ -1,0 +1,70 @@
+"""Changes of a whole study: which arms are kept, another checkpoint, a preset of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from slimlib.common.checked import ConfigError, did_you_mean
+from slimlib.config import Study, each_arm
+from slimlib.studies.slimming import HYPERPARAMETERS
+
+
+def keep_arms(study: Study, value: Any) -> Study:
+    """Keep some arms, by their names in order or separated by commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, Sequence):
+        raise ConfigError("arms", value, f"must be names of arms among {study.arm_names}")
+    names = [part.strip() if isinstance(part, str) else part for part in parts]
+    kept = tuple(study[name] for name in names)
+    for arm in kept:
+        if arm.adapter_from and arm.adapter_from not in names:
+            raise ValueError(
+                f"arm {arm.name!r} takes its adapter from {arm.adapter_from!r}: keep both"
+            )
+    kept = tuple(
+        arm if arm.compared_with in names else replace(arm, compared_with=None) for arm in kept
+    )
+    return replace(
+        study,
+        arms=kept,
+        ladder=tuple(name for name in study.ladder if name in names),
+        comparisons=tuple(c for c in study.comparisons if {c.base, c.tuned} <= set(names)),
+    )
+
+
+def other_model(study: Study, name: Any) -> Study:
+    """Put the Llama arms on another checkpoint; drop the arms that stand on a third one."""
+    main = study["llama-base"].model
+    try:
+        model = replace(main, name=name, revision=None)
+    except ConfigError as error:
+        raise ConfigError("model", name, error.problem, f"study {study.name}") from None
+    study = keep_arms(study, [arm.name for arm in study.arms if arm.model == main])
+    short = name.rstrip("/").rsplit("/", 1)[-1]
+    old = study["llama-base"].label.removesuffix(" base")
+    moved = each_arm(study, lambda a: replace(a, model=model, label=a.label.replace(old, short, 1)))
+    return replace(moved, paper_columns={})
+
+
+def take_preset(study: Study, name: Any) -> Study:
+    """Give llama-2k, and the arm that takes its adapter, a preset of HYPERPARAMETERS."""
+    if name not in [*HYPERPARAMETERS]:
+        problem = f"must be {' or '.join(HYPERPARAMETERS)}{did_you_mean(name, HYPERPARAMETERS)}"
+        raise ConfigError("hyperparameters", name, problem, f"study {study.name}")
+    parts = HYPERPARAMETERS[name]
+    tuned = study["llama-2k"]
+    data = replace(tuned.data, template=parts["data"].template, append_eos=parts["data"].append_eos)
+    follow = {"adapter": parts["adapter"], "train": parts["train"], "data": data}
+    return each_arm(
+        study,
+        lambda a: replace(a, **follow) if "llama-2k" in (a.name, a.adapter_from) else a,
+    )
+
+
+WHOLE: dict[str, Callable[[Study, Any], Study]] = {  # in the order in which they are applied
+    "model": other_model,
+    "hyperparameters": take_preset,
+    "arms": keep_arms,
+}
