@@ -97,9 +97,9 @@ def tiny_run(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Run
     return run
 
 
-def slimlib_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """`slimlib run ...` as a user types it, without a GPU."""
-    command = [sys.executable, "-m", "slimlib", "run", *arguments]
+def slimlib_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """`slimlib ...` as a user types it, without a GPU."""
+    command = [sys.executable, "-m", "slimlib", *arguments]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     del environment["MPLBACKEND"]  # a notebook's kernel has one of its own
     return subprocess.run(
@@ -111,6 +111,16 @@ def slimlib_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess, Path]:
     """The smoke study by `slimlib run`, once: the finished process and the study's folder."""
     root = tmp_path_factory.mktemp("smoke-runs")
-    done = slimlib_run("--study", "smoke", "--runs", str(root), cwd=root)
+    done = slimlib_command("run", "--study", "smoke", "--runs", str(root), cwd=root)
     assert done.returncode == 0, done.stderr[-3000:]
     return done, root / "smoke"
+
+
+@pytest.fixture(scope="session")
+def executed(smoke: tuple[subprocess.CompletedProcess, Path]) -> Path:
+    """The folder of notebooks 01 to 05, executed by `slimlib notebooks` over the smoke run."""
+    _, folder = smoke
+    options = ("--study", "smoke", "--runs", str(folder.parent))
+    done = slimlib_command("notebooks", "01-05", *options, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "notebooks"

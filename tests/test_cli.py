@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import slimlib_command
 from places import LM_EVAL
 
 from slimlib import cli
@@ -408,3 +409,14 @@ def test_lm_eval_s_command_line_knows_slim(checkpoint, tiny_run, tmp_path, monke
         tables.append([line for line in printed if line.startswith("|")])
     assert any("micro_facts" in line for line in tables[0])
     assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_smoke_runs_in_a_row_end_by_themselves(tmp_path):
+    tables = []
+    for number in range(3):
+        options = ("--study", "smoke", "--runs", str(tmp_path / str(number)))
+        done = slimlib_command("run", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        tables.append((tmp_path / str(number) / "smoke" / "table2.csv").read_bytes())
+    assert len({*tables}) == 1

@@ -16,7 +16,9 @@ from pydantic_core import to_jsonable_python
 from slimlib.common.files import read_json, write_json
 from slimlib.common.hardware import find_device, unsloth_loaded, use_colab_secret
 from slimlib.config import Arm, Study
+from slimlib.model.load import choose_backend
 from slimlib.pipeline.preflight import check_input
+from slimlib.report.figures import make_figures
 from slimlib.report.tables import results_document, write_tables
 from slimlib.run import Run, default_root, in_clean_process
 from slimlib.studies.get import GRIDS, get_study
@@ -70,7 +72,6 @@ def _stages() -> tuple[Callable[[Run, str], Any], ...]:
 
 def _finetune(run: Run, arm: str) -> None:
     """Fine-tune here, or with Unsloth in a process of its own, which leaves this one clean."""
-    from slimlib.model.load import choose_backend
     from slimlib.train import finetune_arm
 
     config: Arm = run.study[arm]
@@ -81,8 +82,6 @@ def _finetune(run: Run, arm: str) -> None:
 
 
 def _write_results(run: Run) -> None:
-    from slimlib.report.figures import make_figures
-
     records = run.records()
     write_tables(records, run.study, run.folder)
     make_figures(records, run.study, run.figures, run.logs())
@@ -104,7 +103,7 @@ def open_run(
     runs: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Open a study's run folder, for the head of a notebook, and say what was chosen and why.
+    """Open a study's run folder, and say what was chosen and why.
 
     Args:
         study: name of a study, or "auto"; or a run folder, whose study.json says all the rest.

@@ -1,5 +1,9 @@
 """Notebooks from the command line: none hangs, and one that stops says where and why."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import nbformat
@@ -7,7 +11,7 @@ import pytest
 from nbclient.output_widget import OutputWidget
 
 from slimlib.common import notebooks
-from slimlib.common.notebooks import NotebookError, execute
+from slimlib.common.notebooks import NotebookError, execute, notebooks_folder
 
 WIDGET = """
 import ipywidgets
@@ -92,3 +96,61 @@ def test_a_cell_that_raises_is_named(book, tmp_path):
     with pytest.raises(NotebookError, match="cell 4: ZeroDivisionError: division by zero"):
         execute(book("print('before')", "1 / 0", "print('after')"), {}, tmp_path / "done.ipynb")
     assert "before" in outputs(tmp_path / "done.ipynb")
+
+
+# ---------------------------------------------------------------------------- Ctrl-C and SIGTERM
+
+STOPPABLE = """
+import sys
+from pathlib import Path
+from slimlib import cli
+from slimlib.common import notebooks
+
+notebooks.notebooks_folder = lambda: Path(sys.argv[1])
+sys.exit(cli.main(["notebooks", "01", "--study", "smoke", "--runs", "runs"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_notebook_that_is_stopped_leaves_no_kernel(number, code, book, tmp_path):
+    path = book("import os; open('kernel', 'w').write(str(os.getpid()))", "import time\nwhile 1: 1")
+    command = [sys.executable, "-c", STOPPABLE, str(path.parent)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        note = tmp_path / "kernel"
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    again = "slimlib notebooks 01 --study smoke --runs runs"
+    assert err.splitlines()[-1] == f"slimlib: stopped; run it again to go on: {again}"
+    assert process.returncode == code and "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+    assert "kernel" in (tmp_path / "runs/smoke/notebooks/01_book.ipynb").read_text()
+
+
+# --------------------------------------------------------------------------------- notebook 05
+
+
+def execute_analysis(smoke, target):
+    _, folder = smoke
+    values = {"STUDY": "smoke", "RUNS": str(folder.parent), "RUN": str(folder)}
+    return execute(notebooks_folder() / "05_analysis.ipynb", values, target)
+
+
+@pytest.mark.slow
+def test_notebook_05_never_hangs(smoke, tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND")  # a notebook's kernel has one of its own
+    monkeypatch.setattr(notebooks._Client, "output_widget", slow(notebooks._Output))
+    for number in range(3):
+        execute_analysis(smoke, tmp_path / f"{number}.ipynb")
+
+
+@pytest.mark.slow
+def test_notebook_05_hangs_without_the_cure_and_is_given_up(smoke, tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND")
+    monkeypatch.setattr(notebooks._Client, "output_widget", slow(OutputWidget))
+    monkeypatch.setattr(notebooks, "PATIENCE", 10.0)
+    with pytest.raises(NotebookError, match="its answer did not come"):
+        execute_analysis(smoke, tmp_path / "cut.ipynb")
