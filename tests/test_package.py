@@ -56,8 +56,6 @@ def test_the_installed_versions_are_within_the_bounds():
 def test_what_is_imported_is_declared():
     """Nothing is taken for granted because another package happens to bring it."""
     names = {
-        "annotated_types": "annotated-types",
-        "annotated_types": "annotated-types",
         "lm_eval": "lm-eval",
         "yaml": "pyyaml",
         "IPython": "ipython",
