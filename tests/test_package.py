@@ -55,13 +55,10 @@ def test_the_installed_versions_are_within_the_bounds():
 
 def test_what_is_imported_is_declared():
     """Nothing is taken for granted because another package happens to bring it."""
-    names = {
-        "lm_eval": "lm-eval",
-        "yaml": "pyyaml",
-        "IPython": "ipython",
-    }
+    names = {"yaml": "pyyaml", "zmq": "pyzmq", "IPython": "ipython", "pydantic_core": "pydantic"}
     elsewhere = {"unsloth", "google", "gptqmodel"}  # a GPU's and Colab's own, and a quantiser's
     declared = {re.match(r"[\w-]+", line)[0] for line in PROJECT["project"]["dependencies"]}
+    declared = {name.replace("-", "_") for name in declared}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
