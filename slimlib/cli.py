@@ -141,6 +141,7 @@ def notebooks(
     """Execute the numbered notebooks and keep the executed copies in the run folder."""
     from slimlib.common.notebooks import NotebookError, execute, select
     from slimlib.pipeline.preflight import check_input
+    from slimlib.pipeline.study import write_study
     from slimlib.run import Run
     from slimlib.studies.get import get_study
 
@@ -148,6 +149,7 @@ def notebooks(
     opened = Run(get_study(study, data, **values), runs)
     chosen = select(numbers)
     check_input(opened)
+    write_study(opened)  # what notebook 01 would do: any other can be the first
     parameters = {
         "STUDY": opened.study.name,
         "RUNS": str(opened.root.resolve()),

@@ -1,8 +1,7 @@
 """Colab's own versions: the smoke study and the notebooks run with what its runtime has installed.
 
 An environment is made once and kept in the user's cache folder: this Python, README's torch, and
-the versions of ../shared/data/colab for everything else. Skipped where they are not at hand, or
-where the registry cannot be reached.
+the versions of tests/data/colab.txt. Skipped where the registry cannot be reached.
 """
 
 import hashlib
@@ -14,58 +13,84 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from places import CHECKOUT
+from filelock import FileLock
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from places import CHECKOUT, TESTS
 
 import slimlib
 from slimlib.common.files import read_json
 
-pytestmark = pytest.mark.slow
-
+PINS = TESTS / "data" / "colab.txt"
 FREEZE = "pip-freeze.gpu.latest.py3.13.txt"
-TORCH = "torch==2.13.0"  # Colab's is built for CUDA
-# What installing slimlib replaces there: datasets is too old for TRL, and pins the rest.
+TORCH = "torch==2.13.0"  # as in the README; Colab's is built for CUDA
+# What installing slimlib replaces there: datasets is too old for TRL, and asks for the rest.
 REPLACED = {"datasets", "pyarrow", "dill", "multiprocess", "fsspec", "gcsfs"}
 OURS = {"torch", "torchvision", "torchaudio", "triton", "pip", "setuptools"}
 UNREACHABLE = ("from versions: none", "Max retries exceeded", "Read timed out")
 
 
-def colab_versions(data_folder: Path) -> dict[str, str]:
-    """package -> version of the newest runtime, less what is not taken from it."""
+def versions_in(path: Path) -> dict[str, str]:
+    lines = re.findall(r"^([\w.-]+)==([\w.]+)$", path.read_text("utf-8"), re.M)
+    return {canonicalize_name(name): version for name, version in lines}
+
+
+def test_the_pins_are_what_colab_has_and_slimlib_needs(data_folder):
     freeze = data_folder / "colab" / FREEZE
     if not freeze.is_file():
-        pytest.skip(f"no {FREEZE}: set SLIMLIB_DATA")
-    lines = re.findall(r"^([\w.-]+)==([\w.]+)$", freeze.read_text("utf-8"), re.M)
-    return {name: version for name, version in lines if name not in {*REPLACED, *OURS}}
+        pytest.skip(f"no {FREEZE} beside the real data")
+    runtime, pinned = versions_in(freeze), versions_in(PINS)
+    for name in ("ipython", "ipykernel", "ipywidgets", "pandas", "transformers", "peft"):
+        assert name in pinned
+    shared = {*runtime} & {*pinned} - {*REPLACED, *OURS}
+    assert len(shared) > 100
+    assert {name: pinned[name] for name in shared} == {name: runtime[name] for name in shared}
 
 
-def dependencies() -> list[str]:
+def test_the_pins_are_within_the_project_s_bounds():
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
-    return [line for line in project["dependencies"] if not line.startswith("torch")]
+    pinned = versions_in(PINS)
+    for requirement in map(Requirement, project["dependencies"]):
+        if requirement.name != "torch":
+            assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
 
 
-def make_environment(folder: Path, versions: dict[str, str]) -> None:
-    """A virtual environment of slimlib's dependencies in Colab's versions, without slimlib."""
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    (folder / "constraints.txt").write_text("".join(f"{n}=={v}\n" for n, v in versions.items()))
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--retries", "2"]
-    wanted = [*pip, "--constraint", folder / "constraints.txt", TORCH, *dependencies()]
-    done = subprocess.run(wanted, capture_output=True, text=True)
+# ---------------------------------------------------------------------------------- the environment
+
+
+def pip(python: Path, *arguments: str | Path) -> None:
+    command = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--retries",
+        "2",
+        "--no-compile",
+        *arguments,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode and any(sign in done.stdout + done.stderr for sign in UNREACHABLE):
         pytest.skip("the package registry cannot be reached to fetch Colab's versions")
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
-def colab(data_folder: Path) -> Path:
+def colab() -> Path:
     """The Python of an environment with Colab's versions, made where it is not there yet."""
-    versions = colab_versions(data_folder)
-    wanted = repr((sorted(versions.items()), dependencies(), TORCH, sys.version_info[:2]))
+    wanted = PINS.read_text("utf-8") + TORCH + sys.version
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slimlib-tests"
+    cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"colab-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    if not (folder / "whole").exists():  # a virtual environment cannot be moved into place
-        make_environment(folder, versions)
-        (folder / "whole").touch()
-    return folder / "bin" / "python"
+    python = folder / "bin" / "python"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "whole").exists():  # a virtual environment cannot be moved into place
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            pip(python, "--no-deps", "--requirement", PINS)
+            pip(python, TORCH)
+            (folder / "whole").touch()
+    return python
 
 
 def run(python: Path, *arguments: str, cwd: Path) -> str:
@@ -80,14 +105,7 @@ def run(python: Path, *arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
-def test_the_environment_has_colab_s_versions(colab, data_folder):
-    listed = subprocess.run([colab, "-m", "pip", "freeze"], capture_output=True, text=True)
-    installed = dict(re.findall(r"^([\w.-]+)==([\w.]+)", listed.stdout, re.M))
-    versions = colab_versions(data_folder)
-    shared = ("ipython", "ipykernel", "ipywidgets", "pandas", "numpy", "transformers", "peft")
-    assert {name: installed[name] for name in shared} == {name: versions[name] for name in shared}
-
-
+@pytest.mark.slow
 def test_the_smoke_study_runs_with_colab_s_versions(colab, tmp_path):
     run(colab, "run", "--study", "smoke", "--runs", str(tmp_path), cwd=tmp_path)
     records = [read_json(path) for path in sorted((tmp_path / "smoke").glob("*/record.json"))]
@@ -98,6 +116,7 @@ def test_the_smoke_study_runs_with_colab_s_versions(colab, tmp_path):
     assert (tmp_path / "smoke" / "table2.csv").is_file()
 
 
+@pytest.mark.slow
 def test_the_notebooks_run_with_colab_s_versions(colab, tmp_path):
     arguments = ("--study", "smoke", "--runs", str(tmp_path))
     run(colab, "notebooks", "01-05", *arguments, cwd=tmp_path)
@@ -105,6 +124,7 @@ def test_the_notebooks_run_with_colab_s_versions(colab, tmp_path):
     assert done == {"01", "02", "03", "04", "05"}
 
 
+@pytest.mark.slow
 def test_completion_in_colab_s_ipython_lists_the_names(colab, tmp_path):
     """IPython 7.34, and no jedi beside it: Colab's runtime has none."""
     code = (

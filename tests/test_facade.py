@@ -36,7 +36,7 @@ def in_a_new_python(code: str) -> object:
 
 
 def test_nothing_of_the_former_facade_is_lost():
-    assert {*slimlib.__all__} >= {*FORMER, "SlimLM", "METHODS", "audit", "read_grid"}
+    assert {*slimlib.__all__} >= {*FORMER, "SlimLM", "METHODS", "audit", "read_grid", "run_study"}
 
 
 def test_dir_shows_the_names_in_their_order_and_the_rooms():

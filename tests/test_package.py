@@ -55,9 +55,10 @@ def test_the_installed_versions_are_within_the_bounds():
 
 def test_what_is_imported_is_declared():
     """Nothing is taken for granted because another package happens to bring it."""
-    names = {"lm_eval": "lm-eval", "yaml": "pyyaml", "IPython": "ipython"}
+    names = {"yaml": "pyyaml", "zmq": "pyzmq", "IPython": "ipython", "pydantic_core": "pydantic"}
     elsewhere = {"unsloth", "google", "gptqmodel"}  # a GPU's and Colab's own, and a quantiser's
     declared = {re.match(r"[\w-]+", line)[0] for line in PROJECT["project"]["dependencies"]}
+    declared = {name.replace("-", "_") for name in declared}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -110,19 +111,29 @@ def test_the_notebooks_take_the_package_from_the_project_s_address():
         assert re.findall(r'^SOURCE = "(.*?)"', text, re.M) == [ADDRESS], path.name
 
 
-def test_the_readme_s_badges_open_the_notebooks_at_the_project_s_address():
+def test_the_badges_open_the_notebooks_at_the_project_s_address():
     owner = ADDRESS.removeprefix("https://github.com/")
-    readme = (CHECKOUT / "README.md").read_text("utf-8")
-    links = re.findall(r"colab\.research\.google\.com/github/(\S+?)/blob/main/(\S+?)\)", readme)
+    page = (CHECKOUT / "notebooks" / "README.md").read_text("utf-8")
+    links = re.findall(r"colab\.research\.google\.com/github/(\S+?)/blob/main/(\S+?)\)", page)
     assert {path for _, path in links} == {f"notebooks/{path.name}" for path in NOTEBOOKS}
     assert {repository for repository, _ in links} == {owner}
 
 
-def test_the_readme_s_local_links_lead_somewhere():
-    readme = (CHECKOUT / "README.md").read_text("utf-8")
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", readme)
-    assert links
-    assert [link for link in links if not (CHECKOUT / link).exists()] == []
+PAGES = [
+    path
+    for path in CHECKOUT.rglob("*.md")
+    if not any(part.startswith(".") for part in path.relative_to(CHECKOUT).parts)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(CHECKOUT)))
+def test_local_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_first_page_is_short():
+    assert len((CHECKOUT / "README.md").read_text("utf-8").split()) <= 1300
 
 
 # ------------------------------------------------------------------------------------ source laws
