@@ -104,6 +104,7 @@ class Worker:
         self.pipe.close()
         self.process.join(0 if self.job else 10)
         self.process.terminate()
+        self.process.join(10)
 
     def answer(self) -> str | None:
         """Why its job failed; None: it did not. A worker that died says so."""
