@@ -453,7 +453,8 @@ class Study:
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
     note: str = ""  # printed under every table
     reason: str = ""  # why get_study("auto") chose it
-    overrides: Mapping[str, Any] = Field(default_factory=dict)  # as get_study was given them
+    # as get_study was given them; the arms say what they come to
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

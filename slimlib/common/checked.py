@@ -12,12 +12,11 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from functools import wraps
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, dataclass_transform, get_args, get_origin
 
-import annotated_types as limits
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import dataclasses as pydantic_dataclasses
 from pydantic.fields import Field, FieldInfo
@@ -182,17 +181,15 @@ def _flat(metadata: Any) -> Sequence[Any]:
 
 def _range(metadata: Sequence[Any]) -> str:
     """The limits of a number or a length in words: ", 1 to 8,192"."""
-    if longest := next((m.max_length for m in metadata if isinstance(m, limits.MaxLen)), None):
-        return f" of 1 to {longest:,} characters"
-    low = next((m for m in metadata if isinstance(m, limits.Ge | limits.Gt)), None)
-    high = next((m for m in metadata if isinstance(m, limits.Le | limits.Lt)), None)
-    if isinstance(low, limits.Ge) and isinstance(high, limits.Le):
-        return f", {low.ge:,} to {high.le:,}"
-    parts = []
-    if low:
-        parts += [f"{low.ge:,} or more" if isinstance(low, limits.Ge) else f"above {low.gt:,}"]
-    if high:
-        parts += [f"at most {high.le:,}" if isinstance(high, limits.Le) else f"below {high.lt:,}"]
+    bounds: dict[str, Any] = {}
+    for limit in metadata:  # Ge(ge=1), MaxLen(max_length=100) and the like, which are dataclasses
+        bounds |= asdict(limit) if is_dataclass(limit) else {}
+    if "max_length" in bounds:
+        return f" of 1 to {bounds['max_length']:,} characters"
+    if {"ge", "le"} <= bounds.keys():
+        return f", {bounds['ge']:,} to {bounds['le']:,}"
+    words = {"ge": "{:,} or more", "gt": "above {:,}", "le": "at most {:,}", "lt": "below {:,}"}
+    parts = [text.format(bounds[key]) for key, text in words.items() if key in bounds]
     return f", {' and '.join(parts)}" if parts else ""
 
 

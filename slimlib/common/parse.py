@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from slimlib.common.checked import STRICT, ConfigError, fields_of, first_error
+
+_PLAIN = TypeAdapter(
+    Any, config=ConfigDict(ser_json_inf_nan="constants")
+)  # objects to JSON, NaN too
 
 
 def parse(cls: type, name: str, value: Any) -> Any:
@@ -44,7 +47,7 @@ def _parser(cls: type, name: str) -> TypeAdapter[Any]:
 def _readings(value: Any) -> Iterator[str | bytes]:
     """What a value may mean, as JSON."""
     if not isinstance(value, str):
-        yield to_json(value, inf_nan_mode="constants", fallback=repr)
+        yield _PLAIN.dump_json(value, fallback=repr)
         return
     yield value
     yield {"none": "null"}.get(value.lower(), value.lower())

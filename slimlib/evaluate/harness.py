@@ -22,7 +22,7 @@ from typing import Any
 
 from slimlib.common import progress
 from slimlib.common.files import atomic_path, documents_hash, file_sha256, read_json, sha256
-from slimlib.common.hardware import find_device, resolve_dtype, unsloth_loaded
+from slimlib.common.hardware import find_device, git_revision, resolve_dtype, unsloth_loaded
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
@@ -167,7 +167,7 @@ def _answer(
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
-    _describe_environment_once()
+    _describe_once()
     network, tokenizer = loaded
     lm = keeping(evaluator_class(config.evaluator), responses)(
         pretrained=network,
@@ -189,11 +189,17 @@ def _answer(
 
 
 @functools.cache
-def _describe_environment_once() -> None:
-    """lm-eval has torch describe this machine after each task, by starting pip: a second each."""
+def _describe_once() -> None:
+    """Spare what lm-eval does after each task for its own results file.
+
+    It has torch describe the machine by starting pip, a second each, and asks git for the commit of
+    the current folder, which prints an error where that is no checkout. A record has both.
+    """
+    from lm_eval import evaluator
     from torch.utils import collect_env
 
     collect_env.get_pretty_env_info = functools.cache(collect_env.get_pretty_env_info)
+    evaluator.get_git_commit_hash = git_revision
 
 
 def evaluator_class(name: str) -> Any:

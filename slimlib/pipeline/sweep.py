@@ -196,7 +196,8 @@ def sweep_grid(
     threads = share_of_cores(workers)
     print(f"{study.name}: {len(asked)} cells asked for, {len(asked) - len(todo)} are done already")
     done = [runs[job.seed].record(job.cell) for job in asked if job not in todo]
-    print(time_needed(len(todo), done, workers, needs_gpu(study)), flush=True)
+    if todo:
+        print(time_needed(len(todo), done, workers, needs_gpu(study)), flush=True)
     root.mkdir(parents=True, exist_ok=True)
     for run in runs.values() if todo else ():
         run.data_folder()  # once, here: two workers would write it at the same time

@@ -100,7 +100,7 @@ def test_bad_input_writes_nothing(tiny_study, tmp_path):
 def test_fine_tuning_with_unsloth_is_a_process_of_its_own(tiny_study, tmp_path, monkeypatch):
     """It changes transformers for good: what comes after must not see it."""
     apart = []
-    monkeypatch.setattr("slimlib.model.load.choose_backend", lambda name: "unsloth")
+    monkeypatch.setattr(module, "choose_backend", lambda name: "unsloth")
     monkeypatch.setattr(module, "in_clean_process", lambda stage, run, arm: apart.append(arm))
     monkeypatch.setattr("slimlib.train.finetune_arm", lambda run, arm: None)
     for arm in tiny_study.arms:

@@ -9,11 +9,13 @@ from slimlib.common.files import write_json
 from slimlib.papers.key_variables.cells import read_grid
 from slimlib.pipeline import sweep
 from slimlib.pipeline.sweep import (
+    GUESS,
     gather_records,
     run_cell,
     seed_run,
     share_of_cores,
     sweep_grid,
+    time_needed,
 )
 from slimlib.results.record import read_records
 from slimlib.run import SettingsError
@@ -195,3 +197,19 @@ def test_two_real_cells_run_whole(tmp_path):
     assert cell.record["stages"]["merge"]["logit_check"]["equal"] and cell.loss > 0
     assert 4 < cell.bits < 4.6
     assert not (tmp_path / "seed-1/key_variables_micro/qa-hira-4x8-mlp-8x8/merged").exists()
+
+
+# -------------------------------------------------------------------------- how long it will take
+
+
+def test_the_time_needed_is_that_of_the_cells_that_are_done():
+    done = [{"stages": {"merge": {"seconds": 5.0}, "evaluate": {"seconds": s}}} for s in (25, 35)]
+    text = time_needed(10, done, workers=2, on_gpu=False)  # 35 s each, five rounds of two
+    assert text == "10 to do: about 2 min 55 s (35 s a cell, as the 2 that are done took)"
+
+
+@pytest.mark.parametrize(("on_gpu", "word"), [(True, "T4"), (False, "two CPU cores")])
+def test_with_none_done_the_time_needed_is_a_guess_that_says_so(on_gpu, word):
+    text = time_needed(3, [], workers=1, on_gpu=on_gpu)
+    seconds = GUESS["T4" if on_gpu else "CPU"]
+    assert f"{seconds:.0f} s a cell, a guess, as on" in text and word in text
