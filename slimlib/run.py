@@ -24,7 +24,7 @@ from slimlib.common.hardware import environment
 from slimlib.common.schema import SCHEMA, SchemaError, upgrade
 from slimlib.config import Arm, Study, to_dict
 from slimlib.data.micro.world import write_data
-from slimlib.data.rows import WORLD, fingerprint
+from slimlib.data.sources import WORLD, fingerprint
 from slimlib.data.tasks import check_files
 from slimlib.model.load import resolve_name
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from slimlib.common.hardware import Device, find_device, versions
 from slimlib.config import Study
-from slimlib.data.rows import check_in_world, check_local_rows
+from slimlib.data.rows import check_local_rows
+from slimlib.data.sources import check_in_world
 from slimlib.data.tasks import check_files
 from slimlib.methods.plan import compile_plan
 from slimlib.methods.shapes import shape_of_folder

@@ -1,221 +1,24 @@
-"""Rows and tokens: layouts, prompts, subsets, mixtures; where the begin and end tokens are."""
+"""Rows: layouts, files, subsets, mixtures."""
 
 import gzip
 import json
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from slimlib.config import DataConfig
-from slimlib.data import prompts, rows
-from slimlib.data.prompts import encode, format_prompt, format_row, set_pad_token
+from slimlib.data import rows
 from slimlib.data.rows import choose, mix_datasets
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 NO_INPUT = {"instruction": "Name a colour.", "input": "", "output": "Red."}
-AUTHOR = DataConfig()  # as run: the author's prompt, no end token
-STANFORD = DataConfig(template="alpaca", append_eos=True)
+
+MESSAGES = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
 
 
 def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
-
-
-def make_tokenizer(bos=None, eos=None, unk=None, pad=None, extra=(), add_bos=True):
-    """A byte-level tokenizer with the special tokens of one family."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
-
-    special = list(dict.fromkeys(t for t in (bos, eos, unk, pad, *extra) if t))
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*special, *letters])}
-    core = Tokenizer(models.BPE(vocabulary, [], unk_token=unk))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    if bos and add_bos:
-        core.post_processor = TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=bos, eos_token=eos, unk_token=unk, pad_token=pad
-    )
-
-
-def llama3():
-    spare = ("<|finetune_right_pad_id|>",)
-    return make_tokenizer("<|begin_of_text|>", "<|end_of_text|>", extra=spare)
-
-
-def llama2():
-    return make_tokenizer("<s>", "</s>", unk="<unk>")
-
-
-def gpt2():
-    end = "<|endoftext|>"
-    return make_tokenizer(end, end, unk=end, add_bos=False)
-
-
-# ---------------------------------------------------------------------------------------- prompts
-
-
-def test_stanford_s_prompt_with_an_input():
-    assert format_prompt(ROW, "alpaca") == (
-        "Below is an instruction that describes a task, paired with an input that provides further "
-        "context. Write a response that appropriately completes the request.\n\n"
-        "### Instruction:\nAdd.\n\n### Input:\n2 and 3\n\n### Response:\n"
-    )
-
-
-def test_stanford_s_prompt_without_an_input():
-    assert format_prompt(NO_INPUT, "alpaca") == (
-        "Below is an instruction that describes a task. Write a response that appropriately "
-        "completes the request.\n\n### Instruction:\nName a colour.\n\n### Response:\n"
-    )
-
-
-def test_the_author_s_prompt_byte_for_byte():
-    assert format_row(ROW, "as-run", None).encode() == (
-        b"<|system|>\nYou are a helpful, accurate and truthful AI assistant.\n<|user|>\n"
-        b"Instruction: Add.\nInput: 2 and 3\nOutput:\n<|assistant|>\n5"
-    )
-
-
-def test_the_author_s_prompt_keeps_an_empty_input_line():
-    assert "\nInput: \nOutput:\n" in format_prompt(NO_INPUT, "as-run")
-
-
-def test_braces_in_a_row_are_text():
-    row = {"instruction": "{input} {0} {", "input": "{output}", "output": "}"}
-    assert "{input} {0} {" in format_prompt(row, "alpaca")
-    assert "\n{output}\n" in format_prompt(row, "alpaca")
-
-
-MESSAGES = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
-
-
-def test_messages_without_a_chat_template_are_one_question_and_answer():
-    text = format_row({"messages": MESSAGES}, "alpaca", llama2())
-    assert text.endswith("### Instruction:\nHi?\n\n### Response:\nHello.")
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [{"role": "system", "content": "Be kind."}, *MESSAGES],
-        [*MESSAGES, *MESSAGES],
-        MESSAGES[::-1],
-        MESSAGES[:1],
-    ],
-)
-def test_other_messages_need_a_chat_template(messages):
-    with pytest.raises(ValueError, match="need a tokenizer with a chat template"):
-        format_row({"messages": messages}, "alpaca", llama2())
-
-
-def test_a_chat_template_that_writes_the_begin_token_gives_one():
-    tokenizer = llama2()
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        "{{ eos_token }}"
-    )
-    text = format_row({"messages": MESSAGES}, "alpaca", tokenizer)
-    ids = encode(text, tokenizer, append_eos=True)
-    assert text == "<s>[user]Hi?[assistant]Hello.</s>"
-    assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 1
-
-
-# ----------------------------------------------------------------------------------------- tokens
-
-
-@pytest.mark.parametrize("family", [llama3, llama2])
-@pytest.mark.parametrize("row", [ROW, NO_INPUT])
-def test_one_begin_token_and_the_end_token_last(family, row):
-    tokenizer = family()
-    dataset, counts = prompts.tokenize_rows([row], STANFORD, tokenizer, 4096)
-    (ids,) = dataset["input_ids"]
-    assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
-    assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 1
-    assert tokenizer.decode(ids[1:-1]) == format_row(row, "alpaca", tokenizer)
-    assert counts == {"rows": 1, "tokens": len(ids), "truncated_rows": 0}
-
-
-@pytest.mark.parametrize("family", [llama3, llama2])
-def test_the_author_s_run_has_no_end_token(family):
-    tokenizer = family()
-    dataset, _ = prompts.tokenize_rows([ROW], AUTHOR, tokenizer, 4096)
-    (ids,) = dataset["input_ids"]
-    assert tokenizer.eos_token_id not in ids
-    assert ids.count(tokenizer.bos_token_id) == 1
-
-
-def test_a_begin_or_end_token_that_is_there_already_is_not_doubled():
-    tokenizer = llama2()
-    ids = encode("<s><s>text</s></s>", tokenizer, append_eos=True)
-    assert (ids.count(tokenizer.bos_token_id), ids.count(tokenizer.eos_token_id)) == (1, 1)
-    assert encode("text</s>", tokenizer, append_eos=False) == encode("text", tokenizer, False)
-
-
-def test_an_end_token_that_is_also_the_begin_token_is_appended_once():
-    tokenizer = gpt2()
-    ids = encode("text", tokenizer, append_eos=True)
-    assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
-
-
-def test_truncated_rows_are_counted_and_lose_their_tail():
-    tokenizer = llama2()
-    config = replace(STANFORD, template="as-run")
-    whole = encode(format_row(ROW, "as-run", tokenizer), tokenizer, True)
-    for limit, cut in ((len(whole), 0), (len(whole) - 1, 1)):
-        dataset, counts = prompts.tokenize_rows([ROW], config, tokenizer, limit)
-        assert dataset["input_ids"][0] == whole[:limit]
-        assert counts == {"rows": 1, "tokens": limit, "truncated_rows": cut}
-
-
-def test_every_real_token_is_trained_on_and_no_padding():
-    """The trainer's collator on rows of two lengths: labels are the ids, the padding is masked."""
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
-    tokenizer = llama2()
-    set_pad_token(tokenizer)
-    dataset, _ = prompts.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
-    collate = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
-    batch = collate(list(dataset))
-    for ids, labels, row in zip(
-        batch["input_ids"], batch["labels"], dataset["input_ids"], strict=True
-    ):
-        assert labels[labels != -100].tolist() == row
-        assert labels[labels != -100][-1] == tokenizer.eos_token_id
-        assert set(ids[labels == -100].tolist()) <= {tokenizer.pad_token_id}
-
-
-# --------------------------------------------------------------------------------------- padding
-
-
-@pytest.mark.parametrize(
-    ("tokenizer", "pad"),
-    [
-        (llama3(), "<|finetune_right_pad_id|>"),
-        (llama2(), "<unk>"),
-        (make_tokenizer("<s>", "</s>", unk="<unk>", pad="</s>"), "<unk>"),  # pad = end, as often
-        (make_tokenizer("<s>", "</s>", pad="<mine>"), "<mine>"),  # one that is right is kept
-        (make_tokenizer("<s>", "</s>"), "<s>"),
-        (make_tokenizer(None, "<|endoftext|>", extra=("<|pad|>",)), "<|pad|>"),
-    ],
-)
-def test_the_pad_token_is_never_the_end_token(tokenizer, pad):
-    size = len(tokenizer)
-    set_pad_token(tokenizer)
-    assert tokenizer.pad_token == pad
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id
-    assert len(tokenizer) == size  # a new token would need a row in the embeddings
-
-
-def test_a_tokenizer_with_nothing_to_spare_is_refused():
-    with pytest.raises(ValueError, match=r"no pad token .*'<\|endoftext\|>'; add one with"):
-        set_pad_token(gpt2())
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -398,15 +201,6 @@ def test_a_mixture_that_asks_a_part_for_too_much_is_refused():
         mix_datasets({"a": [1], "b": [1, 2, 3]}, {"a": 1, "b": 1}, 6, 0)
 
 
-def test_the_fingerprint_follows_the_content(tmp_path):
-    path = write_rows(tmp_path / "rows.jsonl", [ROW])
-    config = DataConfig(path=str(path))
-    first = rows.fingerprint(config)
-    write_rows(path, [NO_INPUT])
-    assert first != rows.fingerprint(config)
-    assert rows.fingerprint(DataConfig()) == f"tatsu-lab/alpaca@{rows.DATASETS['alpaca'].revision}"
-
-
 # -------------------------------------------------------------------------------------- real rows
 
 
@@ -416,12 +210,6 @@ def test_the_first_real_alpaca_row_is_the_original_s(data_folder):
     assert len(loaded) == 1807
     (last,) = rows.load_rows(DataConfig(n=1, subset="random"), 3, data_folder)
     assert last in loaded
-
-
-def test_a_larger_number_of_real_rows_takes_the_larger_file(data_folder):
-    assert rows.local_file("alpaca", 1808, data_folder).name == "alpaca_author_5k.jsonl.gz"
-    with pytest.raises(ValueError, match="data.n=52002 rows asked.*alpaca_head_1807.jsonl: 1807"):
-        rows.load_rows(DataConfig(n=52_002), 0, data_folder)
 
 
 def test_gsm8k_is_its_train_split(data_folder):
@@ -439,16 +227,3 @@ def test_a_real_mixture(data_folder):
     assert (
         loaded == rows.load_rows(config, 7, data_folder) != rows.load_rows(config, 8, data_folder)
     )
-
-
-def test_real_rows_survive_the_embedded_tokenizer(data_folder):
-    from slimlib.config import ModelConfig
-    from slimlib.model.load import load_tokenizer
-
-    tokenizer = load_tokenizer(ModelConfig("micro:base"))
-    loaded = rows.load_rows(DataConfig(n=50), 0, data_folder)
-    dataset, counts = prompts.tokenize_rows(loaded, replace(STANFORD, n=50), tokenizer, 4096)
-    assert counts["truncated_rows"] == 0
-    for row, ids in zip(loaded, dataset["input_ids"], strict=True):
-        assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
-        assert tokenizer.decode(ids[1:-1]) == format_row(row, "alpaca", tokenizer)
