@@ -54,7 +54,7 @@ def select(text: str) -> list[Path]:
         first, _, last = part.strip().partition("-")
         numbers = [n for n in there if first.zfill(2) <= n <= (last or first).zfill(2)]
         if not re.fullmatch(r"\d+(-\d+)?", part.strip()) or not numbers:
-            raise ValueError(f"--notebooks {text!r}: there are {', '.join(there)} (as in 01-05)")
+            raise ValueError(f"notebooks {text!r}: there are {', '.join(there)} (as in 01-05)")
         chosen += numbers
     return [there[number] for number in chosen]
 
