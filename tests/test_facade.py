@@ -147,7 +147,7 @@ found = {{}}
 for text in {texts}:
     with provisionalcompleter():
         listed = [*shell.Completer.completions(text, len(text))]
-    found[text] = [c.text.lstrip(".") for c in listed if c.type != "unheard of"]
+    found[text] = [c.text.rpartition(".")[2] for c in listed]  # 7.34 repeats what stands before
 found["loaded"] = sorted({{name.partition(".")[0] for name in sys.modules}})
 """
 
