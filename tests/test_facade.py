@@ -3,12 +3,14 @@
 import doctest
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
 from types import ModuleType
 
 import pytest
+from places import CHECKOUT, TESTS
 
 import slimlib
 
@@ -27,7 +29,10 @@ FORMER = {
 def in_a_new_python(code: str) -> object:
     """What the code puts into `found`, run by a Python that has imported nothing."""
     code = f"{code}\nimport json, sys\njson.dump(found, sys.stdout)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(  # not in the checkout: IPython completes names of files too
+        [sys.executable, "-c", code], cwd=TESTS, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
