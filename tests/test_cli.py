@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line(here, capsys, monkeypatch):
     [
         ([], "slimlib: Missing command; see slimlib --help"),
         (["walk"], "slimlib: No such command 'walk'; see slimlib --help"),
-        (["run", "--colour", "red"], "slimlib: No such option: --colour; see slimlib run --help"),
+        (["run", "--colour", "red"], "slimlib: No such option --colour; see slimlib run --help"),
         (["compare", "a"], "slimlib: Missing argument 'tuned'; see slimlib compare --help"),
         (["sweep", "--workers", "two"], "slimlib: Invalid value for '--workers'"),
         (["audit", "--json", "--markdown"], "slimlib: --json and --markdown: choose one"),
@@ -160,7 +160,8 @@ def test_a_usage_error_is_one_line(arguments, message, capsys):
     assert cli.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert err.replace("'TUNED'", "'tuned'").startswith(message)
+    plain = err.replace("option: --colour", "option --colour").replace("'--colour'", "--colour")
+    assert plain.replace("'TUNED'", "'tuned'").startswith(message)  # by the version of typer
 
 
 def test_no_name_steers_the_terminal(here, capsys):

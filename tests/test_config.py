@@ -195,6 +195,6 @@ def test_the_optimizers_left_out_need_another_library():
     from transformers.training_args import OptimizerNames
 
     others = {"torch_xla", "npu", "anyprecision", "torch_4bit", "torch_8bit", "galore", "lomo"}
-    others |= {"grok", "schedule_free", "apollo", "stable_adamw"}
+    others |= {"grok", "schedule_free", "apollo", "stable_adamw", "apex"}
     left = {o.value for o in OptimizerNames} - {*get_args(config.Optimizer)}
     assert [name for name in left if not any(part in name for part in others)] == []

@@ -3,12 +3,14 @@
 import doctest
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
 from types import ModuleType
 
 import pytest
+from places import CHECKOUT, TESTS
 
 import slimlib
 
@@ -27,7 +29,10 @@ FORMER = {
 def in_a_new_python(code: str) -> object:
     """What the code puts into `found`, run by a Python that has imported nothing."""
     code = f"{code}\nimport json, sys\njson.dump(found, sys.stdout)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(  # not in the checkout: IPython completes names of files too
+        [sys.executable, "-c", code], cwd=TESTS, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -147,7 +152,7 @@ found = {{}}
 for text in {texts}:
     with provisionalcompleter():
         listed = [*shell.Completer.completions(text, len(text))]
-    found[text] = [c.text.lstrip(".") for c in listed if c.type != "unheard of"]
+    found[text] = [c.text.rpartition(".")[2] for c in listed]  # 7.34 repeats what stands before
 found["loaded"] = sorted({{name.partition(".")[0] for name in sys.modules}})
 """
 
