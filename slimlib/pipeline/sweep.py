@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
+from slimlib.common.document import plain
 from slimlib.common.files import write_jsonl
 from slimlib.common.hardware import find_device
 from slimlib.common.schema import unfinished
@@ -245,7 +246,7 @@ def _run_all(
             outcome = f"failed: {failure}" if failure else "done"
             which = f"[{done}/{total}] seed {job.seed} {job.cell}"
             minutes = (time.perf_counter() - begin) / done * (total - done) / 60
-            print(f"{which}: {outcome} ({seconds:.0f} s; {minutes:.0f} min left)", flush=True)
+            print(plain(f"{which}: {outcome} ({seconds:.0f} s; {minutes:.0f} min left)"), flush=True)
             if failure:
                 runs[job.seed].fail(job.cell, failure)
             worker.job = None
