@@ -246,7 +246,8 @@ def _run_all(
             outcome = f"failed: {failure}" if failure else "done"
             which = f"[{done}/{total}] seed {job.seed} {job.cell}"
             minutes = (time.perf_counter() - begin) / done * (total - done) / 60
-            print(plain(f"{which}: {outcome} ({seconds:.0f} s; {minutes:.0f} min left)"), flush=True)
+            timing = f"{seconds:.0f} s; {minutes:.0f} min left"
+            print(plain(f"{which}: {outcome} ({timing})"), flush=True)
             if failure:
                 runs[job.seed].fail(job.cell, failure)
             worker.job = None
