@@ -18,6 +18,11 @@ from slimlib.common.files import read_json, read_jsonl
 from slimlib.studies.get import get_study
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+# typed once, in 01; 02 to 05 are told the run folder
+PARAMETERS = {
+    "01": ["STUDY", "RUNS", "DATA", "OVERRIDES"],
+    "07": ["GRID", "RECORDS", "CELL", "SEED", "RUNS"],
+}
 STAGES = 3 + 5 + 8  # finetune, merge and evaluate over the eight arms
 
 
@@ -69,7 +74,8 @@ class TestLaws:
     def test_has_one_parameters_cell_of_plain_forms(self, path):
         (cell,) = [cell for cell in cells(path) if "parameters" in tags(cell)]
         lines = source(cell).splitlines()
-        assert [line.split(" = ")[0] for line in lines] == ["STUDY", "RUNS", "DATA", "OVERRIDES"]
+        names = PARAMETERS.get(path.name[:2], ["RUN"])
+        assert [line.split(" = ")[0] for line in lines] == names
         assert all("  # @param" in line and len(line) <= 100 for line in lines)
 
     def test_holds_no_token_and_no_machine_s_path(self, path):
@@ -87,8 +93,11 @@ def tags(cell: dict) -> list[str]:
 
 
 def test_all_notebooks_have_the_same_head():
-    heads = [[source(cell) for cell in cells(path)[1:7]] for path in NOTEBOOKS]
-    assert all(head == heads[0] for head in heads)
+    """How to install is the same everywhere; 02 to 05 open the run alike."""
+    installs = [[source(cell) for cell in cells(path)[1:3]] for path in NOTEBOOKS]
+    assert all(install == installs[0] for install in installs)
+    opens = [[source(cell) for cell in cells(path)[3:7]] for path in NOTEBOOKS[1:5]]
+    assert all(opened == opens[0] for opened in opens)
 
 
 def test_the_study_form_offers_every_study():
