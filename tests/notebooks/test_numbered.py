@@ -306,9 +306,10 @@ def test_each_notebook_runs_alone_by_nbconvert_after_the_ones_before(tmp_path):
     environment = {**os.environ, "SLIMLIB_RUNS": str(tmp_path / "runs"), "CUDA_VISIBLE_DEVICES": ""}
     for path in NOTEBOOKS[:5]:
         copy = Path(shutil.copy(path, tmp_path))
-        text = copy.read_text("utf-8")
-        assert 'STUDY = \\"auto\\"' in text
-        copy.write_text(text.replace('STUDY = \\"auto\\"', 'STUDY = \\"smoke\\"'), "utf-8")
+        if path.name.startswith("01"):  # the others read what it wrote
+            text = copy.read_text("utf-8")
+            assert 'STUDY = \\"auto\\"' in text
+            copy.write_text(text.replace('STUDY = \\"auto\\"', 'STUDY = \\"smoke\\"'), "utf-8")
         command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", str(copy)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
