@@ -16,7 +16,7 @@ import torch
 import unsloth_methods
 
 from slimlib import train
-from slimlib.adapters import layers, saving
+from slimlib.adapters import saving
 from slimlib.common.files import atomic_path, read_json, write_json
 from slimlib.common.hardware import free_memory, peak_memory_gb, resolve_dtype, unsloth_loaded
 from slimlib.config import Study
@@ -156,7 +156,7 @@ def generate(model: Any, tokenizer: Any) -> list[dict[str, Any]]:
         FastLanguageModel.for_inference(model)
     model.eval()
     found = []
-    for text in layers.merge.CHECK_PROMPTS[:2]:
+    for text in plain.CHECK_PROMPTS[:2]:
         batch = tokenizer(text, return_tensors="pt").to(model.device)
         given = {key: batch[key] for key in ("input_ids", "attention_mask")}
         with torch.inference_mode():

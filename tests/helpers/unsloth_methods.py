@@ -26,6 +26,7 @@ from slimlib.adapters.modules import adapted_layers
 from slimlib.adapters.saving import adapter_path
 from slimlib.common.files import write_json
 from slimlib.config import AdapterConfig, ModelConfig, Rule, Study
+from slimlib.merge import plain
 from slimlib.methods import definitions
 from slimlib.model.load import load_model
 from slimlib.run import Run
@@ -120,7 +121,7 @@ def keep_logits(run: Run, seen: dict[str, Any], path: Path) -> None:
     logits = {
         f"{name} {i}": x.contiguous()
         for name, model in models.items()
-        for i, x in enumerate(layers.merge._logits(model, seen["tokenizer"]))
+        for i, x in enumerate(plain._logits(model, seen["tokenizer"]))
     }
     save_file(logits, path)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from slimlib import train
-from slimlib.adapters import layers
 from slimlib.common.files import write_json
 from slimlib.config import Study
 from slimlib.evaluate import harness
@@ -77,9 +76,9 @@ def main(folder: Path) -> None:
     run, seen = Run(study(), folder), watch_trainer()
     train.finetune_arm(run, ARM)
     found = report(seen)
-    logits = layers.merge._logits(seen["trainer"].model, seen["tokenizer"])
+    logits = plain._logits(seen["trainer"].model, seen["tokenizer"])
     save_file({str(i): x.contiguous() for i, x in enumerate(logits)}, folder / "logits.safetensors")
-    layers.merge.write_merged = harness.evaluate_model = not_here
+    plain.write_merged = harness.evaluate_model = not_here
     plain.merge_arm(run, ARM)
     harness.evaluate_arm(run, ARM)
     write_json(folder / "report.json", found)
