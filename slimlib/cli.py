@@ -83,6 +83,9 @@ def _options(
     pass
 
 
+StudyName = Annotated[
+    str, typer.Option(help="auto, paper, micro, smoke or rehearsal; auto: as the machine is")
+]
 Data = Annotated[
     str | None,
     typer.Option(help="local folder of benchmarks and rows", show_default="the study's own"),
@@ -109,9 +112,7 @@ AsMarkdown = Annotated[bool, typer.Option("--markdown", help="print Markdown", s
 
 @app.command()
 def run(
-    study: Annotated[
-        str, typer.Option(help="auto, paper, micro, smoke or rehearsal; auto: as the machine is")
-    ] = "auto",
+    study: StudyName = "auto",
     data: Data = None,
     runs: Runs = None,
     overrides: Set = None,
@@ -131,9 +132,7 @@ def run(
 @app.command()
 def notebooks(
     numbers: Annotated[str, typer.Argument(help="which, as 01-05, 03 or 01,05")] = "01-05",
-    study: Annotated[
-        str, typer.Option(help="auto, paper, micro, smoke or rehearsal; auto: as the machine is")
-    ] = "auto",
+    study: StudyName = "auto",
     data: Data = None,
     runs: Runs = None,
     overrides: Set = None,

@@ -149,6 +149,7 @@ def _html_table(table: pd.DataFrame) -> str:
 
 
 def markdown_table(table: pd.DataFrame) -> str:
+    """Write a table of texts in Markdown, a group's name once; cells are escaped."""
     levels = [str(name or "") for name in table.index.names]
     lines = [[*levels, *map(str, table.columns)], ["---"] * (len(levels) + table.shape[1])]
     heading = None

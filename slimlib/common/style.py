@@ -27,10 +27,12 @@ STYLE = {
 
 
 def wrap(label: str) -> str:
+    """Break a label of an axis into lines of 26 characters."""
     return textwrap.fill(label, 26, break_on_hyphens=False)
 
 
 def wrap_title(text: str) -> str:
+    """Break a figure's title into lines of 80 characters."""
     return textwrap.fill(text, 80)
 
 
