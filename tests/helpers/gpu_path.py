@@ -124,7 +124,7 @@ def method_run(method: str, shape: Shape, runs: Path, data: Path) -> Run:
     """The run of the same arm with another method, in a folder of its own."""
     whole = study(shape, runs / "checkpoint", data)
     arm = whole[ARM]
-    arm = replace(arm, adapter=replace(arm.adapter, method=method))
+    arm = replace(arm, adapter=arm.adapter.as_method(method))
     return Run(replace(whole, arms=(arm,)), runs / method)
 
 
