@@ -175,6 +175,10 @@ class AdapterConfig:
                 near = did_you_mean(method, ADAPTERS)
                 raise ConfigError("method", method, f"must be {' or '.join(ADAPTERS)}{near}")
             cls = ADAPTERS[method]
+        own = fields_of(cls)["method"].default
+        if method not in (own, "qlora"):  # "qlora" stands there where none was given
+            problem = f"this configuration is of {own}; ask as_method({method!r})"
+            raise ConfigError("method", method, problem)
         for name in values.keys() - fields_of(cls).keys():
             raise ConfigError(name, values[name], cls.why_not(name))
         return object.__new__(cls)

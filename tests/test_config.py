@@ -52,10 +52,12 @@ def test_the_defaults_are_those_of_the_records():
     assert (found["qa-hira"]["lam1"], found["qa-hira"]["lam2"]) == (4, 8)
 
 
-def test_a_method_cannot_be_replaced_without_its_values():
-    with pytest.raises(ValueError, match="method=q-bara: must be qlora"):
-        replace(AdapterConfig(), method="q-bara")
-    assert AdapterConfig().as_method("q-bara") == AdapterConfig("q-bara")
+@pytest.mark.parametrize("method", ["qlora", "q-bara"])
+def test_a_method_cannot_be_replaced_without_its_values(method):
+    says = rf"method=ir-qlora: this configuration is of {method}; ask as_method\('ir-qlora'\)"
+    with pytest.raises(config.ConfigError, match=says):
+        replace(AdapterConfig(method), method="ir-qlora")
+    assert AdapterConfig(method).as_method("ir-qlora") == AdapterConfig("ir-qlora")
 
 
 # ------------------------------------------------------------------------------ the classes alone

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,12 +76,12 @@ class Document:
         return self.to_html()
 
 
-class Shown:
+class Shown(ABC):
     """A result that is shown as a document: its class says what stands in it."""
 
+    @abstractmethod
     def document(self) -> Document:
         """What is shown of it."""
-        raise NotImplementedError
 
     def to_text(self, columns: int | None = None) -> str:
         """As text of so many columns (default: the terminal's, else 80)."""
