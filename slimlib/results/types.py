@@ -37,6 +37,9 @@ class Samples:
     prompt_hashes: tuple[str | None, ...]
     scores: dict[str, np.ndarray]  # metric (no filter in the name) -> (documents,) float64, finite
     documents: str | None = None  # one hash over ids and hashes, in order (see `task_entry`)
+    answer_hashes: tuple[str | None, ...] = ()  # of what the model answered; empty: not kept
+    clusters: tuple[str, ...] = ()  # documents of one passage share a name; empty: each alone
+    by_seed: dict[str, np.ndarray] = field(default_factory=dict)  # metric -> (seeds, documents)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class TaskResults:
     subtasks: tuple[str, ...] = ()  # of a group: its leaves
     role: str | None = None  # of a slimlib arm: gsm8k, hellaswag, mmlu_cs, ...
     higher_is_better: dict[str, bool] = field(default_factory=dict)  # by metric; absent: unknown
+    output_type: str | None = None  # lm-eval's: multiple_choice, generate_until, ...
+    generation: Mapping[str, Any] | None = None  # the task's own generation_kwargs, where it says
+    chance: float | None = None  # share right by guessing, from the documents; None: not known
+    cluster: str = ""  # the field of a document that names its cluster
+    broken: dict[str, str] = field(default_factory=dict)  # "metric,filter" -> why it is no number
     load_rows: Callable[[], list[dict[str, Any]]] | None = None  # raw rows, read when asked for
 
 
