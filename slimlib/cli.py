@@ -107,6 +107,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON", show_default=
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="print Markdown", show_default="text")]
 
 
+FAILED = 3  # exit code of a comparison that --fail-on stops at
+
+
 # ---------------------------------------------------------------------------------------- commands
 
 
@@ -176,14 +179,35 @@ def compare(
     strict: Annotated[
         bool, typer.Option(help="refuse results whose n-shot, task version or limit differ")
     ] = True,
+    relation: Annotated[
+        str,
+        typer.Option(help="tuned: the second was made from the first; other: it was not; auto"),
+    ] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="write a .html, .json, .md or .xml (JUnit)", show_default="none"
+        ),
+    ] = None,
+    fail_on: Annotated[
+        str,
+        typer.Option(help="exit code 3 on: forgot, broken or any", show_default="never"),
+    ] = "",
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> int:
     """Say what a model lost against another: any lm-eval output or slimlib arm."""
     from slimlib.comparison.two_models import compare
+    from slimlib.report.verdicts import failures, write_report
 
     show = _printer(as_json, as_markdown)
-    return show(compare(base, tuned, strict=strict, margin=margin, alpha=alpha))
+    how = {"strict": strict, "margin": margin, "alpha": alpha, "relation": relation}
+    found = compare(base, tuned, **how)
+    failed = failures(found, fail_on) if fail_on else []
+    show(found)
+    if output:
+        print(write_report(found, output))
+    return FAILED if failed else 0
 
 
 @app.command()

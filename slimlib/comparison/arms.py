@@ -14,6 +14,7 @@ import numpy as np
 
 from slimlib.common.schema import unpack_scores
 from slimlib.comparison.benchmarks import ALPHA, BENCHMARKS
+from slimlib.comparison.relation import AUTO
 from slimlib.comparison.two_models import Comparison, compare
 from slimlib.config import Study
 from slimlib.results import ResultsError
@@ -67,7 +68,10 @@ def results_of(group: Sequence[Record], role: str, metric: str) -> list[dict[str
 
 
 def compare_arms(
-    base: Sequence[Record], tuned: Sequence[Record], alpha: float = ALPHA
+    base: Sequence[Record],
+    tuned: Sequence[Record],
+    alpha: float = ALPHA,
+    relation: str = AUTO,
 ) -> Comparison | None:
     """One arm against another, over all benchmarks that both have.
 
@@ -75,6 +79,7 @@ def compare_arms(
         base: records of one arm, one per seed.
         tuned: records of the other.
         alpha: level of every claim.
+        relation: as in `compare`.
 
     Returns:
         None where the two have no benchmark in common.
@@ -86,7 +91,7 @@ def compare_arms(
     names = [{name for record in group for name in tasks_of(record)} for group in both]
     if not names[0] & names[1]:
         return None
-    comparison = compare(*both, alpha=alpha)
+    comparison = compare(*both, alpha=alpha, relation=relation)
     unpaired = [change.task for change in comparison.changes if not change.paired]
     if unpaired:  # tables and figures say "paired", so nothing weaker may stand in
         arms = " and ".join(group[0]["arm"] for group in both)

@@ -13,7 +13,7 @@ from slimlib.common.style import wrap
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.change import Change
 from slimlib.comparison.plots import Rung, new_axes, plot_waterfall
-from slimlib.comparison.sentences import BETWEEN_WORDS, STEP_WORDS, brief, from_to, step_cells
+from slimlib.comparison.sentences import STEP_WORDS, brief, from_to, step_cells
 from slimlib.comparison.two_models import Comparison
 from slimlib.config import Question, Study
 
@@ -101,7 +101,7 @@ class Attribution(Shown):
         for question, comparison in self.answers:
             changes = {label: comparison.of(r) for r, label in self.study.task_labels.items()}
             said = [
-                f"{label}: {from_to(c)}, {brief(c)}: {BETWEEN_WORDS[c.verdict]}"
+                f"{label}: {from_to(c)}, {brief(c)}: {c.verdict}"
                 for label, c in changes.items()
                 if c
             ]

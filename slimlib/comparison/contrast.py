@@ -1,11 +1,12 @@
 """One difference, measured: weighted sets of scores against each other, with chance in it.
 
 Two things vary by chance: which documents were asked, and what each fine-tuning run came to. Every
-set answers the same documents, so those are paired. Where the runs are taken for granted, as they
-are between two given models, documents alone count: exact McNemar for right and wrong, the paired
-t-test for other scores. Where they are not, the variance between runs is added to that over
-documents, and a t-test judges the sum: documents and seeds are crossed, so it is an upper bound of
-the difference's own variance (Owen 2007, Annals of Applied Statistics 1, 386-411).
+set answers the same documents, so those are paired. Of one run a side, the claim is about this run:
+documents alone count (exact McNemar for right and wrong, the paired t-test for other scores). Of
+several seeds it is about the recipe: the variance between runs is added to that over documents, and
+Cochran and Cox's weighted critical value judges the sum. Documents and seeds are crossed, so the sum
+is an upper bound of the difference's own variance (Owen 2007, Annals of Applied Statistics 1,
+386-411).
 
 Changes between two models, the steps of a ladder, a study's questions and the article's claims on
 key variables are all made of it.
@@ -16,39 +17,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from slimlib import metrics
 from slimlib.comparison.benchmarks import ALPHA
-from slimlib.metrics import Estimate
+from slimlib.metrics import Estimate, Spread
 from slimlib.metrics.scores import unseen
 
 POWER = 0.8  # with which the detectable difference is found; the test's level must be below it
 Term = tuple[float, np.ndarray]  # weight, scores of shape (seeds, documents)
 
 
-class Spread(NamedTuple):
-    """What one source of chance adds to a variance, in points squared, and its degrees of freedom.
-
-    Of the runs of a set: the variance between its seeds.
-    """
-
-    variance: float
-    df: int
-
-
 @dataclass(frozen=True)
 class Contrast:
     """A difference in points (of a training loss: in nats), with its tests."""
 
-    difference: Estimate  # with its 95 % interval
+    difference: Estimate  # with its interval at 1 - alpha
     test: str
     p_value: float | None  # two-sided
     p_equivalence: float  # two one-sided tests within the margin
-    detectable: float | None  # what the test finds in 80 % of repetitions
+    detectable: float | None  # what the test finds in 80 % of repetitions; None: nothing
     documents: int = 0
     p_documents: float | None = None  # paired t over documents alone: of these very runs
     lost: int | None = None  # right -> wrong
@@ -67,27 +56,49 @@ def contrast(
     """Measure a weighted sum of sets of scores; the weights add up to 0.
 
     Args:
-        terms: weight and scores of each set, in 0 to 1, all of the same seeds and documents.
+        terms: weight and scores of each set, in 0 to 1, all of the same documents.
         margin: points, of the equivalence test.
-        alpha: level of the test whose detectable difference is given.
+        alpha: level of the test; the interval's is 1 - alpha.
         runs: what the runs add to the variance of the sum; none: the runs are taken for granted.
 
     Example: base 1 1 1 0 with weight -1, tuned 0 0 1 0 with weight 1 -> -50 points, 2 lost.
     """
+    base, tuned = (_side(terms, sign) for sign in (-1, 1))
     if not runs:
-        base, tuned = (_side(terms, sign) for sign in (-1, 1))
         return _over_documents(base, tuned, margin, alpha)
-    by_seed = 100 * sum(weight * scores for weight, scores in terms)
-    documents = by_seed.mean(axis=0)
+    documents = 100 * (tuned - base)
     own = Spread(document_variance(documents) / len(documents), len(documents) - 1)
-    p_documents = metrics.paired_t_test(np.zeros(len(documents)), documents).p_value
-    found = over_runs(by_seed.mean(axis=1), [own, *runs], margin, alpha)
-    return replace(found, documents=len(documents), p_documents=p_documents)
+    t = metrics.paired_t_test(np.zeros(len(documents)), documents).p_value
+    found = over_runs(_by_seed(terms), [own, *runs], margin, alpha)
+    return replace(found, documents=len(documents), p_documents=None if math.isnan(t) else t)
+
+
+def seed_spreads(*sides: np.ndarray) -> list[Spread]:
+    """What each side's seeds add to the variance of the difference; a side of one seed adds none.
+
+    Args:
+        sides: scores of shape (seeds, documents) in 0 to 1, of any number of documents.
+
+    Example: seeds' means 0.50, 0.52 and 0.54 -> variance 4 / 3 points squared with 2 degrees.
+    """
+    means = [100 * side.mean(axis=1) for side in sides if len(side) > 1]
+    return [Spread(float(np.var(m, ddof=1)) / len(m), len(m) - 1) for m in means]
 
 
 def _side(terms: Sequence[Term], sign: int) -> np.ndarray:
     """(documents,) scores of the sets that a sum adds, or of those that it takes away."""
     return sum(sign * weight * scores.mean(axis=0) for weight, scores in terms if sign * weight > 0)
+
+
+def _by_seed(terms: Sequence[Term]) -> np.ndarray:
+    """The sum in points, one per seed; a set of one run stands against every seed of the others.
+
+    Sets of unlike numbers of seeds have no common seeds: their means alone.
+    """
+    means = [(weight, scores.mean(axis=1)) for weight, scores in terms]
+    if len({len(m) for _, m in means} - {1}) > 1:
+        means = [(weight, m.mean(keepdims=True)) for weight, m in means]
+    return 100 * sum(weight * m for weight, m in means)
 
 
 def _over_documents(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: float) -> Contrast:
@@ -101,7 +112,7 @@ def _over_documents(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: f
     if alpha < POWER:
         detectable = metrics.minimum_detectable_difference(base, tuned, alpha=alpha)
     return Contrast(
-        difference=metrics.paired_difference(base, tuned),
+        difference=metrics.paired_difference(base, tuned, 1 - alpha),
         test=test,
         p_value=p_value,
         p_equivalence=metrics.equivalence_test(base, tuned, margin),
@@ -116,30 +127,26 @@ def _over_documents(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: f
 def over_runs(
     values: np.ndarray, parts: Sequence[Spread], margin: float = math.inf, alpha: float = ALPHA
 ) -> Contrast:
-    """A difference whose chance is known in parts: a t-test on their sum (Satterthwaite).
+    """A difference whose chance is known in parts: a t-test on their sum (Cochran and Cox).
 
     Args:
         values: the difference, one per seed.
         parts: what each source of chance adds to the variance of its mean.
         margin: of the equivalence test.
-        alpha: level of the test whose detectable difference is given.
+        alpha: level of the test; the interval's is 1 - alpha.
 
     Example: values 1, 2, 3 and one part of variance 1 with 4 degrees of freedom -> 2 with limits
     -0.78 and 4.78, p = 0.116.
     """
     value = float(np.mean(values))
-    total = sum(part.variance for part in parts)
-    squares = sum(part.variance**2 / part.df for part in parts)
-    df = total**2 / squares if squares else math.inf
-    error = math.sqrt(total) or math.ulp(0.0)  # nothing varies: p is 0 or 1
     return Contrast(
-        difference=t_estimate(value, error, df),
-        test="t over documents and runs",
-        p_value=float(2 * stats.t.sf(abs(value) / error, df)),
-        p_equivalence=float(stats.t.sf((margin - abs(value)) / error, df)),
-        detectable=float(stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(POWER, df)) * error,
+        difference=metrics.cochran_cox(value, parts, 1 - alpha),
+        test="t over documents and seeds",
+        p_value=metrics.cochran_cox_p(value, parts),
+        p_equivalence=metrics.cochran_cox_equivalence(value, parts, margin),
+        detectable=metrics.cochran_cox_detectable(parts, POWER, alpha) if alpha < POWER else None,
         seeds=len(values),
-        sd_seeds=float(np.std(values, ddof=1)),
+        sd_seeds=float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
     )
 
 
@@ -161,9 +168,3 @@ def document_variance(differences: np.ndarray) -> float:
     if np.ptp(differences) == 0:
         return 100 * unseen(len(differences), 0.95)
     return float(np.var(differences, ddof=1))
-
-
-def t_estimate(value: float, error: float, df: float) -> Estimate:
-    """A value with its 95 % limits by t."""
-    reach = float(stats.t.ppf(0.975, df)) * error
-    return Estimate(value, value - reach, value + reach)

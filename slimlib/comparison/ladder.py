@@ -13,8 +13,10 @@ from itertools import pairwise
 
 from slimlib.comparison.arms import Record, by_arm, compare_arms, tasks_of
 from slimlib.comparison.attribution import Attribution, Step
-from slimlib.comparison.benchmarks import ALPHA
-from slimlib.comparison.change import FORGOT, IMPROVED, Change, judge
+from slimlib.comparison.benchmarks import ALPHA, MARGIN
+from slimlib.comparison.change import FORGOT, IMPROVED, Change
+from slimlib.comparison.judging import judge
+from slimlib.comparison.relation import OTHER_MODEL, TUNED
 from slimlib.comparison.two_models import Comparison
 from slimlib.config import Question, Study
 from slimlib.studies.get import get_study
@@ -64,12 +66,13 @@ def attribution_of(records: Sequence[Record], study: Study, alpha: float = ALPHA
     groups = by_arm(records, study)
     present = [a for a in study.ladder if any(tasks_of(record) for record in groups.get(a, []))]
     changes = {
-        pair: _by_role(compare_arms(groups[pair[0]], groups[pair[1]], alpha), study)
+        pair: _by_role(compare_arms(groups[pair[0]], groups[pair[1]], alpha, TUNED), study)
         for pair in pairwise(present)
     }
     totals = {}
     if len(present) > 1:
-        totals = _by_role(compare_arms(groups[present[0]], groups[present[-1]], alpha), study)
+        whole = compare_arms(groups[present[0]], groups[present[-1]], alpha, TUNED)
+        totals = _by_role(whole, study)
     missing = tuple(arm for arm in study.ladder if arm not in present)
     steps = _steps(study, changes, totals, alpha)
     return Attribution(study, steps, totals, _answers(study, groups, alpha), missing)
@@ -90,7 +93,7 @@ def _steps(
 ) -> dict[str, tuple[Step, ...]]:
     """The changes of all steps, judged together: one family of tests."""
     keys = [(role, pair) for role in totals for pair in changes if role in changes[pair]]
-    judged = judge([changes[pair][role] for role, pair in keys], alpha)
+    judged = judge([changes[pair][role] for role, pair in keys], alpha, MARGIN)
     steps: dict[str, list[Step]] = {role: [] for role in totals}
     for (role, pair), change in zip(keys, judged, strict=True):
         share = _share(change, totals[role])
@@ -120,7 +123,7 @@ def _answers(
     found = []
     for question in study.comparisons:
         pair = groups.get(question.base, []), groups.get(question.tuned, [])
-        comparison = compare_arms(*pair, alpha)
+        comparison = compare_arms(*pair, alpha, OTHER_MODEL)
         if comparison is not None:
             found.append((question, comparison))
     return tuple(found)

@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from slimlib.common.style import subplots, wrap, wrap_title
-from slimlib.comparison.change import FORGOT, IMPROVED, KEPT, UNKNOWN, Change
-from slimlib.comparison.sentences import STEP_WORDS
+from slimlib.comparison.change import GAINS, LOSSES, NO_VERDICT, STAYED, UNKNOWN, Change
+from slimlib.comparison.sentences import STEP_WORDS, level
+from slimlib.comparison.validity import NOTHING
 from slimlib.metrics.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOST, GAINED, NOISE, TOTAL = "#D55E00", "#0072B2", "#BBBBBB", "#444444"
-VERDICT_COLOURS = {FORGOT: LOST, IMPROVED: GAINED, KEPT: "#009E73", UNKNOWN: NOISE}
+SAME_AS_BEFORE, NO_ABILITY, INVALID = "#009E73", "#E69F00", "#CC79A7"
+VERDICT_COLOURS = {
+    **dict.fromkeys(LOSSES, LOST),
+    **dict.fromkeys(GAINS, GAINED),
+    **dict.fromkeys(STAYED, SAME_AS_BEFORE),
+    **dict.fromkeys(NO_VERDICT, INVALID),
+    NOTHING: NO_ABILITY,
+    UNKNOWN: NOISE,
+}
 ANSWER_COLOURS = {  # kind of answer (`answers.KINDS`) -> colour, in the bars' order
     "right": "#009E73",
     "right, then ran on": "#8FD3BD",
@@ -83,9 +92,9 @@ def _draw_step(ax: Axes, row: int, level: float, change: Change) -> None:
 
 
 def plot_changes(
-    changes: Sequence[Change], margin: float, title: str, ax: Axes | None = None
+    changes: Sequence[Change], margin: float, title: str, alpha: float, ax: Axes | None = None
 ) -> Axes:
-    """Draw each task's change in points with its 95 % interval, coloured by its verdict.
+    """Draw each task's change in points with its interval, coloured by its verdict.
 
     The grey band is the margin within which a change counts as kept once it is shown to be smaller.
     """
@@ -95,13 +104,16 @@ def plot_changes(
     for row, change in enumerate(changes):
         value, low, high = change.difference
         colour = VERDICT_COLOURS[change.verdict]
+        said = change.verdict if change.verdict != UNKNOWN else STEP_WORDS[UNKNOWN]
+        if change.verdict in NO_VERDICT:  # its numbers mean nothing
+            ax.text(0, row, said, ha="center", va="center", fontsize=8, color=colour)
+            continue
         ax.plot([low, high], [row, row], color=colour, linewidth=2.2)
         ax.plot(value, row, "o", color=colour, markersize=6)
-        said = change.verdict if change.verdict != UNKNOWN else STEP_WORDS[UNKNOWN]
         said = f"{number(value, 1, '+')}, {said}"
         ax.text(value, row - 0.2, said, ha="center", va="bottom", fontsize=8)
     ax.set_yticks(range(len(changes)), [wrap(change.title) for change in changes])
-    ax.set(ylim=(len(changes) - 0.5, -0.8), xlabel="tuned - base, points, with 95 % intervals")
+    ax.set(ylim=(len(changes) - 0.5, -0.8), xlabel=f"tuned - base, points, with {level(alpha)}s")
     ax.margins(x=0.18)
     ax.set_title(wrap_title(title), loc="left", fontweight="bold", fontsize=9)
     return ax

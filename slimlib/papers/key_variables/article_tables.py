@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from slimlib.comparison.benchmarks import MARGIN
-from slimlib.comparison.contrast import Spread
+from slimlib.metrics import Spread
 from slimlib.methods import METHODS, NF4_BITS
 from slimlib.papers.key_variables.cells import Grid
 from slimlib.papers.key_variables.contrasts import (

@@ -8,22 +8,20 @@ safe side). How the variances of documents and runs are joined: `slimlib.compari
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from slimlib import metrics
 from slimlib.comparison.contrast import (
     Contrast,
-    Spread,
     contrast,
     document_variance,
     over_runs,
     pooled,
-    t_estimate,
 )
-from slimlib.metrics import Estimate
+from slimlib.metrics import Estimate, Spread
 from slimlib.papers.key_variables.cells import Cell, Grid
 
 Pairs = Sequence[tuple[str, str]]
@@ -138,6 +136,6 @@ def score_interval(
         role: one benchmark; None: the mean of all.
     """
     documents = 100 * score_matrix(cells, role).mean(axis=0)
-    of_documents = document_variance(documents) / len(documents)
-    of_runs = spread.variance / len(cells) if spread else 0.0
-    return t_estimate(float(documents.mean()), math.sqrt(of_documents + of_runs), math.inf)
+    parts = [Spread(document_variance(documents) / len(documents), len(documents) - 1)]
+    parts += [Spread(spread.variance / len(cells), spread.df)] if spread else []
+    return metrics.cochran_cox(float(documents.mean()), parts)

@@ -1,0 +1,170 @@
+"""Every metric of every task that two results share: measured, and put into its family.
+
+A task has one headline metric, which its verdict goes by; its other metrics and the subtasks of a
+group are families of their own, so that Holm's correction counts each question once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from slimlib.common.layout import plain
+from slimlib.comparison.benchmarks import headline, role_of, why_not_judged
+from slimlib.comparison.change import HEADLINE, OTHER, SUBTASK, Change
+from slimlib.comparison.contrast import pooled
+from slimlib.comparison.measuring import Pairing, measure_change, unmeasured
+from slimlib.comparison.validity import find_fault
+from slimlib.metrics import Spread
+from slimlib.metrics.text import number
+from slimlib.results import Alignment, Samples, TaskResults
+from slimlib.results.align import in_common, unlike
+
+
+def measure_all(
+    alignment: Alignment, margin: float, alpha: float, pool_seeds: bool = False
+) -> tuple[list[Change], list[str]]:
+    """Every metric of every shared task, and a sentence on each that is shown but not judged.
+
+    Args:
+        alignment: both results.
+        margin: of the equivalence test, in points.
+        alpha: level of the tests.
+        pool_seeds: one variance between seeds for all headline metrics.
+    """
+    base, tuned = alignment.base.tasks, alignment.tuned.tasks
+    both = {task: (base[task], tuned[task]) for task in in_common(base, tuned)}
+    leaves = {task: {*a.subtasks, *b.subtasks} for task, (a, b) in both.items()}
+    both = {task: both[task] for task in _groups_first(leaves)}
+    usable, shown = {}, []
+    for task, sides in both.items():
+        usable[task], lines = _usable(task, *sides)
+        shown += lines
+    roles = {task: a.role or b.role or role_of(task) for task, (a, b) in both.items()}
+    firsts = {task: headline(roles[task], names) for task, names in usable.items() if names}
+    families = _families(leaves, usable, firsts)
+    pairs = {
+        (task, name): pairing(alignment, task, name)
+        for task, first in firsts.items()
+        for name in sorted(usable[task], key=lambda name, first=first: name != first)
+    }
+    if pool_seeds:
+        pairs = _with_pooled_seeds(pairs, [*firsts.items()])
+    changes = []
+    for (task, name), pair in pairs.items():
+        family = families[task] if name == firsts[task] else OTHER
+        how = {"family": family, "role": roles[task], "alpha": alpha}
+        changes.append(_measured(alignment, task, name, pair, margin, how))
+    return changes, shown
+
+
+def _measured(
+    alignment: Alignment,
+    task: str,
+    name: str,
+    pair: Pairing | None,
+    margin: float,
+    how: dict[str, Any],
+) -> Change:
+    """One change with what stands against it: a fault, or a caveat."""
+    sides = alignment.base.tasks[task], alignment.tuned.tasks[task]
+    fault = find_fault(alignment, task, name)
+    if any(name in side.broken for side in sides):
+        change = unmeasured(*sides, name, **how)
+    else:
+        change = measure_change(*sides, name, pair, margin, **how)
+    if fault:
+        return replace(change, verdict=fault.verdict, reason=plain(fault.reason))
+    lines = [line.removeprefix(f"{task}: ") for line in unlike(*sides)]
+    cluster = sides[0].cluster if pair and pair.clusters else ""
+    return replace(change, caveat=plain("; ".join(lines)), cluster=plain(cluster))
+
+
+def pairing(alignment: Alignment, task: str, name: str) -> Pairing | None:
+    """Scores of the documents that both answered, by seed; None: aggregates only."""
+    metric, _, kind = name.partition(",")
+    pair = alignment.pairs.get((task, kind))
+    if pair is None or alignment.scores(task, metric, kind) is None:
+        return None
+    ours, theirs = (r.tasks[task].samples[kind] for r in (alignment.base, alignment.tuned))
+    clusters = tuple(ours.clusters[i] for i in pair.base) if ours.clusters else ()
+    if len({*clusters}) == len(clusters):
+        clusters = ()
+    return Pairing(_by_seed(ours, metric, pair.base), _by_seed(theirs, metric, pair.tuned), clusters)
+
+
+def _by_seed(samples: Samples, metric: str, documents: np.ndarray) -> np.ndarray:
+    """(seeds, documents) scores; of one run a single row."""
+    scores = samples.by_seed.get(metric, samples.scores[metric][None])
+    return scores[:, documents]
+
+
+def _with_pooled_seeds(
+    pairs: dict[tuple[str, str], Pairing | None], firsts: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Pairing | None]:
+    """The pairs with one variance between seeds a side, pooled over the tasks' headlines."""
+    chosen = [pair for first in firsts if (pair := pairs[first]) is not None]
+    pooling = []
+    for side in ("base", "tuned"):
+        several = [100 * getattr(p, side).mean(axis=1) for p in chosen if len(getattr(p, side)) > 1]
+        if several:
+            variance, df = pooled(several)
+            pooling.append(Spread(variance / len(several[0]), df))
+    return {
+        key: pair and pair._replace(spreads=tuple(pooling) or None) for key, pair in pairs.items()
+    }
+
+
+def _usable(task: str, *sides: TaskResults) -> tuple[list[str], list[str]]:
+    """The metrics that are judged, and a line on each that is only shown."""
+    names = in_common(*([*dict.fromkeys([*side.scores, *side.broken])] for side in sides))
+    if not names:
+        return [], [f"{task}: no metric in common"]
+    usable, shown = [], []
+    for name in names:
+        reason = why_not_judged(name, *sides)
+        if not reason:
+            usable.append(name)
+            continue
+        values = [number(side.scores[name].value) for side in sides if name in side.scores]
+        shown.append(f"{task}: {name} {' -> '.join(values)}, not judged: {reason}")
+    return usable, shown
+
+
+def _groups_first(leaves: Mapping[str, set[str]]) -> list[str]:
+    """The tasks in their order, but each group ahead of what it is made of."""
+    order = list(leaves)
+
+    def place(task: str) -> tuple[int, int, int]:
+        parts = leaves[task] or {task}
+        top = max((g for g in order if parts <= (leaves[g] or {g})), key=lambda g: len(leaves[g]))
+        return order.index(top), -len(leaves[task]), order.index(task)
+
+    return sorted(order, key=place)
+
+
+def _families(
+    leaves: Mapping[str, set[str]],
+    usable: Mapping[str, Sequence[str]],
+    firsts: Mapping[str, str],
+) -> dict[str, str]:
+    """The family of each task's headline metric.
+
+    A group stands for its leaves and for groups inside it, where all its leaves have its metric. A
+    group of unlike tasks (the Open LLM Leaderboard's) stands for nothing: its tasks do.
+    """
+    groups = {task: inside for task, inside in leaves.items() if inside and task in firsts}
+    standing = {
+        task: inside
+        for task, inside in groups.items()
+        if all(firsts[task] in usable.get(leaf, [firsts[task]]) for leaf in inside)
+    }
+    parts = {leaf for inside in standing.values() for leaf in inside}
+    parts |= {g for g in groups if any(groups[g] < other for other in standing.values())}
+    return {
+        task: SUBTASK if task in parts else OTHER if task in groups.keys() - standing else HEADLINE
+        for task in firsts
+    }

@@ -1,0 +1,113 @@
+"""A comparison to hand on: one HTML page with its picture, JUnit XML for a CI, JSON or Markdown."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+from slimlib.common.files import atomic_path
+from slimlib.common.layout import plain
+from slimlib.comparison.change import LOSSES, NO_VERDICT, Change
+from slimlib.comparison.two_models import Comparison
+
+FORGOT, BROKEN, ANY = "forgot", "broken", "any"
+FAIL_ON = {FORGOT: LOSSES, BROKEN: NO_VERDICT, ANY: (*LOSSES, *NO_VERDICT)}
+STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "svg{max-width:100%;height:auto}div.wide{overflow-x:auto}table{border-collapse:collapse}"
+    "td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
+)
+
+
+def failures(comparison: Comparison, fail_on: str) -> list[Change]:
+    """The tasks that a CI should stop at.
+
+    Args:
+        comparison: whose headlines are looked at.
+        fail_on: "forgot" (a real loss), "broken" (no verdict could be given) or "any" of both.
+
+    Raises:
+        ValueError: none of them.
+    """
+    if fail_on not in FAIL_ON:
+        raise ValueError(f"--fail-on {fail_on}: must be {', '.join(FAIL_ON)}")
+    return [change for change in comparison.headlines if change.verdict in FAIL_ON[fail_on]]
+
+
+def write_report(comparison: Comparison, path: Path) -> Path:
+    """Write a comparison into one file, in the format that its name ends with.
+
+    Raises:
+        ValueError: another ending than .html, .xml (JUnit), .json and .md.
+    """
+    make = FORMATS.get(path.suffix)
+    if make is None:
+        raise ValueError(f"{path}: the name must end with {', '.join(FORMATS)}")
+    text = make(comparison)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def html_page(comparison: Comparison) -> str:
+    """One page that needs nothing else: the answer, the picture, the evidence."""
+    title = html.escape(plain(comparison.title))
+    body = comparison.document().to_html().replace("<table", '<div class="wide"><table')
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{STYLE}</style></head>\n<body>\n{_picture(comparison)}\n"
+        f"{body.replace('</table>', '</table></div>')}\n</body></html>\n"
+    )
+
+
+def _picture(comparison: Comparison) -> str:
+    """The plot as SVG inside the page; nothing where there is nothing to draw."""
+    if not comparison.changes:
+        return ""
+    from matplotlib import pyplot
+
+    figure = comparison.plot().figure
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    pyplot.close(figure)
+    return buffer.getvalue().partition("<svg")[1] + buffer.getvalue().partition("<svg")[2]
+
+
+def junit(comparison: Comparison) -> str:
+    """JUnit XML: a test case per task; a real loss fails, what carries no verdict is an error."""
+    changes = comparison.headlines
+    counts = {
+        "tests": str(len(changes)),
+        "failures": str(len(failures(comparison, FORGOT))),
+        "errors": str(len(failures(comparison, BROKEN))),
+    }
+    suite = ElementTree.Element("testsuite", name=plain(comparison.title), **counts)
+    for change in changes:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="slimlib.compare", name=plain(change.title)
+        )
+        kind = "failure" if change.verdict in LOSSES else "error"
+        said = plain(comparison.sentence(change))
+        if change.verdict in FAIL_ON[ANY]:
+            ElementTree.SubElement(case, kind, message=plain(change.verdict)).text = said
+        else:
+            ElementTree.SubElement(case, "system-out").text = said
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _json(comparison: Comparison) -> str:
+    told = comparison.to_dict()
+    return json.dumps(told, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    ".html": html_page,
+    ".xml": junit,
+    ".json": _json,
+    ".md": Comparison.to_markdown,
+}
