@@ -1,11 +1,14 @@
 """The paper's formulas, and the statistics that say whether a change is real, as pure functions.
 
 `formulas` has the paper's measures; `paired` and `power` the tests and intervals on the scores of
-two models on the same documents; `unpaired` one accuracy, two accuracies from aggregates alone, and
-Holm's correction. Accuracies, measures and intervals are in per cent or points (0 to 100),
-per-document scores arrays in 0 to 1. Arguments always come as base, then tuned.
+two models on the same documents, by `flips` where these are right or wrong; `seeds` those of means
+over seeds; `clusters` documents that belong together; `unpaired` one accuracy, two accuracies from
+aggregates alone, and Holm's correction. Accuracies, measures and intervals are in per cent or
+points (0 to 100), per-document scores arrays in 0 to 1. Arguments always come as base, then tuned.
 """
 
+from slimlib.metrics.clusters import clustered
+from slimlib.metrics.flips import Flips
 from slimlib.metrics.formulas import (
     Z95,
     Estimate,
@@ -19,13 +22,24 @@ from slimlib.metrics.paired import (
     PairedTTest,
     forgetting_interval,
     mcnemar_test,
-    newcombe_interval,
     paired_difference,
     paired_t_test,
     t_interval,
 )
-from slimlib.metrics.power import equivalence_test, minimum_detectable_difference
+from slimlib.metrics.power import (
+    can_show_kept,
+    equivalence_test,
+    minimum_detectable_difference,
+)
 from slimlib.metrics.scores import is_binary
+from slimlib.metrics.seeds import (
+    Spread,
+    cochran_cox,
+    cochran_cox_detectable,
+    cochran_cox_equivalence,
+    cochran_cox_p,
+    forgetting_over_seeds,
+)
 from slimlib.metrics.unpaired import (
     ZTest,
     holm,
@@ -40,19 +54,27 @@ from slimlib.metrics.unpaired import (
 __all__ = [
     "Z95",
     "Estimate",
+    "Flips",
     "McNemarTest",
     "PairedTTest",
+    "Spread",
     "ZTest",
+    "can_show_kept",
+    "clustered",
+    "cochran_cox",
+    "cochran_cox_detectable",
+    "cochran_cox_equivalence",
+    "cochran_cox_p",
     "delta_a",
     "delta_k",
     "equivalence_test",
     "forgetting_interval",
+    "forgetting_over_seeds",
     "forgetting_rate",
     "holm",
     "is_binary",
     "mcnemar_test",
     "minimum_detectable_difference",
-    "newcombe_interval",
     "paired_difference",
     "paired_t_test",
     "standard_error",

@@ -1,8 +1,9 @@
 """Tests and intervals on the scores of two models on the same documents.
 
-Per-document scores are arrays of shape (documents,), 0 or 1; numbers in between (means over seeds)
-are allowed except in McNemar's test and Newcombe's interval. Arguments always come as base, then
-tuned; differences are tuned minus base in points, FR is in per cent. A NaN score is an error.
+Per-document scores are arrays of shape (documents,), 0 or 1: then it is the one procedure of
+`flips`. Numbers in between are allowed except in McNemar's test: then it is Student's t. Arguments
+always come as base, then tuned; differences are tuned minus base in points, FR is in per cent. A
+NaN score is an error.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from slimlib.metrics.flips import mcnemar_p, score_difference, score_forgetting
 from slimlib.metrics.formulas import Estimate, forgetting_rate
 from slimlib.metrics.scores import (
     binary_scores,
-    cells,
+    count_flips,
     is_binary,
     paired_scores,
     share_scores,
     unseen,
 )
-from slimlib.metrics.unpaired import _check_share, _fieller, wilson_interval
+from slimlib.metrics.unpaired import _check_share, _fieller
 
 
 class PairedTTest(NamedTuple):
@@ -81,52 +83,31 @@ def mcnemar_test(base: ArrayLike, tuned: ArrayLike) -> McNemarTest:
     Raises:
         ValueError: scores empty, of unequal length, or other than 0 and 1.
     """
-    _, lost, gained, _ = cells(*binary_scores(base, tuned))
-    p_value = stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
-    return McNemarTest(lost, gained, float(p_value))
+    flips = count_flips(*binary_scores(base, tuned))
+    return McNemarTest(flips.lost, flips.gained, mcnemar_p(flips))
 
 
 # ---- how large is it? ----
 
 
 def paired_difference(base: ArrayLike, tuned: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Tuned minus base in points: `newcombe_interval` for scores of 0 and 1, else `t_interval`.
+    """Tuned minus base in points: a score interval for answers of 0 and 1, else `t_interval`.
 
-    Example: 20 of 100 lost, 7 gained, 27 kept -> -13 with limits -22.67 and -2.88.
+    It excludes 0 exactly where `mcnemar_test` (else `paired_t_test`) has p < 1 - confidence: the
+    score interval, Tango's, is stretched to 0 where the exact test does not reject.
+
+    Source: Tango (1998), Statistics in Medicine 17, 891-908.
+
+    Example: 20 of 100 lost, 7 gained, 27 kept -> -13 with limits -23.27 and -2.99.
 
     Raises:
         ValueError: scores empty, of unequal length, or not finite; confidence outside 0 to 1.
     """
     base, tuned = paired_scores(base, tuned)
-    interval = newcombe_interval if is_binary(base) and is_binary(tuned) else t_interval
-    return interval(base, tuned, confidence)
-
-
-def newcombe_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Tuned minus base in points, with Newcombe's interval for paired proportions.
-
-    Wilson's limits of both accuracies, joined as sides of a triangle whose angle is the correlation
-    phi of the answers. A positive phi is corrected for continuity; an accuracy of 0 or 100 has
-    phi = 0. It never leaves -100 to 100 and has a width even where no answer changed, though a
-    narrow one: where about 2 answers are lost and none gained it covers the truth in 86 to 89 % of
-    repetitions. It need not agree with a test near p = 0.05: it is another method.
-
-    Source: Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10.
-
-    Example: 14 kept, 5 lost, 0 gained, 22 never right -> -12.20 with limits -22.65 and -1.15.
-
-    Raises:
-        ValueError: scores empty, of unequal length, or other than 0 and 1; confidence outside 0
-            to 1.
-    """
-    kept, lost, gained, neither = cells(*binary_scores(base, tuned))
-    n = kept + lost + gained + neither
-    first, second = (wilson_interval(kept + one, n, confidence) for one in (lost, gained))
-    phi = _correlation(kept, lost, gained, neither)
-    value = 100 * ((gained - lost) / n)
-    down = _third_side(second.value - second.low, first.high - first.value, phi)
-    up = _third_side(second.high - second.value, first.value - first.low, phi)
-    return Estimate(value, value - down, value + up)
+    _check_share("confidence", confidence)
+    if is_binary(base) and is_binary(tuned):
+        return score_difference(count_flips(base, tuned), confidence)
+    return t_interval(base, tuned, confidence)
 
 
 def t_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0.95) -> Estimate:
@@ -152,17 +133,21 @@ def t_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0.95) -> E
 
 
 def forgetting_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """FR with Fieller's interval for a ratio of two paired means.
+    """FR with a score interval for answers of 0 and 1, else Fieller's for a ratio of two means.
 
-    The ratios r for which tuned - r base has a mean within t standard errors of 0. So it excludes 0
-    exactly where `paired_t_test` has p < 1 - confidence. The upper limit is cut at 100. If base
-    itself is not clearly above 0 nothing is known: -inf to 100. Base = 0, or a single document:
-    NaN. Where tuned is base times a constant (nothing changed, or nothing is left) the spread is 0;
-    Wilson's upper limit for 0 of n, over base, then stands on both sides.
+    It excludes 0 exactly where `paired_difference` does. Base = 0: NaN. The score interval is that
+    of a ratio of paired shares, stretched to 0 where the exact test does not reject; its upper
+    limit is 100 where nothing is right after.
 
-    Source: Fieller (1954), J. R. Stat. Soc. B 16, 175-185.
+    Fieller's are the ratios r for which tuned - r base has a mean within t standard errors of 0,
+    cut at 100; open below if base itself is not clearly above 0; a single document: NaN. Where
+    tuned is base times a constant the spread is 0; Wilson's upper limit for 0 of n, over base, then
+    stands on both sides.
 
-    Example: base 8 of 10 right, tuned the first 2 of these -> 75 with limits 35.59 and 100.
+    Source: Nam and Blackwelder (2002), Statistics in Medicine 21, 689-699; Fieller (1954), J. R.
+    Stat. Soc. B 16, 175-185.
+
+    Example: base 8 of 10 right, tuned the first 2 of these -> 75 with limits 27.07 and 92.85.
 
     Raises:
         ValueError: scores empty, of unequal length, outside 0 to 1, or not finite; confidence
@@ -170,6 +155,8 @@ def forgetting_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0
     """
     base, tuned = share_scores(base, tuned)
     _check_share("confidence", confidence)
+    if is_binary(base) and is_binary(tuned):
+        return score_forgetting(count_flips(base, tuned), confidence)
     n, x, y = len(base), float(base.mean()), float(tuned.mean())
     value = forgetting_rate(100 * x, 100 * y)
     if n == 1 or math.isnan(value):
@@ -182,22 +169,6 @@ def forgetting_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0
 
 
 # ---- shared ----
-
-
-def _correlation(kept: int, lost: int, gained: int, neither: int) -> float:
-    """Newcombe's phi: the correlation of the answers, a positive one drawn half a document to 0."""
-    product = (kept + lost) * (gained + neither) * (kept + gained) * (lost + neither)
-    if product == 0:
-        return 0.0
-    excess = kept * neither - lost * gained
-    if excess > 0:
-        excess = max(excess - (kept + lost + gained + neither) / 2, 0.0)
-    return excess / math.sqrt(product)
-
-
-def _third_side(a: float, b: float, phi: float) -> float:
-    """The side of a triangle opposite the angle with cosine phi; a and b may change places."""
-    return math.sqrt(max((a * a + b * b) - 2 * phi * (a * b), 0.0))
 
 
 def _around(value: float, margin: float, least: float) -> Estimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from slimlib.metrics.flips import Flips
 from slimlib.metrics.unpaired import wilson_interval
 
 Scores = NDArray[np.float64]
@@ -40,9 +41,7 @@ def binary_scores(*both: ArrayLike) -> tuple[Scores, Scores]:
     for scores in (pair := paired_scores(*both)):
         other = scores[(scores != 0) & (scores != 1)]
         if other.size:
-            raise ValueError(
-                f"score {other[0]}: McNemar's test and Newcombe's interval need scores of 0 and 1"
-            )
+            raise ValueError(f"score {other[0]}: McNemar's test needs scores of 0 and 1")
     return pair
 
 
@@ -51,11 +50,11 @@ def is_binary(scores: Scores) -> bool:
     return bool(np.all((scores == 0) | (scores == 1)))
 
 
-def cells(base: Scores, tuned: Scores) -> tuple[int, int, int, int]:
-    """Documents kept, lost, gained and never right."""
+def count_flips(base: Scores, tuned: Scores) -> Flips:
+    """Documents kept, lost, gained and never right, from answers of 0 and 1."""
     kept = int(np.sum((base == 1) & (tuned == 1)))
     lost, gained = int(np.sum(base > tuned)), int(np.sum(tuned > base))
-    return kept, lost, gained, len(base) - kept - lost - gained
+    return Flips(kept, lost, gained, len(base) - kept - lost - gained)
 
 
 def unseen(n: int, confidence: float) -> float:
