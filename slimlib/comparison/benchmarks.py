@@ -99,3 +99,11 @@ def title_of(task: str, role: str | None, metric: str) -> str:
     name, _, kind = metric.partition(",")
     plain = name if kind in ("", "none") else f"{name} ({kind})"
     return f"{TITLES.get(task, task)}, {known.get(metric, plain)}"
+
+
+def is_right_or_wrong(name):
+    return name.partition(",")[0] in ("acc", "acc_norm", "exact_match", "em")
+
+
+def why_not_judged(name, *tasks):
+    return "it is no share of right answers" if name.partition(",")[0] in NOT_SHARES else ""

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from slimlib.comparison.validity import BROKEN, INCOMPARABLE, NOTHING
+from slimlib.comparison.validity import BROKEN, INCOMPARABLE
 from slimlib.metrics import Estimate
 
 FORGOT, IMPROVED, KEPT = "forgot", "improved", "kept"

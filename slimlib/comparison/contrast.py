@@ -4,8 +4,8 @@ Two things vary by chance: which documents were asked, and what each fine-tuning
 set answers the same documents, so those are paired. Of one run a side, the claim is about this run:
 documents alone count (exact McNemar for right and wrong, the paired t-test for other scores). Of
 several seeds it is about the recipe: the variance between runs is added to that over documents, and
-Cochran and Cox's weighted critical value judges the sum. Documents and seeds are crossed, so the sum
-is an upper bound of the difference's own variance (Owen 2007, Annals of Applied Statistics 1,
+Cochran and Cox's weighted critical value judges the sum. Documents and seeds are crossed, so it is
+an upper bound of the difference's own variance (Owen 2007, Annals of Applied Statistics 1,
 386-411).
 
 Changes between two models, the steps of a ladder, a study's questions and the article's claims on
@@ -73,18 +73,6 @@ def contrast(
     return replace(found, documents=len(documents), p_documents=None if math.isnan(t) else t)
 
 
-def seed_spreads(*sides: np.ndarray) -> list[Spread]:
-    """What each side's seeds add to the variance of the difference; a side of one seed adds none.
-
-    Args:
-        sides: scores of shape (seeds, documents) in 0 to 1, of any number of documents.
-
-    Example: seeds' means 0.50, 0.52 and 0.54 -> variance 4 / 3 points squared with 2 degrees.
-    """
-    means = [100 * side.mean(axis=1) for side in sides if len(side) > 1]
-    return [Spread(float(np.var(m, ddof=1)) / len(m), len(m) - 1) for m in means]
-
-
 def _side(terms: Sequence[Term], sign: int) -> np.ndarray:
     """(documents,) scores of the sets that a sum adds, or of those that it takes away."""
     return sum(sign * weight * scores.mean(axis=0) for weight, scores in terms if sign * weight > 0)
@@ -125,25 +113,26 @@ def _over_documents(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: f
 
 
 def over_runs(
-    values: np.ndarray, parts: Sequence[Spread], margin: float = math.inf, alpha: float = ALPHA
+    values: np.ndarray, parts: Sequence[Spread], margin: float | None = None, alpha: float = ALPHA
 ) -> Contrast:
     """A difference whose chance is known in parts: a t-test on their sum (Cochran and Cox).
 
     Args:
         values: the difference, one per seed.
         parts: what each source of chance adds to the variance of its mean.
-        margin: of the equivalence test.
+        margin: of the equivalence test; None: none is made, and its p is NaN.
         alpha: level of the test; the interval's is 1 - alpha.
 
     Example: values 1, 2, 3 and one part of variance 1 with 4 degrees of freedom -> 2 with limits
     -0.78 and 4.78, p = 0.116.
     """
     value = float(np.mean(values))
+    same = math.nan if margin is None else metrics.cochran_cox_equivalence(value, parts, margin)
     return Contrast(
         difference=metrics.cochran_cox(value, parts, 1 - alpha),
         test="t over documents and seeds",
         p_value=metrics.cochran_cox_p(value, parts),
-        p_equivalence=metrics.cochran_cox_equivalence(value, parts, margin),
+        p_equivalence=same,
         detectable=metrics.cochran_cox_detectable(parts, POWER, alpha) if alpha < POWER else None,
         seeds=len(values),
         sd_seeds=float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,

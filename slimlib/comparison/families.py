@@ -15,7 +15,6 @@ import numpy as np
 from slimlib.common.layout import plain
 from slimlib.comparison.benchmarks import headline, role_of, why_not_judged
 from slimlib.comparison.change import HEADLINE, OTHER, SUBTASK, Change
-from slimlib.comparison.contrast import pooled
 from slimlib.comparison.measuring import Pairing, measure_change, unmeasured
 from slimlib.comparison.validity import find_fault
 from slimlib.metrics import Spread
@@ -93,7 +92,9 @@ def pairing(alignment: Alignment, task: str, name: str) -> Pairing | None:
     clusters = tuple(ours.clusters[i] for i in pair.base) if ours.clusters else ()
     if len({*clusters}) == len(clusters):
         clusters = ()
-    return Pairing(_by_seed(ours, metric, pair.base), _by_seed(theirs, metric, pair.tuned), clusters)
+    return Pairing(
+        _by_seed(ours, metric, pair.base), _by_seed(theirs, metric, pair.tuned), clusters
+    )
 
 
 def _by_seed(samples: Samples, metric: str, documents: np.ndarray) -> np.ndarray:
@@ -105,17 +106,16 @@ def _by_seed(samples: Samples, metric: str, documents: np.ndarray) -> np.ndarray
 def _with_pooled_seeds(
     pairs: dict[tuple[str, str], Pairing | None], firsts: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], Pairing | None]:
-    """The pairs with one variance between seeds a side, pooled over the tasks' headlines."""
+    """The pairs with one variance between seeds, pooled over the tasks' headlines."""
     chosen = [pair for first in firsts if (pair := pairs[first]) is not None]
+    several = [parts for pair in chosen if (parts := pair.between_seeds())]
+    if not several:
+        return pairs
     pooling = []
-    for side in ("base", "tuned"):
-        several = [100 * getattr(p, side).mean(axis=1) for p in chosen if len(getattr(p, side)) > 1]
-        if several:
-            variance, df = pooled(several)
-            pooling.append(Spread(variance / len(several[0]), df))
-    return {
-        key: pair and pair._replace(spreads=tuple(pooling) or None) for key, pair in pairs.items()
-    }
+    for parts in zip(*several, strict=True):  # all tasks have the same seeds
+        df = sum(part.df for part in parts)
+        pooling.append(Spread(sum(part.variance * part.df for part in parts) / df, df))
+    return {key: pair and pair._replace(spreads=tuple(pooling)) for key, pair in pairs.items()}
 
 
 def _usable(task: str, *sides: TaskResults) -> tuple[list[str], list[str]]:

@@ -21,8 +21,9 @@ from slimlib.comparison.benchmarks import (
     title_of,
 )
 from slimlib.comparison.change import HEADLINE, Change
-from slimlib.comparison.contrast import POWER, contrast, seed_spreads
+from slimlib.comparison.contrast import POWER, contrast
 from slimlib.metrics import Estimate, Spread
+from slimlib.metrics.seeds import between_seeds
 from slimlib.results import TaskResults
 
 UNKNOWN_ERROR = "none: neither a standard error nor the number of documents is known"
@@ -34,7 +35,11 @@ class Pairing(NamedTuple):
     base: np.ndarray  # (seeds, documents), 0 to 1
     tuned: np.ndarray
     clusters: tuple[str, ...] = ()  # of each document; empty: each stands alone
-    spreads: tuple[Spread, ...] | None = None  # of the seeds; None: as these scores have it
+    spreads: tuple[Spread, ...] | None = None  # between seeds; None: as these scores have it
+
+    def between_seeds(self) -> list[Spread]:
+        """Variance between seeds of the difference, in points squared."""
+        return between_seeds(*(100 * side.mean(axis=1) for side in (self.base, self.tuned)))
 
 
 def measure_change(
@@ -135,7 +140,7 @@ def _paired(pair: Pairing, margin: float, alpha: float) -> dict[str, Any]:
     n = base.shape[1]
     if pair.clusters:
         base, tuned = (metrics.clustered(scores, pair.clusters) for scores in (base, tuned))
-    runs = seed_spreads(base, tuned) if pair.spreads is None else pair.spreads
+    runs = pair.spreads if pair.spreads is not None else pair.between_seeds()
     found = contrast([(-1, base), (1, tuned)], margin, alpha, runs)
     binary = found.lost is not None
     return {

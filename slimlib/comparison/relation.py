@@ -46,7 +46,9 @@ def _model(results: Results) -> str:
     """The model as its files call it: the name and the paths of its weights."""
     args = results.settings.get("model_args")
     named = [args.get(key) for key in MODEL_KEYS] if isinstance(args, dict) else []
-    return " ".join(str(name) for name in (results.name, results.settings.get("model"), *named) if name)
+    return " ".join(
+        str(name) for name in (results.name, results.settings.get("model"), *named) if name
+    )
 
 
 def _differ(pattern: re.Pattern[str], base: str, tuned: str) -> bool:

@@ -1,7 +1,7 @@
 """A change in words and in cells: every sentence is made from a `Change`, none is typed in.
 
 A claim always carries its interval, its p-value and the test, and says what it is about: this run,
-or the recipe. What is not established says so and how large a change these results could have shown.
+or the recipe. What is not established says so, and how large a change these results could show.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def rules(changes: Sequence[Change], margin: float, alpha: float, look: int | No
     compared = f"Compared {'; '.join(how)}. " if how else ""
     at = f"Look {look}: every level is a fifth of what was asked for. " if look else ""
     found = [
-        f"{at}{compared}Forgot, improved (worse, better): p below {alpha:g} after Holm's correction "
-        "over the tasks; other metrics and subtasks are families of their own, and three families "
-        f"at {alpha:g} are not one at {alpha:g}. Kept: a change of {margin:g} points or more is "
+        f"{at}{compared}Forgot, improved (worse, better): p below {alpha:g} after Holm's "
+        "correction over the tasks; other metrics and subtasks are families of their own, and three "
+        f"families at {alpha:g} are not one at {alpha:g}. Kept: a change of {margin:g} points or more is "
         "ruled out (TOST, corrected likewise)."
     ]
     if any(max(c.seeds) > 1 for c in changes):
@@ -150,10 +150,10 @@ def _meaning(change: Change, margin: float, alpha: float) -> str:
     if change.verdict in (*LOSSES, *GAINS):
         kind = "loss" if change.verdict in LOSSES else "gain"
         small = change.p_equivalence_holm is not None and change.p_equivalence_holm < alpha
-        real = f"The {kind} is real, of {change.subject}"
+        real = f"The {kind} of {change.subject} is real"
         return real + (f", and small: {within}." if small else ".") + _catastrophe(change)
     if change.verdict in STAYED:
-        return f"The same {within}, of {change.subject}."
+        return f"{change.subject.capitalize()} changed nothing, {within}."
     if change.verdict == NOTHING:
         return f"There was no ability to lose: {change.reason}."
     if change.reason:
@@ -176,8 +176,8 @@ def _unestablished(change: Change, alpha: float) -> str:
         return "No difference was seen"
     if change.p_value is not None and change.p_value < alpha:
         return (
-            f"The difference is not established: its own {level(alpha)} is without 0, but not after "
-            f"Holm's correction over {change.tests} tests"
+            f"The difference is not established: its own {level(alpha)} is without 0, but Holm's "
+            f"correction over {change.tests} tests leaves p at {p_cell(change.p_holm)}"
         )
     return "The difference is not established"
 
@@ -185,7 +185,9 @@ def _unestablished(change: Change, alpha: float) -> str:
 def _never_kept(change: Change, margin: float) -> str:
     if change.may_be_kept:
         return ""
-    return f" So few documents cannot show a change of less than {margin:g} points, even without one."
+    return (
+        f" So few documents cannot show a change of less than {margin:g} points, even without one."
+    )
 
 
 def _could_show(change: Change) -> str:

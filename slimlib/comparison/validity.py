@@ -66,9 +66,7 @@ def _one_file(alignment: Alignment) -> Fault | None:
     return None
 
 
-def _same_answers(
-    alignment: Alignment, task: str, name: str, pair: Pair | None
-) -> Fault | None:
+def _same_answers(alignment: Alignment, task: str, name: str, pair: Pair | None) -> Fault | None:
     """Whether every answer is the same, to the last digit of its log-likelihoods."""
     if pair is None:
         return None
@@ -109,7 +107,9 @@ def _other_generation(alignment: Alignment, task: str) -> Fault | None:
     own = [dict(side.generation or {}) for side in sides]
     if None in [side.generation for side in sides]:
         own = [{}, {}]
-    given = [{"gen_kwargs": r.settings.get("gen_kwargs")} for r in (alignment.base, alignment.tuned)]
+    given = [
+        {"gen_kwargs": r.settings.get("gen_kwargs")} for r in (alignment.base, alignment.tuned)
+    ]
     ours, theirs = ({**mine, **more} for mine, more in zip(own, given, strict=True))
     other = [k for k in sorted(ours.keys() | theirs.keys()) if ours.get(k) != theirs.get(k)]
     if not other:
@@ -118,9 +118,7 @@ def _other_generation(alignment: Alignment, task: str) -> Fault | None:
     return Fault(INCOMPARABLE, f"answers were generated otherwise: {what}")
 
 
-def _other_documents(
-    alignment: Alignment, task: str, kind: str, pair: Pair | None
-) -> Fault | None:
+def _other_documents(alignment: Alignment, task: str, kind: str, pair: Pair | None) -> Fault | None:
     """Too few documents in common for a paired claim."""
     both = [side.samples.get(kind) for side in _sides(alignment, task)]
     if None in both:

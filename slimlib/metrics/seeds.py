@@ -110,8 +110,8 @@ def forgetting_over_seeds(base: ArrayLike, tuned: ArrayLike, confidence: float =
     """FR of the means over seeds, with limits for other documents and other seeds.
 
     The ratios r for which tuned - r base lies within t*(r) standard errors of 0. Its variance is
-    that over documents of the mean over seeds of tuned - r base, and each side's between the means
-    of its seeds; a side with one seed adds none. At r = 1 it is `cochran_cox_p`. Cut at 100; open
+    that over documents of the mean over seeds of tuned - r base, and that between seeds
+    (`between_seeds`). At r = 1 it is `cochran_cox_p`. Cut at 100; open
     below if base is not clearly above 0. Base = 0, or a single document: NaN. Where nothing spreads
     Wilson's upper limit for 0 of n, over base, stands on both sides.
 
@@ -143,19 +143,33 @@ def forgetting_over_seeds(base: ArrayLike, tuned: ArrayLike, confidence: float =
 def spreads(
     base: NDArray[np.float64], tuned: NDArray[np.float64], per: float = 1.0
 ) -> list[Spread]:
-    """Variances of the mean of tuned - base: over documents, and between each side's seeds.
+    """Variances of the mean of tuned - base: over documents, and between seeds.
 
     Args:
         base: scores of shape (seeds, documents); likewise tuned.
         per: 100 for variances in points squared, of scores in shares.
     """
     change = per * (tuned.mean(axis=0) - base.mean(axis=0))
-    parts = [Spread(float(change.var(ddof=1)) / len(change), len(change) - 1)]
-    for side in (base, tuned):
-        if len(side) > 1:
-            means = per * side.mean(axis=1)
-            parts.append(Spread(float(means.var(ddof=1)) / len(means), len(means) - 1))
-    return parts
+    return [
+        Spread(float(change.var(ddof=1)) / len(change), len(change) - 1),
+        *between_seeds(per * base.mean(axis=1), per * tuned.mean(axis=1)),
+    ]
+
+
+def between_seeds(base: NDArray[np.float64], tuned: NDArray[np.float64]) -> list[Spread]:
+    """Variance between seeds of the mean of tuned - base; nothing where each side has one.
+
+    Seeds are paired where both sides have equally many, in the order given: right whether or not
+    those of one number have anything in common. Else each side adds its own.
+
+    Args:
+        base: means of shape (seeds,); likewise tuned.
+
+    Example: base 4, tuned 1, 2, 3 -> 1 / 3 with 2 degrees of freedom.
+    """
+    numbers = {len(base), len(tuned)} - {1}
+    several = [tuned - base] if len(numbers) == 1 else [s for s in (base, tuned) if len(s) > 1]
+    return [Spread(float(s.var(ddof=1)) / len(s), len(s) - 1) for s in several]
 
 
 # ---- shared ----

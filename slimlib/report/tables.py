@@ -39,7 +39,7 @@ LEGEND = (
     "Scores in per cent. ± is one standard error; in dK 1.96 of the difference's, unpaired, as the "
     "paper defines it; in columns of several seeds the SD over seeds. FR: forgetting rate, dA: "
     "ability augmentation, dK: knowledge loss. The 95 % intervals (score intervals that agree with "
-    "McNemar's exact test) and p-values are paired by document, not corrected for their number, and "
+    "McNemar's exact test) and p-values are paired by document, not corrected for their number and "
     "of this run; of several seeds the variance between them counts too (t, Cochran and Cox), so "
     "they are of the recipe. gain: FR and dK are of losses only."
 )

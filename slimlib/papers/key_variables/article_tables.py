@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from slimlib.comparison.benchmarks import MARGIN
-from slimlib.metrics import Spread
 from slimlib.methods import METHODS, NF4_BITS
+from slimlib.metrics import Spread
 from slimlib.papers.key_variables.cells import Grid
 from slimlib.papers.key_variables.contrasts import (
     group_of,
