@@ -88,9 +88,9 @@ def rules(changes: Sequence[Change], margin: float, alpha: float, look: int | No
     at = f"Look {look}: every level is a fifth of what was asked for. " if look else ""
     found = [
         f"{at}{compared}Forgot, improved (worse, better): p below {alpha:g} after Holm's "
-        "correction over the tasks; other metrics and subtasks are families of their own, and three "
-        f"families at {alpha:g} are not one at {alpha:g}. Kept: a change of {margin:g} points or more is "
-        "ruled out (TOST, corrected likewise)."
+        "correction over the tasks; other metrics and subtasks are families of their own, and "
+        f"three families at {alpha:g} are not one at {alpha:g}. Kept: a change of {margin:g} "
+        "points or more is ruled out (TOST, corrected likewise)."
     ]
     if any(max(c.seeds) > 1 for c in changes):
         found.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -74,7 +75,8 @@ def _picture(comparison: Comparison) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    return buffer.getvalue().partition("<svg")[1] + buffer.getvalue().partition("<svg")[2]
+    picture = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    return re.sub("<metadata>.*?</metadata>", "", picture, flags=re.S)
 
 
 def junit(comparison: Comparison) -> str:
