@@ -69,14 +69,39 @@ def joined(group: TaskResults, tasks: dict[str, TaskResults]) -> TaskResults:
         if all(kind in leaf.samples for leaf in leaves):
             whole = _joined_samples(group, leaves, kind)
             samples |= {kind: whole} if whole else {}
-    shots = {leaf.num_fewshot for leaf in leaves}
     return replace(
         group,
         n=group.n if n is None else n,
-        num_fewshot=shots.pop() if len(shots) == 1 else group.num_fewshot,
+        num_fewshot=_same([leaf.num_fewshot for leaf in leaves], group.num_fewshot),
+        output_type=_same([leaf.output_type for leaf in leaves], group.output_type),
+        generation=_same([leaf.generation for leaf in leaves], group.generation),
+        cluster=_same([leaf.cluster for leaf in leaves], group.cluster),
+        chance=_joined_chance(leaves),
+        broken=_joined_broken(leaves) | group.broken,
         samples=samples,
         load_rows=partial(_joined_rows, leaves) if samples else None,
     )
+
+
+def _same(values: list[Any], otherwise: Any) -> Any:
+    """What all leaves have alike; else what the group's own entry says."""
+    return values[0] if all(value == values[0] for value in values) else otherwise
+
+
+def _joined_chance(leaves: list[TaskResults]) -> float | None:
+    """Share right by guessing over all documents: of each leaf by its own commonest answer."""
+    if any(leaf.chance is None or not leaf.n for leaf in leaves):
+        return None
+    return sum(leaf.chance * leaf.n for leaf in leaves) / sum(leaf.n for leaf in leaves)
+
+
+def _joined_broken(leaves: list[TaskResults]) -> dict[str, str]:
+    """What is broken in a leaf is broken in the group, which is made of it."""
+    broken: dict[str, str] = {}
+    for leaf in leaves:
+        for name, why in leaf.broken.items():
+            broken.setdefault(name, f"{leaf.task}: {why}")
+    return broken
 
 
 def _joined_samples(group: TaskResults, leaves: list[TaskResults], kind: str) -> Samples | None:
@@ -93,7 +118,18 @@ def _joined_samples(group: TaskResults, leaves: list[TaskResults], kind: str) ->
     ids = tuple(f"{leaf.task}:{i}" for leaf, part in pairs for i in part.doc_ids)
     hashes = sum((part.doc_hashes for part in parts), ())
     prompts = sum((part.prompt_hashes for part in parts), ())
-    return Samples(ids, hashes, prompts, scores, documents_hash(ids, hashes)) if scores else None
+    answers = sum((part.answer_hashes for part in parts), ())
+    whole = documents_hash(ids, hashes)
+    clusters = _joined_clusters(leaves, parts)
+    return Samples(ids, hashes, prompts, scores, whole, answers, clusters) if scores else None
+
+
+def _joined_clusters(leaves: list[TaskResults], parts: list[Samples]) -> tuple[str, ...]:
+    """The leaves' clusters, named apart; a document of a leaf without any is alone."""
+    if not any(part.clusters for part in parts):
+        return ()
+    pairs = zip(leaves, parts, strict=True)
+    return tuple(f"{leaf.task}:{name}" for leaf, p in pairs for name in p.clusters or p.doc_ids)
 
 
 def _joined_rows(leaves: list[TaskResults]) -> list[dict[str, Any]]:

@@ -6,10 +6,13 @@ What a version did not write stays unknown. Where the documents' rows lie is the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from slimlib.common.values import is_finite, is_number, short
+from slimlib.results.broken import is_no_number, tell_aggregate
+from slimlib.results.clusters import cluster_field
 from slimlib.results.groups import indented_groups, joined, leaves_of
 from slimlib.results.raw import Rows
 from slimlib.results.samples import PLAIN_MEANS, TaskSamples, read_samples
@@ -137,15 +140,14 @@ def _task(
 ) -> TaskResults | None:
     """One task or group; None: an entry without scores, such as a group that only lists tasks."""
     task = canonical(raw)
-    scores = _scores(data, raw, source, notes)
-    if not scores:
+    scores, broken = _scores(data, raw, source, notes)
+    if not scores and not broken:
         return None
     rows = None if leaves else find_rows(raw)
     n = _count(data, raw)
-    better = _higher_is_better(data, raw)
-    found = TaskSamples({}, [], list)
+    found = TaskSamples({}, [], None)
     if rows is not None:
-        values = {name: score.value for name, score in scores.items()}
+        values = dict.fromkeys(broken, math.nan) | {k: score.value for k, score in scores.items()}
         whole = part(data, "task_hashes").get(raw)
         found = read_samples(rows, task, values, n, _aggregations(data, raw), whole)
         notes.extend(found.notes)
@@ -158,23 +160,37 @@ def _task(
         limit=_number(part(data, "config").get("limit")),
         n=count_documents(found.samples) or n,
         subtasks=leaves,
-        higher_is_better=better,
-        load_rows=found.load_rows if rows is not None else None,
+        higher_is_better=_higher_is_better(data, raw),
+        output_type=_output_type(data, raw) or found.output_type,
+        generation=_generation(data, raw),
+        chance=found.chance,
+        cluster=cluster_field(task),
+        broken=broken | found.broken,
+        load_rows=found.load_rows,
     )
 
 
-def _scores(data: Mapping[str, Any], raw: str, source: str, notes: list[str]) -> dict[str, Score]:
-    """The entry's scores under "metric,filter"; strings (alias) and counts are none."""
+def _scores(
+    data: Mapping[str, Any], raw: str, source: str, notes: list[str]
+) -> tuple[dict[str, Score], dict[str, str]]:
+    """The entry's scores under "metric,filter", and why others are no numbers.
+
+    Strings (alias) and counts are no scores.
+    """
     entry = data["results"][raw]
     # 0.3 knew no filters; one key with a comma anywhere means a later version
     old = not any("," in str(key) for row in data["results"].values() for key in row)
-    scores = {}
+    scores, broken = {}, {}
     for key, value in ((str(key), value) for key, value in entry.items()):
         metric, _, kind = key.partition(",")
+        name = f"{metric},{kind or 'none'}"
         if not (metric and (old or "," in key)) or "_stderr" in key or key.startswith("bypass"):
             continue
         if isinstance(value, bool) or not is_finite(value):
-            if is_number(value) or "," in key or metric in PLAIN_MEANS:  # else an alias
+            named = is_number(value) or "," in key or metric in PLAIN_MEANS  # else an alias
+            if named and value is not None and is_no_number(value):
+                broken[name] = tell_aggregate(key, value)
+            elif named:
                 shown = short(value)
                 notes.append(f"{canonical(raw)}: {key} is {shown} in the results and is left out")
             continue
@@ -183,8 +199,8 @@ def _scores(data: Mapping[str, Any], raw: str, source: str, notes: list[str]) ->
             raise ResultsError(
                 f"{source}: {raw} has {key} = {value}{why}; give the file that lm-eval wrote"
             )
-        scores[f"{metric},{kind or 'none'}"] = Score(float(value), stderr)
-    return scores
+        scores[name] = Score(float(value), stderr)
+    return scores, broken
 
 
 def _impossible(metric: str, value: float, stderr: float | None) -> str:
@@ -220,6 +236,17 @@ def count_documents(samples: dict[str, Samples]) -> int | None:
 
 def _configured(data: Mapping[str, Any], raw: str) -> Mapping[str, Any]:
     return part(part(data, "configs"), raw)
+
+
+def _output_type(data: Mapping[str, Any], raw: str) -> str | None:
+    kind = _configured(data, raw).get("output_type")
+    return kind if isinstance(kind, str) else None
+
+
+def _generation(data: Mapping[str, Any], raw: str) -> dict[str, Any] | None:
+    """The task's generation arguments; None where the file does not say them."""
+    arguments = _configured(data, raw).get("generation_kwargs")
+    return dict(arguments) if isinstance(arguments, Mapping) else None
 
 
 def _version(data: Mapping[str, Any], raw: str) -> float | int | str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.common.values import is_number
+from slimlib.results.clusters import cluster_field
 from slimlib.results.lm_eval import (
     MODEL_KEYS,
     canonical,
@@ -290,5 +291,14 @@ def _from_samples(task: str, path: Path, notes: list[str]) -> TaskResults:
         for kind, samples in found.samples.items()
         for metric, values in samples.scores.items()
     }
-    n = count_documents(found.samples)
-    return TaskResults(task, scores, found.samples, n=n, load_rows=found.load_rows)
+    return TaskResults(
+        task,
+        scores,
+        found.samples,
+        n=count_documents(found.samples),
+        output_type=found.output_type,
+        chance=found.chance,
+        cluster=cluster_field(task),
+        broken=found.broken,
+        load_rows=found.load_rows,
+    )

@@ -6,6 +6,7 @@ then the two must agree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy as np
 
 from slimlib.common.files import read_json, read_jsonl
 from slimlib.common.schema import SchemaError, unpack_scores, upgrade
+from slimlib.results.broken import is_no_number, tell_aggregate, tell_scores
+from slimlib.results.clusters import cluster_field
 from slimlib.results.migrate import grid_records, is_grid
 from slimlib.results.raw import Rows, file_rows
-from slimlib.results.samples import read_samples
+from slimlib.results.samples import TaskSamples, read_samples
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 
 
@@ -102,20 +105,22 @@ def _task(
     folder: Path | None,
     notes: list[str],
 ) -> TaskResults:
+    samples, broken = _recorded(name, entry, path)
     scores = {
         key: Score(float(metric["value"]), metric["stderr"])
         for key, metric in entry["metrics"].items()
+        if not is_no_number(metric["value"])
     }
-    samples = _recorded(name, entry, path)
-    load = None
+    found = TaskSamples({}, [], None)
     file = folder / name / "samples.jsonl" if folder else None
     if file and file.is_file():
         rows = Rows(str(file), partial(file_rows, file))
-        values = {key: score.value for key, score in scores.items()}
+        values = {key: scores[key].value if key in scores else math.nan for key in entry["metrics"]}
         found = read_samples(rows, name, values, entry["n"])
-        _agree(found.samples, samples, file, path)
-        samples, load = found.samples, found.load_rows
+        _agree(found, samples, file, path)
+        samples, broken = found.samples, broken | found.broken
         notes.extend(found.notes)
+    settings = _configured(name, file)
     return TaskResults(
         task=name,
         scores=scores,
@@ -125,33 +130,61 @@ def _task(
         limit=limit,
         n=entry["n"],
         role=entry.get("role"),
-        load_rows=load,
+        output_type=settings.get("output_type") or found.output_type,
+        generation=settings.get("generation_kwargs"),
+        chance=found.chance,
+        cluster=cluster_field(name),
+        broken=broken,
+        load_rows=found.load_rows,
     )
 
 
-def _recorded(name: str, entry: Mapping[str, Any], path: Path) -> dict[str, Samples]:
-    """Samples from the record alone: positions for ids, no hashes, but one for all documents."""
+def _configured(name: str, samples: Path | None) -> Mapping[str, Any]:
+    """The task's configuration, which lm-eval left in the results.json beside the samples."""
+    file = samples.with_name("results.json") if samples else None
+    if file is None or not file.is_file():
+        return {}
+    return (read_json(file).get("configs") or {}).get(name) or {}
+
+
+def _recorded(
+    name: str, entry: Mapping[str, Any], path: Path
+) -> tuple[dict[str, Samples], dict[str, str]]:
+    """Samples from the record alone, and why some metrics are no numbers.
+
+    Positions stand for ids; there is no hash of a document, but one for all.
+    """
     n = entry["n"]
     by_filter: dict[str, dict[str, np.ndarray]] = {}
+    broken = {}
     for key, metric in entry["metrics"].items():
         values = unpack_scores(metric["scores"])
-        if values.shape != (n,) or not np.all(np.isfinite(values)):
+        if values.shape != (n,):
             raise ResultsError(
                 f"{path}: {name}: {key} needs {n} scores that are numbers; evaluate the arm again"
             )
         column, _, kind = key.partition(",")
-        by_filter.setdefault(kind, {})[column] = values
+        columns = by_filter.setdefault(kind, {})
+        if np.all(np.isfinite(values)) and not is_no_number(metric["value"]):
+            columns[column] = values
+        elif np.all(np.isfinite(values)):
+            broken[key] = tell_aggregate(key, metric["value"])
+        else:
+            broken[key] = tell_scores(column, np.flatnonzero(~np.isfinite(values)).tolist(), n)
     nothing = (None,) * n
-    return {
-        kind: Samples(tuple(range(n)), nothing, nothing, scores, entry.get("documents"))
-        for kind, scores in by_filter.items()
+    samples = {
+        kind: Samples(tuple(range(n)), nothing, nothing, columns, entry.get("documents"))
+        for kind, columns in by_filter.items()
     }
+    return samples, broken
 
 
-def _agree(found: dict[str, Samples], recorded: dict[str, Samples], file: Path, path: Path) -> None:
+def _agree(found: TaskSamples, recorded: dict[str, Samples], file: Path, path: Path) -> None:
     for kind, samples in recorded.items():
         for metric, values in samples.scores.items():
-            other = found[kind].scores.get(metric) if kind in found else None
+            if f"{metric},{kind}" in found.broken:
+                continue
+            other = found.samples[kind].scores.get(metric) if kind in found.samples else None
             if other is None or not np.array_equal(other, values):
                 raise ResultsError(
                     f"{file}: its {metric} ({kind}) is not what {path} has; the two are not of one "

@@ -1,14 +1,12 @@
 """Every document's score from lm-eval's sample rows, checked against the task's aggregate.
 
-Only ids, hashes and scores of the rows (`slimlib.results.raw`) are kept. Rows without a `filter`
-are told apart by their order, which is checked.
+Only what `slimlib.results.row` keeps of the rows is held. Rows without a `filter` are told apart by
+their order, which is checked.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,22 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slimlib.common.files import documents_hash
-from slimlib.common.values import is_finite, is_number, short
+from slimlib.common.values import is_finite, short
+from slimlib.results.broken import is_no_number, tell_log_likelihoods, tell_scores
+from slimlib.results.clusters import cluster_field, shared
 from slimlib.results.raw import Rows
+from slimlib.results.requests import guessing_share
+from slimlib.results.row import Row, compact, digest, doc_id_of
 from slimlib.results.types import ResultsError, Samples
 
 PLAIN_MEANS = {"acc", "acc_norm", "exact_match", "em"}  # aggregates that are means over documents
 TOLERANCE = 1e-6  # between an aggregate and the mean of the documents' scores
-NO_SCORES = {"doc_id", "filter", "doc", "target", "idx"}  # numbers in old rows that are no scores
 _MISSING = object()
-
-
-class _Row(NamedTuple):
-    doc_id: int | str
-    filter: str | None
-    doc_hash: str | None
-    prompt_hash: str | None
-    scores: dict[str, Any]
 
 
 class TaskSamples(NamedTuple):
@@ -41,7 +34,10 @@ class TaskSamples(NamedTuple):
 
     samples: dict[str, Samples]
     notes: list[str]
-    load_rows: Callable[[], list[dict[str, Any]]]
+    load_rows: Callable[[], list[dict[str, Any]]] | None
+    broken: dict[str, str] = {}  # noqa: RUF012  "metric,filter" -> why it is no number
+    output_type: str | None = None
+    chance: float | None = None  # share right by guessing
 
 
 def read_samples(
@@ -57,32 +53,47 @@ def read_samples(
     Args:
         rows: one per document and filter.
         task: for messages.
-        aggregates: "metric,filter" -> value; empty: no results file, the rows say the metrics.
+        aggregates: "metric,filter" -> value, NaN where the results have no number; empty: no
+            results file, the rows say the metrics.
         n: documents that the results say were evaluated; None: unknown.
         aggregations: metric -> name of its aggregation, where the file says it.
         task_hash: lm-eval's hash over all rows, which proves them whole where it fits.
 
     Raises:
-        ResultsError: rows are cut off, doubled, without a score, or contradict the aggregate.
+        ResultsError: rows are cut off, doubled, no scores, or contradict the aggregate.
     """
     where = f"{rows.label} ({task})"
-    compact = _compact(rows, where, {name.partition(",")[0] for name in aggregates})
-    names = tuple(aggregates) or _names(compact)
+    kept = compact(rows, where, {_metric(name) for name in aggregates}, cluster_field(task))
+    names = tuple(aggregates) or _names(kept)
     filters = list(dict.fromkeys(name.partition(",")[2] for name in names))
-    split = _by_filter(compact, filters, aggregates, where)
-    samples, notes = {}, []
-    n = _expected(rows, task, n, len(next(iter(split.values()))), task_hash, notes)
+    split = _by_filter(kept, filters, aggregates, where)
+    samples, notes, broken = {}, [], {}
+    first = next(iter(split.values()))
+    n = _expected(rows, task, n, len(first), task_hash, notes)
     for kind, chosen in split.items():
         if kind not in filters:
             notes.append(f"{task}: rows of filter {kind!r} have no aggregate and are left out")
             continue
-        metrics = [name.partition(",")[0] for name in names if name.partition(",")[2] == kind]
-        found = _samples(chosen, metrics, where, n, notes, task)
-        _check_means(found.scores, kind, aggregates, aggregations or {}, where, notes, task)
-        if found.scores:
-            samples[kind] = found
-    order = None if compact[0].filter is not None else list(split)
-    return TaskSamples(samples, notes, partial(_labelled, rows, order))
+        metrics = [_metric(name) for name in names if name.partition(",")[2] == kind]
+        chosen = _in_order(chosen, where, n)
+        columns, why = _columns(chosen, metrics, where, notes, task)
+        _check_means(columns, kind, aggregates, aggregations or {}, where, notes, task)
+        broken |= {f"{metric},{kind}": reason for metric, reason in why.items()}
+        if columns or why or any(map(math.isnan, _of(kind, aggregates))):
+            samples[kind] = _samples(chosen, columns)
+    load = partial(_labelled, rows, None if kept[0].filter is not None else list(split))
+    requests = [row.request for row in first]
+    kinds = {request.kind for request in requests}
+    output_type = kinds.pop() if len(kinds) == 1 else None
+    return TaskSamples(samples, notes, load, broken, output_type, guessing_share(requests))
+
+
+def _of(kind: str, aggregates: Mapping[str, float]) -> list[float]:
+    return [value for name, value in aggregates.items() if name.partition(",")[2] == kind]
+
+
+def _metric(name: str) -> str:
+    return name.partition(",")[0]
 
 
 def _expected(
@@ -93,7 +104,7 @@ def _expected(
         return n
     keys = ("doc_hash", "prompt_hash", "target_hash")
     text = "".join(str(row.get(key)) for row in rows.read() for key in keys)
-    if _digest(text) != task_hash:
+    if digest(text) != task_hash:
         return n
     notes.append(f"{task}: the results say {n} documents, the rows, which are whole, {found}")
     return found
@@ -101,7 +112,7 @@ def _expected(
 
 def _labelled(rows: Rows, filters: list[str] | None) -> list[dict[str, Any]]:
     """The raw rows; those of old versions with the `filter` that they lack."""
-    raw = [{**row, "doc_id": _doc_id(row)} for row in rows.read()]
+    raw = [{**row, "doc_id": doc_id_of(row)} for row in rows.read()]
     if filters is not None:
         seen: Counter[Any] = Counter()
         for row in raw:
@@ -110,78 +121,13 @@ def _labelled(rows: Rows, filters: list[str] | None) -> list[dict[str, Any]]:
     return raw
 
 
-def _compact(rows: Rows, where: str, metrics: set[str]) -> list[_Row]:
-    compact = []
-    for row in rows.read():
-        if not _is_row(row):
-            raise ResultsError(
-                f"{where}: row {len(compact) + 1} has no doc_id, so this is no samples file of "
-                "lm-eval; give the samples_*.jsonl that --log_samples wrote"
-            )
-        compact.append(
-            _Row(
-                _doc_id(row),
-                row.get("filter"),
-                row.get("doc_hash") or _doc_hash(row),
-                row.get("prompt_hash"),
-                {m: row[m] for m in metrics or _metrics(row) if m in row},
-            )
-        )
-    if not compact:
-        raise ResultsError(f"{where} has no rows; evaluate the task again or remove the file")
-    return compact
-
-
-def _is_row(row: Any) -> bool:
-    if not isinstance(row, Mapping) or not isinstance(row.get("filter"), str | None):
-        return False
-    doc_id = row.get("doc_id")
-    whole = isinstance(doc_id, float) and doc_id.is_integer()
-    return whole or isinstance(doc_id, int | str | np.integer)
-
-
-def _doc_id(row: Mapping[str, Any]) -> int | str:
-    """The id as a number where it is one: tools that rewrite the files make 7 into "7" or 7.0."""
-    doc_id = row["doc_id"]
-    if not isinstance(doc_id, str):
-        return int(doc_id)
-    plain = doc_id.isascii() and doc_id.isdecimal() and len(doc_id) < 19
-    return int(doc_id) if plain and str(int(doc_id)) == doc_id else doc_id
-
-
-def _metrics(row: Mapping[str, Any]) -> list[str]:
-    """Metrics of a row: newer versions list them, in older ones they are its numbers."""
-    named = row.get("metrics")
-    if isinstance(named, list) and named and all(isinstance(m, str) for m in named):
-        return named
-    return [k for k, v in row.items() if k not in NO_SCORES and is_number(v)]
-
-
-def _names(rows: list[_Row]) -> tuple[str, ...]:
+def _names(rows: list[Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{m},{row.filter or 'none'}" for row in rows for m in row.scores))
 
 
-def _doc_hash(row: Mapping[str, Any]) -> str | None:
-    """lm-eval's own hash of a document, for rows of the versions that did not write it."""
-    if "doc" not in row:
-        return None
-    return _digest(json.dumps(row["doc"], indent=2, default=_plain, ensure_ascii=False))
-
-
-def _digest(text: str) -> str:
-    # surrogatepass: JSON may have half a character (\\ud83d), which UTF-8 has not
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return list(value) if isinstance(value, set) else str(value)
-
-
 def _by_filter(
-    rows: list[_Row], filters: list[str], aggregates: Mapping[str, float], where: str
-) -> dict[str, list[_Row]]:
+    rows: list[Row], filters: list[str], aggregates: Mapping[str, float], where: str
+) -> dict[str, list[Row]]:
     named = {row.filter for row in rows}
     if named == {None}:
         return _by_order(rows, filters, aggregates, where)
@@ -192,20 +138,20 @@ def _by_filter(
             f"{where}: no rows of filter {lacking[0]!r} (a half-written file?); "
             "evaluate the task again or remove the file to go without its documents"
         )
-    split: dict[str, list[_Row]] = {}
+    split: dict[str, list[Row]] = {}
     for row in rows:
         split.setdefault(row.filter, []).append(row)
     return split
 
 
 def _by_order(
-    rows: list[_Row], filters: list[str], aggregates: Mapping[str, float], where: str
-) -> dict[str, list[_Row]]:
+    rows: list[Row], filters: list[str], aggregates: Mapping[str, float], where: str
+) -> dict[str, list[Row]]:
     """Rows without a filter: the k-th row of a document belongs to the k-th filter.
 
     Which filter is k-th is settled by the aggregates; the results' order breaks ties.
     """
-    turns: list[list[_Row]] = []
+    turns: list[list[Row]] = []
     seen: Counter[int | str] = Counter()
     for row in rows:
         if seen[row.doc_id] == len(turns):
@@ -229,11 +175,11 @@ def _by_order(
     return {filters[f]: turn for turn, f in zip(turns, chosen, strict=True)}
 
 
-def _fits(rows: list[_Row], kind: str, aggregates: Mapping[str, float]) -> bool:
+def _fits(rows: list[Row], kind: str, aggregates: Mapping[str, float]) -> bool:
     for metric in PLAIN_MEANS:
         value = aggregates.get(f"{metric},{kind}")
         scores = [row.scores.get(metric) for row in rows]
-        if value is None or not all(is_finite(score) for score in scores):
+        if not is_finite(value) or not all(is_finite(score) for score in scores):
             continue
         if not math.isclose(sum(scores) / len(scores), value, rel_tol=0, abs_tol=TOLERANCE):
             return False
@@ -250,9 +196,8 @@ def _assign(fits: list[list[bool]], taken: tuple[int, ...] = ()) -> tuple[int, .
     return None
 
 
-def _samples(
-    rows: list[_Row], metrics: list[str], where: str, n: int | None, notes: list[str], task: str
-) -> Samples:
+def _in_order(rows: list[Row], where: str, n: int | None) -> list[Row]:
+    """One filter's rows by document, each there once and none missing."""
     rows = sorted(rows, key=lambda row: (isinstance(row.doc_id, str), row.doc_id))
     for before, after in itertools.pairwise(rows):
         if before.doc_id == after.doc_id:
@@ -265,19 +210,39 @@ def _samples(
             f"{where}: {len(rows)} documents where the results say {n} (a half-written file, or "
             "one of another run); evaluate the task again or remove the file"
         )
-    columns = {metric: _column(rows, metric, where, notes, task) for metric in metrics}
+    return rows
+
+
+def _samples(rows: list[Row], scores: dict[str, np.ndarray]) -> Samples:
     ids = tuple(row.doc_id for row in rows)
     hashes = tuple(row.doc_hash for row in rows)
     prompts = tuple(row.prompt_hash for row in rows)
-    scores = {metric: column for metric, column in columns.items() if column is not None}
-    return Samples(ids, hashes, prompts, scores, documents_hash(ids, hashes))
+    answers = tuple(row.request.answer for row in rows)
+    clusters = shared([row.cluster for row in rows])
+    return Samples(ids, hashes, prompts, scores, documents_hash(ids, hashes), answers, clusters)
 
 
-def _column(
-    rows: list[_Row], metric: str, where: str, notes: list[str], task: str
-) -> np.ndarray | None:
-    """(documents,) scores; None, with a note, for a metric that is not one number a document."""
-    values = [row.scores.get(metric, _MISSING) for row in rows]
+def _columns(
+    rows: list[Row], metrics: list[str], where: str, notes: list[str], task: str
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(documents,) scores of each metric that has them, and why others are no numbers."""
+    if unanswered := [row.doc_id for row in rows if not row.request.finite]:
+        return {}, dict.fromkeys(metrics, tell_log_likelihoods(unanswered, len(rows)))
+    columns, broken = {}, {}
+    for metric in metrics:
+        values = [row.scores.get(metric, _MISSING) for row in rows]
+        pairs = zip(rows, values, strict=True)
+        if not _one_each(values, metric, where, notes, task):
+            continue
+        if lost := [row.doc_id for row, value in pairs if is_no_number(value)]:
+            broken[metric] = tell_scores(metric, lost, len(rows))
+        else:
+            columns[metric] = _numbers(rows, values, metric, where)
+    return columns, broken
+
+
+def _one_each(values: list[Any], metric: str, where: str, notes: list[str], task: str) -> bool:
+    """Whether a metric has one value for each document; a note where it has not."""
     kinds = set(map(type, values))
     if kinds == {object}:
         raise ResultsError(
@@ -286,10 +251,14 @@ def _column(
         )
     if object in kinds:
         notes.append(f"{task}: {metric} is missing in some documents; only its aggregate is used")
-        return None
+        return False
     if kinds & {list, tuple, dict}:
         notes.append(f"{task}: {metric} is not one number a document; only its aggregate is used")
-        return None
+        return False
+    return True
+
+
+def _numbers(rows: list[Row], values: list[Any], metric: str, where: str) -> np.ndarray:
     for row, value in zip(rows, values, strict=True):
         if not is_finite(value):
             raise ResultsError(
@@ -312,6 +281,9 @@ def _check_means(
     for metric in list(scores):
         value = aggregates.get(f"{metric},{kind}")
         mean = float(scores[metric].mean())
+        if value is not None and math.isnan(value):
+            del scores[metric]  # the results say themselves that it is no number
+            continue
         if value is None or math.isclose(mean, value, rel_tol=0, abs_tol=TOLERANCE):
             continue
         if metric in PLAIN_MEANS and aggregations.get(metric, "mean") == "mean":

@@ -60,7 +60,8 @@ def _mean_task(tasks: list[TaskResults], results: Sequence[Results]) -> TaskResu
     names = [name for name in first.scores if all(name in task.scores for task in tasks)]
     scores = {n: Score(float(np.mean([t.scores[n].value for t in tasks])), None) for n in names}
     samples = {k: _mean_samples([task.samples[k] for task in tasks]) for k in first.samples}
-    return replace(first, scores=scores, samples=samples)
+    broken = {name: why for task in reversed(tasks) for name, why in task.broken.items()}
+    return replace(first, scores=scores, samples=samples, broken=broken)
 
 
 def _same_documents(base: Samples, tuned: Samples) -> bool:
@@ -72,5 +73,14 @@ def _same_documents(base: Samples, tuned: Samples) -> bool:
 def _mean_samples(samples: list[Samples]) -> Samples:
     first = samples[0]
     metrics = [m for m in first.scores if all(m in other.scores for other in samples)]
-    scores = {m: np.mean([other.scores[m] for other in samples], axis=0) for m in metrics}
-    return replace(first, scores=scores)
+    by_seed = {metric: np.stack([other.scores[metric] for other in samples]) for metric in metrics}
+    scores = {metric: columns.mean(axis=0) for metric, columns in by_seed.items()}
+    return replace(first, scores=scores, by_seed=by_seed, answer_hashes=_answers(samples))
+
+
+def _answers(samples: list[Samples]) -> tuple[str | None, ...]:
+    """Each document's answer where all seeds give the same one, else all of theirs in a row."""
+    if not all(other.answer_hashes for other in samples):
+        return ()
+    by_document = zip(*(other.answer_hashes for other in samples), strict=True)
+    return tuple(None if None in a else "+".join(dict.fromkeys(a)) for a in by_document)

@@ -13,6 +13,7 @@ from slimlib.results import ResultsError, read_results
 
 STAMP = "2025-03-08T16-08-13.421411"
 LATER = "2025-03-09T09-00-00.000001"
+LETTERS = [" A", " B", " C", " D"]
 STRICT, FLEXIBLE = [1, 0, 0, 1], [1, 1, 0, 1]  # what two filters make of four answers
 
 
@@ -35,6 +36,20 @@ def row(doc_id: int, filter: str, **scores: Any) -> dict[str, Any]:
         "prompt_hash": digest(f"prompt {doc_id}"),
         "target_hash": digest("#### 1"),
         **scores,
+    }
+
+
+def choice_row(
+    target: Any, choices: list[str], values: list[Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A row of 0.4.13 with one log-likelihood a choice."""
+    values = [-1.5 - i for i in range(len(choices))] if values is None else values
+    asked = {f"gen_args_{i}": {"arg_0": "?", "arg_1": c} for i, c in enumerate(choices)}
+    return {
+        "target": target,
+        "arguments": asked,
+        "resps": [[[str(value), "False"]] for value in values],
+        **more,
     }
 
 

@@ -301,7 +301,19 @@ def test_the_mean_over_seeds_is_taken_document_by_document() -> None:
     assert found == pytest.approx([1, 2 / 3, 0, 1 / 3])
     # by hand: (0.25 + 0.5 + 0.75) / 3
     assert mean.tasks["t"].scores["acc,none"] == Score(pytest.approx(0.5), None)
+    by_seed = mean.tasks["t"].samples["none"].by_seed["acc"]
+    assert by_seed.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 1]]
+    assert seeds[0].tasks["t"].samples["none"].by_seed == {}
     assert mean.name == "arm (3 seeds)" and mean.tasks["t"].n == 4
+
+
+def test_an_answer_of_several_seeds_is_one_where_all_give_the_same() -> None:
+    hashes = (("x", "y", None, "z"), ("x", "w", "v", "z"))
+    seeds = [results("arm", replace(samples([1, 0, 1, 0]), answer_hashes=h)) for h in hashes]
+    mean = mean_over_seeds(seeds).tasks["t"].samples["none"]
+    assert mean.answer_hashes == ("x", "y+w", None, "z")
+    unknown = mean_over_seeds([seeds[0], results("arm", samples([1, 0, 1, 0]))])
+    assert unknown.tasks["t"].samples["none"].answer_hashes == ()
 
 
 def test_seeds_on_other_documents_or_tasks_are_refused() -> None:

@@ -92,13 +92,6 @@ def test_a_standard_error_that_is_none(tmp_path: Path, stderr: Any) -> None:
     assert scores == {"acc,none": Score(0.5, None)}
 
 
-def test_an_aggregate_that_is_nan_is_left_out_and_noted(tmp_path: Path) -> None:
-    data = {"results": {"t": {"acc,none": float("nan"), "acc_norm,none": 0.5}}}
-    results = read_results(write(tmp_path / "r.json", data))
-    assert set(results.tasks["t"].scores) == {"acc_norm,none"}
-    assert results.notes == ("t: acc,none is nan in the results and is left out",)
-
-
 @pytest.mark.parametrize("value", [47.0, -0.1])
 def test_an_accuracy_that_is_no_share_is_refused(tmp_path: Path, value: float) -> None:
     path = write(tmp_path / "r.json", {"results": {"t": {"acc,none": value}}})
@@ -108,7 +101,7 @@ def test_an_accuracy_that_is_no_share_is_refused(tmp_path: Path, value: float) -
 HUGE = "1" + "0" * 400  # json reads it as an int that no float holds
 
 
-@pytest.mark.parametrize("value", [HUGE, "NaN", "true", '"0.45"', "null", "[0.4]"])
+@pytest.mark.parametrize("value", [HUGE, "true", '"0.45"', "null", "[0.4]"])
 def test_a_score_that_is_no_number_is_left_out_by_name(tmp_path: Path, value: str) -> None:
     both = f'{{"results": {{"t": {{"acc,none": {value}, "acc_norm,none": 0.4}}}}}}'
     results = read_results(write(tmp_path / "r.json", both))
@@ -180,3 +173,22 @@ def test_real_output_of_0_3_keeps_its_own_names_out() -> None:
     assert task.samples == {} and task.n is None and task.limit is None
     assert task.scores["acc_norm,none"].value == pytest.approx(4 / 5)
     assert results.name == "stand-in/base" and "lm_eval_version" not in results.settings
+
+
+def test_how_a_task_was_asked_is_read_from_its_configuration(tmp_path: Path) -> None:
+    arguments = {"until": ["Question:"], "do_sample": False, "max_gen_toks": 64}
+    configs = {"gsm8k": {"output_type": "generate_until", "generation_kwargs": arguments}}
+    task = read_results(run_folder(tmp_path / "a", configs=configs)).tasks["gsm8k"]
+    assert (task.output_type, task.generation, task.chance) == ("generate_until", arguments, 0.0)
+    task = read_results(run_folder(tmp_path / "b")).tasks["gsm8k"]  # no configs: the rows tell
+    assert (task.output_type, task.generation) == ("generate_until", None)
+    bare = read_results(write(tmp_path / "r.json", gsm8k_results())).tasks["gsm8k"]
+    assert (bare.output_type, bare.generation, bare.chance) == (None, None, None)
+
+
+def test_answers_of_real_files_are_kept() -> None:
+    for folder in ("0.4.13", "0.4.0", "0.4.3"):
+        for task in read_results(LM_EVAL / folder / "base").tasks.values():
+            for samples in task.samples.values():
+                assert len(samples.answer_hashes) == len(samples.doc_ids)
+                assert None not in samples.answer_hashes

@@ -112,13 +112,23 @@ def test_scores_as_digits_and_as_a_list_are_the_same(tmp_path: Path) -> None:
     assert ours["strict-match"].scores["exact_match"].tolist() == STRICT
 
 
-@pytest.mark.parametrize("scores", ["101", "1012", [1, 0, 1], [1, 0, 1, None], "1" * 400, 3])
+@pytest.mark.parametrize("scores", ["101", "1012", [1, 0, 1], "1" * 400, 3])
 def test_scores_that_do_not_fit_are_refused(tmp_path: Path, scores: Any) -> None:
     record = json.loads((arm_folder(tmp_path) / "record.json").read_text()) | {"schema": 2}
     tasks = record["stages"]["evaluate"]["tasks"]
     tasks["gsm8k"]["metrics"]["exact_match,strict-match"]["scores"] = scores
     message = refused(record)
     assert "needs 4 scores that are numbers" in message or "must be digits 0 and 1" in message
+
+
+def test_scores_of_a_record_that_are_no_numbers_are_broken(tmp_path: Path) -> None:
+    record = json.loads((arm_folder(tmp_path) / "record.json").read_text()) | {"schema": 2}
+    metrics = record["stages"]["evaluate"]["tasks"]["gsm8k"]["metrics"]
+    metrics["exact_match,strict-match"]["scores"] = [1, 0, 1, None]
+    task = read_results(record).tasks["gsm8k"]
+    assert list(task.broken) == ["exact_match,strict-match"]
+    assert task.samples["strict-match"].scores == {}
+    assert task.samples["flexible-extract"].scores["exact_match"].tolist() == FLEXIBLE
 
 
 def test_a_record_of_a_newer_slimlib_is_refused_in_words(tmp_path: Path) -> None:

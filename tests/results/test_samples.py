@@ -68,13 +68,14 @@ def test_a_doubled_row_is_refused(tmp_path: Path) -> None:
     assert "doc_id 2 is there twice" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("inf"), None, "1"])
+@pytest.mark.parametrize("score", ["1", "", 10**400])
 def test_a_score_that_is_no_number_is_refused(tmp_path: Path, score: Any) -> None:
     rows = gsm8k_rows()
     rows[1]["exact_match"] = score
     path = samples_file(run_folder(tmp_path, rows))
     message = refused(tmp_path)
-    assert f"{path} (gsm8k): doc_id 1 has exact_match = {score!r}" in message
+    shown = "a huge number" if isinstance(score, int) else repr(score)
+    assert f"{path} (gsm8k): doc_id 1 has exact_match = {shown}" in message
 
 
 def test_truth_values_count_as_numbers(tmp_path: Path) -> None:
