@@ -98,9 +98,9 @@ def pairing(alignment: Alignment, task: str, name: str) -> Pairing | None:
 
 
 def _by_seed(samples: Samples, metric: str, documents: np.ndarray) -> np.ndarray:
-    """(seeds, documents) scores; of one run a single row."""
-    scores = samples.by_seed.get(metric, samples.scores[metric][None])
-    return scores[:, documents]
+    """(seeds, documents) scores; of one run, or of runs that are all the same, a single row."""
+    scores = samples.by_seed.get(metric, samples.scores[metric][None])[:, documents]
+    return scores[:1] if np.all(scores == scores[0]) else scores
 
 
 def _with_pooled_seeds(
