@@ -72,7 +72,9 @@ def score_forgetting(flips: Flips, confidence: float) -> Estimate:
     """FR in per cent with the score interval of the ratio, in agreement with McNemar's test.
 
     The rates that the score test of "tuned right = ratio x base right" does not reject, at FR 0 the
-    exact McNemar test. Nothing right before: NaN. Nothing right after: FR and upper limit are 100.
+    exact McNemar test. Where answers flipped one way only, FR hangs on one binomial share, and the
+    limits are no narrower than its exact ones. Nothing right before: NaN. Nothing right after: FR
+    and its upper limit are 100.
 
     Source: Nam and Blackwelder (2002), Statistics in Medicine 21, 689-699; Tang, Tang and Chan
     (2003), Statistics in Medicine 22, 1217-1233.
@@ -161,7 +163,21 @@ def _largest_log_ratio(flips: Flips, z: float) -> float:
     step = 1.0
     while above(low + step) > 0:
         step *= 2
-    return float(optimize.brentq(above, low, low + step))
+    return max(float(optimize.brentq(above, low, low + step)), _exact_log_ratio(flips, z))
+
+
+def _exact_log_ratio(flips: Flips, z: float) -> float:
+    """The same by Clopper and Pearson's limit; -inf where answers flipped both ways.
+
+    With no gain the ratio is the share of base's right answers that was kept; with no loss it is
+    one over the share of tuned's right answers that was kept.
+    """
+    tail = float(special.ndtr(-z))
+    if flips.lost == 0:
+        return -math.log(special.betaincinv(flips.kept, flips.gained + 1, tail))
+    if flips.gained == 0:
+        return math.log1p(-special.betaincinv(flips.lost, flips.kept + 1, tail))
+    return -math.inf
 
 
 def _ratio_score(flips: Flips, log_ratio: float) -> float:

@@ -147,7 +147,7 @@ def forgetting_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0
     Source: Nam and Blackwelder (2002), Statistics in Medicine 21, 689-699; Fieller (1954), J. R.
     Stat. Soc. B 16, 175-185.
 
-    Example: base 8 of 10 right, tuned the first 2 of these -> 75 with limits 27.07 and 92.85.
+    Example: base 8 of 10 right, tuned the first 2 of these -> 75 with limits 26.98 and 96.81.
 
     Raises:
         ValueError: scores empty, of unequal length, outside 0 to 1, or not finite; confidence

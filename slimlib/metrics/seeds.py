@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from slimlib.metrics.formulas import Estimate, forgetting_rate
 from slimlib.metrics.power import noncentrality
 from slimlib.metrics.scores import unseen
 from slimlib.metrics.unpaired import _check_share, check_margin, check_power
 
-LEAST_P = 1e-300
+LEAST_P = 1e-290  # smaller tails are given as this
 NODES = 32  # of the integral over the variances
 
 
@@ -50,7 +50,7 @@ def cochran_cox(value: float, parts: Sequence[Spread], confidence: float = 0.95)
     _check_share("confidence", confidence)
     error, parts = _joined(parts)
     half_width = error * _quantile(parts, (1 - confidence) / 2)
-    return Estimate(value, value - half_width, value + half_width)
+    return Estimate(float(value), float(value - half_width), float(value + half_width))
 
 
 def cochran_cox_p(value: float, parts: Sequence[Spread]) -> float:
@@ -116,16 +116,18 @@ def forgetting_over_seeds(base: ArrayLike, tuned: ArrayLike, confidence: float =
     Wilson's upper limit for 0 of n, over base, stands on both sides.
 
     Args:
-        base: scores of shape (seeds, documents), from 0 to 1.
+        base: scores of shape (seeds, documents) with a mean from 0 to 1, or the values of
+            `clustered`.
         tuned: likewise, of the same documents; another number of seeds is allowed.
 
     Raises:
-        ValueError: another shape, other documents, scores or confidence outside 0 to 1.
+        ValueError: another shape, other documents; a score that is not finite; a mean or the
+            confidence outside 0 to 1.
     """
     _check_share("confidence", confidence)
     base, tuned = _seed_scores(base, tuned)
     n, x, y = base.shape[1], float(base.mean()), float(tuned.mean())
-    value = forgetting_rate(100 * min(x, 1.0), 100 * min(y, 1.0))
+    value = forgetting_rate(*(round(100 * mean, 10) for mean in (x, y)))
     if n == 1 or math.isnan(value):
         return Estimate(value, math.nan, math.nan)
 
@@ -186,17 +188,17 @@ def _joined(parts: Sequence[Spread]) -> tuple[float, list[Spread]]:
 def _quantile(parts: Sequence[Spread], tail: float) -> float:
     """Standard errors beyond which `tail` lies, one-sided: the quantiles weighed by variance."""
     total = sum(part.variance for part in parts)
-    return sum(part.variance / total * float(stats.t.isf(tail, part.df)) for part in parts)
+    return sum(part.variance / total * -float(special.stdtrit(part.df, tail)) for part in parts)
 
 
 def _tail(parts: Sequence[Spread], distance: float) -> float:
     """The one-sided tail beyond this many standard errors: `_quantile` inverted."""
     if distance < 0:
         return 1 - _tail(parts, -distance)
-    tails = [float(stats.t.sf(distance, part.df)) for part in parts]
+    tails = [float(special.stdtr(part.df, -distance)) for part in parts]
     low, high = max(min(tails), LEAST_P), max(tails)
     if high <= low:
-        return high
+        return low
 
     def beyond(log_tail: float) -> float:
         return _quantile(parts, math.exp(log_tail)) - distance
@@ -231,8 +233,8 @@ def _seed_scores(*both: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.floa
     if base.size == 0 or tuned.size == 0:
         raise ValueError(f"{shapes}: need 1 seed and 1 document or more")
     for scores in (base, tuned):
-        if not np.all((scores >= 0) & (scores <= 1)):
-            raise ValueError("a forgetting rate needs scores from 0 to 1")
+        if not np.all(np.isfinite(scores)):
+            raise ValueError(f"score {scores[~np.isfinite(scores)][0]}: must be a finite number")
     return base, tuned
 
 

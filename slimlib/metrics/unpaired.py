@@ -224,8 +224,8 @@ def _fieller(x: float, y: float, xx: float, xy: float, yy: float) -> tuple[float
         xx, xy, yy: variances and covariance of the means, times the squared quantile.
     """
     a, b, c = x * x - xx, x * y - xy, y * y - yy  # a r^2 - 2 b r + c <= 0
-    if a <= 0:
-        return -math.inf, 100.0
     root = math.sqrt(max(b * b - a * c, 0.0))
+    if a <= 0:  # base is not clearly above 0; tuned may be, and then something was gained
+        return -math.inf, float(100 * (1 - c / (b + root))) if c > 0 else 100.0
     low, high = (float(100 * (1 - (b + side) / a)) for side in (root, -root))
     return low, min(high, 100.0)

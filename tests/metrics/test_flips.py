@@ -1,0 +1,280 @@
+"""Counts of flips: intervals, McNemar and "kept" against brute force, scipy and one another."""
+
+import functools
+import itertools
+import math
+import random
+import warnings
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from slimlib.metrics.flips import (
+    Flips,
+    mcnemar_p,
+    score_difference,
+    score_equivalence,
+    score_forgetting,
+)
+from slimlib.metrics.power import can_show_kept, detectable_by_mcnemar, mcnemar_power
+
+ALPHAS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5)
+
+
+def excludes_0(estimate) -> bool:
+    return estimate.low > 0 or estimate.high < 0
+
+
+def disagreements(n: int, alphas=ALPHAS):
+    """Tables of n documents in which an interval and the test say different things."""
+    for lost, gained in itertools.product(range(n + 1), repeat=2):
+        rest = n - lost - gained
+        if rest < 0:
+            continue
+        for alpha in alphas:
+            rejected = mcnemar_p(Flips(rest, lost, gained, 0)) < alpha
+            for kept in {0, rest // 2, rest}:
+                flips = Flips(kept, lost, gained, rest - kept)
+                found = [score_difference(flips, 1 - alpha)]
+                if kept + lost:
+                    found.append(score_forgetting(flips, 1 - alpha))
+                if any(excludes_0(one) != rejected for one in found):
+                    yield flips, alpha
+
+
+# ---- degenerate tables ----
+
+
+@pytest.mark.parametrize("table", [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)])
+def test_one_document_shows_nothing(table):
+    flips = Flips(*table)
+    assert mcnemar_p(flips) == 1
+    assert not excludes_0(score_difference(flips, 0.95))
+    assert not can_show_kept(1, 5.0)
+    assert detectable_by_mcnemar(flips, 0.8, 0.05) is None
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999, 1 - 1e-9])
+@pytest.mark.parametrize(
+    "table",
+    [(20, 0, 0, 0), (0, 20, 0, 0), (0, 0, 20, 0), (0, 0, 0, 20), (0, 10, 10, 0), (1, 0, 9999, 42)],
+)
+def test_a_table_with_empty_cells_has_limits_around_its_value(table, confidence):
+    flips = Flips(*table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, low, high = score_difference(flips, confidence)
+        rate = score_forgetting(flips, confidence)
+    assert -100 <= low <= value <= high <= 100 and low < high
+    if flips.kept + flips.lost == 0:
+        assert all(math.isnan(x) for x in rate)
+    else:
+        assert rate.low <= rate.value <= rate.high <= 100 and rate.low < rate.high
+
+
+def test_nothing_right_after_has_no_upper_limit_below_100():
+    assert score_forgetting(Flips(0, 50, 0, 50), 0.95)[::2] == (100, 100)
+    assert score_forgetting(Flips(0, 1, 0, 50), 0.95)[::2] == (100, 100)
+
+
+# ---- the exact test ----
+
+
+@pytest.mark.parametrize("flipped", [0, 1, 2, 7, 40, 3000])
+def test_mcnemar_is_the_binomial_test(flipped):
+    for lost in {0, 1, flipped // 3, flipped // 2, flipped}:
+        if lost <= flipped:
+            expected = stats.binomtest(lost, flipped).pvalue if flipped else 1.0
+            found = mcnemar_p(Flips(0, lost, flipped - lost, 0))
+            assert found == pytest.approx(expected, rel=1e-9)
+
+
+# ---- verdict and intervals agree ----
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 20])
+def test_intervals_exclude_0_exactly_where_mcnemar_rejects(n):
+    assert not list(disagreements(n, (0.001, 0.05, 0.25, 0.5)))
+
+
+@pytest.mark.slow
+def test_intervals_and_test_agree_in_all_small_tables_and_many_large_ones():
+    for n in (*range(1, 21), 30, 40):
+        assert not list(disagreements(n)), n
+    draw = random.Random(0)
+    for _ in range(5000):
+        n = draw.choice((100, 1319, 10_042))
+        lost = draw.randrange(draw.choice((6, 30, n // 3)))
+        gained = min(max(lost + round(draw.gauss(0, 2.5) * math.sqrt(lost + 4)), 0), n - lost)
+        kept = draw.randint(0, n - lost - gained)
+        flips, alpha = Flips(kept, lost, gained, n - lost - gained - kept), draw.uniform(0.001, 0.5)
+        rejected = mcnemar_p(flips) < alpha
+        assert excludes_0(score_difference(flips, 1 - alpha)) == rejected, (flips, alpha)
+        if kept + lost:
+            assert excludes_0(score_forgetting(flips, 1 - alpha)) == rejected, (flips, alpha)
+
+
+@pytest.mark.parametrize("table", [(50, 12, 0, 50), (50, 0, 12, 50), (0, 30, 1, 85)])
+def test_the_exact_test_may_reject_what_the_score_test_holds(table):
+    """12 flips, all one way: exact p = 2^-11 = 0.00049, by the score sqrt(12) 0.00053."""
+    flips = Flips(*table)
+    exact = mcnemar_p(flips)
+    distance = abs(flips.lost - flips.gained) / math.sqrt(flips.lost + flips.gained)
+    by_score = 2 * stats.norm.sf(distance)
+    assert exact < by_score
+    alpha = (exact + by_score) / 2
+    assert excludes_0(score_difference(flips, 1 - alpha))
+    assert excludes_0(score_forgetting(flips, 1 - alpha))
+
+
+def test_a_limit_short_of_0_is_stretched_to_it():
+    """5 lost, none gained: exact p = 2^-4 = 0.0625; Tango's limit alone would stop below 0."""
+    flips = Flips(14, 5, 0, 22)
+    assert score_difference(flips, 0.95).high == 0 and score_forgetting(flips, 0.95).low == 0
+    assert score_difference(flips, 0.93).high < 0 < score_forgetting(flips, 0.93).low
+
+
+# ---- limits by brute force ----
+
+
+def most_likely(flips, second_of):
+    """Shares kept, lost, gained, found by maximising the likelihood under one constraint.
+
+    second_of(kept share, lost share) is the gained share that the hypothesis leaves.
+    """
+
+    def unlikely(x):
+        shares = [x[0], x[1], second_of(*x)]
+        shares.append(1 - sum(shares))
+        if min(shares) <= 0:
+            return 1e9 * (1 - min(shares))
+        return -sum(k * math.log(p) for k, p in zip(flips, shares, strict=True))
+
+    start = np.array([flips.kept + 1, flips.lost + 1]) / (flips.n + 4)
+    best, options = None, {"xatol": 1e-12, "fatol": 1e-13, "maxiter": 4000, "maxfev": 4000}
+    for scale in (1.0, 0.7, 0.4):
+        found = optimize.minimize(unlikely, start * scale, method="Nelder-Mead", options=options)
+        best = found if best is None or found.fun < best.fun else best
+    return *best.x, second_of(*best.x)
+
+
+BOTH_WAYS = [(27, 20, 7, 46), (12, 9, 2, 14), (30, 3, 18, 9)]  # clear of 0: nothing is stretched
+
+
+@pytest.mark.parametrize("table", BOTH_WAYS)
+def test_at_a_limit_of_the_difference_the_score_is_critical(table):
+    flips = Flips(*table)
+    z = stats.norm.ppf(0.95)
+    for sign, limit in zip((1, -1), score_difference(flips, 0.90)[1:], strict=True):
+        gain = limit / 100
+        _, lost, gained = most_likely(flips, lambda _, lost, gain=gain: lost + gain)
+        variance = (lost + gained - gain**2) / flips.n
+        score = ((flips.gained - flips.lost) / flips.n - gain) / math.sqrt(variance)
+        assert score == pytest.approx(sign * z, abs=2e-5)
+
+
+@pytest.mark.parametrize("table", BOTH_WAYS)
+def test_at_a_limit_of_fr_the_score_is_critical(table):
+    flips = Flips(*table)
+    z = stats.norm.ppf(0.95)
+    for sign, limit in zip((-1, 1), score_forgetting(flips, 0.90)[1:], strict=True):
+        ratio = 1 - limit / 100
+        kept, lost, gained = most_likely(
+            flips, lambda kept, lost, ratio=ratio: ratio * (kept + lost) - kept
+        )
+        variance = flips.n * ((1 - ratio) ** 2 * kept + gained + ratio**2 * lost)
+        seen = flips.kept + flips.gained - ratio * (flips.kept + flips.lost)
+        assert seen / math.sqrt(variance) == pytest.approx(sign * z, abs=2e-5)
+
+
+def test_without_a_gain_fr_is_a_share_of_base_and_no_narrower_than_exact():
+    """By hand: 8 right before, 6 of them lost; Clopper and Pearson's limits of 6 of 8."""
+    exact = stats.binomtest(6, 8).proportion_ci(0.95, method="exact")
+    _, low, high = score_forgetting(Flips(2, 6, 0, 2), 0.95)
+    assert high == pytest.approx(100 * exact.high) and low <= 100 * exact.low
+    gain = score_forgetting(Flips(2, 0, 6, 2), 0.95)
+    assert gain.low == pytest.approx(100 * (1 - 1 / (1 - exact.high)))
+
+
+def test_documents_never_right_tell_nothing_of_a_ratio():
+    few, many = (score_forgetting(Flips(27, 20, 7, n), 0.95) for n in (0, 10_000))
+    assert few == pytest.approx(many, abs=1e-9)
+
+
+# ---- kept ----
+
+
+@pytest.mark.parametrize(("n", "margin"), [(149, 2.0), (59, 5.0)])
+def test_how_many_documents_without_a_flip_show_kept(n, margin):
+    """0.98^149 and 0.95^59 are the first powers below 0.05."""
+    for size, can in ((n, True), (n - 1, False)):
+        p = score_equivalence(Flips(size // 2, 0, 0, size - size // 2), margin)
+        assert p == pytest.approx((1 - margin / 100) ** size, rel=1e-12)
+        assert (p < 0.05) == can == can_show_kept(size, margin)
+    assert can_show_kept(n - 1, margin, alpha=0.1) and not can_show_kept(n, margin, alpha=0.01)
+
+
+def test_no_other_table_shows_kept_where_no_flip_does_not():
+    for n, margin in ((148, 2.0), (58, 5.0)):
+        assert not can_show_kept(n, margin)
+        for lost, gained in itertools.product(range(6), repeat=2):
+            assert score_equivalence(Flips(n - lost - gained, lost, gained, 0), margin) >= 0.05
+
+
+@pytest.mark.parametrize("bad", [dict(n=0), dict(margin=0.0), dict(alpha=1.0)])
+def test_can_show_kept_checks_its_arguments(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        can_show_kept(**{"n": 100, "margin": 2.0} | bad)
+
+
+def test_kept_is_the_90_per_cent_interval_within_the_margin():
+    """TOST at 5 % and the interval at 90 % are one statement where nothing is stretched."""
+    for lost, gained in itertools.product(range(1, 20), repeat=2):
+        flips = Flips(100, lost, gained, 180)
+        _, low, high = score_difference(flips, 0.90)
+        kept = score_equivalence(flips, 4.0) < 0.05
+        assert kept == (-4 < low and high < 4), flips
+
+
+# ---- the detectable size ----
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "gained", "points"),
+    [(20, 0, 0, 36.7), (50, 0, 0, 15.4), (100, 0, 0, 7.8), (200, 3, 1, 5.6), (100, 14, 11, 19.1)],
+)
+def test_detectable_points(n, lost, gained, points):
+    flips = Flips(n - lost - gained, lost, gained, 0)
+    assert detectable_by_mcnemar(flips, 0.8, 0.05) == points
+    chance = (lost + gained) / (2 * n)
+    assert mcnemar_power(n, chance, points / 100, 0.05) >= 0.8
+    assert mcnemar_power(n, chance, (points - 0.1) / 100, 0.05) < 0.8
+
+
+@functools.cache
+def rejects(lost: int, gained: int) -> bool:
+    return stats.binomtest(lost, lost + gained).pvalue < 0.05 if lost + gained else False
+
+
+@pytest.mark.parametrize(
+    ("n", "chance", "loss"), [(20, 0.0, 0.367), (30, 0.1, 0.3), (40, 0.02, 0.0), (25, 0.3, 0.4)]
+)
+def test_power_is_the_sum_over_all_tables(n, chance, loss):
+    total = 0.0
+    for lost, gained in itertools.product(range(n + 1), repeat=2):
+        if lost + gained <= n and rejects(lost, gained):
+            shares = [chance + loss, chance, max(1 - 2 * chance - loss, 0.0)]
+            total += stats.multinomial.pmf([lost, gained, n - lost - gained], n, shares)
+    assert mcnemar_power(n, chance, loss, 0.05) == pytest.approx(total, abs=1e-7)
+
+
+@pytest.mark.parametrize("table", [(5, 0, 0, 0), (4, 48, 48, 0), (1, 30, 60, 9)])
+def test_where_too_few_can_still_flip_nothing_is_detectable(table):
+    assert detectable_by_mcnemar(Flips(*table), 0.8, 0.05) is None
+
+
+def test_seven_documents_detect_only_nearly_all_of_them():
+    """Six losses and no gain are the fewest that are significant: p = 2 / 2^6."""
+    points = detectable_by_mcnemar(Flips(7, 0, 0, 0), 0.8, 0.05)
+    assert stats.binom.sf(5, 7, points / 100) >= 0.8 > stats.binom.sf(5, 7, points / 100 - 0.001)
