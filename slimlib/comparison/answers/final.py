@@ -10,19 +10,20 @@ import re
 from collections.abc import Iterator, Sequence
 
 from slimlib.comparison.answers.equations import Token, in_pieces, sides, tokens
-from slimlib.comparison.answers.plain import plain_numbers
+from slimlib.comparison.answers.plain import plain_numbers, without_units
 
 # Where the model goes on to ask itself the next question.
 _NEXT = re.compile(
-    r"\n[ \t]*(?:#{1,6}[ \t]*)?(?:question|q|problem|exercise|example|instruction|input|human|user)"
-    r"[ \t]*\d{0,3}[ \t]*:|(?-i:\bQuestion:)|</s>|<\|(?:im_end|im_start|endoftext|eot_id|end|user)\|>"
-    r"|\[INST\]",
+    r"\n[ \t]*(?:#{1,6}[ \t]*)?"
+    r"(?:question|q|problem|exercise|example|instruction|input|human|user)[ \t]*\d{0,3}[ \t]*:"
+    r"|(?-i:\bQuestion:)|</s>|\[INST\]"
+    r"|<\|(?:im_end|im_start|endoftext|eot_id|end|user)\|>",
     re.IGNORECASE,
 )
 _HEAD = re.compile(r"\s*(?:answer|a|solution|response)[ \t]*:", re.IGNORECASE)
 _NUMBER_NEXT = re.compile(r"[^\w#]*(?=\d)")
 _MINUS = re.compile(r"[-\u2212\u2013][ ]?[$\u00a3\u20ac]?[ ]?$")
-_NEGATIVE = re.compile(
+_NEGATIVE = re.compile(  # "is -5", "$-5", but not "48 -5"
     r"(?<![\w)%.$])(?<![\d)%] )[-\u2212\u2013](?=[$\u00a3\u20ac]?\d)|(?<=[$])-(?=\d)"
 )
 _HASHES = re.compile(r"#{2,}")
@@ -89,10 +90,11 @@ def final_numbers(answer: str, question: str = "") -> set[float]:
     Example: "He needs to pay $64.00 for the 16 glasses." -> {64.0}.
     """
     text = _own_part(plain_numbers(answer))
-    marked = _marked(text)
+    said = without_units(text)
+    marked = _marked(said)
     if marked is not None:
         return {marked}
-    statement = _OPERATION.sub(" ", _OTHERS.sub(" ", _final_statement(text)))
+    statement = _OPERATION.sub(" ", _OTHERS.sub(" ", _final_statement(said)))
     statement = _NEGATIVE.sub("(-", statement)  # after a bracket a minus is a sign
     found = _stated(statement)
     if len(found) > 1:

@@ -50,8 +50,8 @@ def plain_numbers(text: str) -> str:
     """Rewrite a text so that every number in it is digits that `float` reads, commas apart.
 
     Number words (up to "nine hundred and ninety-nine million"), LaTeX, groups of thousands by
-    spaces, "1.5 million", "70k" and "3 1/2" become digits; unit letters ("64g"), dozens, bullets,
-    labels ("Step 3") and GSM8K's marks <<...>> go.
+    spaces, "1.5 million", "70k" and "3 1/2" become digits; bullets, labels ("Step 3") and GSM8K's
+    marks <<...>> go.
 
     Example: "She has twelve, i.e. $1 319" -> "She has 12, i.e. $1319".
     """
@@ -61,7 +61,12 @@ def plain_numbers(text: str) -> str:
     text = _GROUPS.sub(lambda m: m.group().replace(" ", ""), text)
     text = _LABEL.sub("", _BULLET.sub("", text))
     text = _TIMES_TEN.sub(_multiplied, _WORDS.sub(_in_digits, text))
-    return _UNIT_LETTER.sub("", _MIXED.sub(_mixed, text))
+    return _MIXED.sub(_mixed, text)
+
+
+def without_units(text: str) -> str:
+    """The text without "g" in "64g", "64 g", and without dozens; in algebra it is a variable."""
+    return _UNIT_LETTER.sub("", text)
 
 
 def _in_digits(match: re.Match[str]) -> str:

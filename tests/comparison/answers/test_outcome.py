@@ -429,10 +429,10 @@ def test_counts_add_up_on_random_answers():
 def test_the_sentence_says_it(outcome):
     assert outcome.sentence() == (
         "Of 6 answers lost by strict-match, 1 (16.7 %) had the right number in another format; the "
-        "others: 1 (16.7 %) with a wrong equation, 1 (16.7 %) wrong though the equations hold, 1 (16.7 %) wrong "
-        "without an equation, 1 (16.7 %) without an answer line, 1 (16.7 %) empty. Net change: "
-        'strict-match -5 = flexible-extract -3 and format alone -2 (right "#### n", then ran on to '
-        "another number: 1 before, 0 after). Equations right: 88 % before, 75 % after."
+        "others: 1 (16.7 %) with a wrong equation, 1 (16.7 %) wrong though the equations hold, 1 "
+        "(16.7 %) wrong without an equation, 1 (16.7 %) without an answer line, 1 (16.7 %) empty. "
+        'Net change: strict-match -5 = flexible-extract -3 and format alone -2 (right "#### n", '
+        "then ran on to another number: 1 before, 0 after). Equations right: 88 % before, 75 % after."
     )
 
 
