@@ -432,7 +432,8 @@ def test_the_sentence_says_it(outcome):
         "others: 1 (16.7 %) with a wrong equation, 1 (16.7 %) wrong though the equations hold, 1 "
         "(16.7 %) wrong without an equation, 1 (16.7 %) without an answer line, 1 (16.7 %) empty. "
         'Net change: strict-match -5 = flexible-extract -3 and format alone -2 (right "#### n", '
-        "then ran on to another number: 1 before, 0 after). Equations right: 88 % before, 75 % after."
+        "then ran on to another number: 1 before, 0 after). Equations right: 88 % before, 75 % "
+        "after."
     )
 
 
