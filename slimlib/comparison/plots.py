@@ -34,6 +34,7 @@ ANSWER_COLOURS = {  # kind of answer (`answers.KINDS`) -> colour, in the bars' o
     "right": "#009E73",
     "right, then ran on": "#8FD3BD",
     "format": "#56B4E9",
+    "right number, lost format": "#F0E442",
     "wrong arithmetic": "#D55E00",
     "wrong reasoning": "#E69F00",
     "wrong, no equations": "#CC79A7",

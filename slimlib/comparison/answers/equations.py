@@ -97,13 +97,14 @@ def check_equations(text: str) -> Equations:
     """
     verdicts = Counter(
         _holds(left, right, chained)
-        for piece in _pieces(_drop_units(_tokens(text)))
-        for left, right, chained in _sides(piece)
+        for piece in in_pieces(text)
+        for left, right, chained in sides(piece)
     )
     return Equations(verdicts[True], verdicts[False])
 
 
-def _tokens(text: str) -> Iterator[Token]:
+def tokens(text: str) -> Iterator[Token]:
+    """The pieces of a text that matter to equations, from left to right."""
     before = Token("start")
     for match in _TOKEN.finditer(text):
         if match.lastgroup != "skip":
@@ -135,7 +136,7 @@ def _of(before: Token) -> Token:
     """ "20 % of 50" is a product; "2 of 5" may mean anything; "a total of 5" is a word."""
     if before.kind == "%":
         return Token("operator", "*")
-    return Token("opaque" if before.kind in ("number", ")", "opaque") else "word")
+    return Token("opaque" if before.kind in ("number", ")", "opaque") else "word", "of")
 
 
 def _drop_units(tokens: Iterable[Token]) -> Iterator[Token]:
@@ -153,9 +154,10 @@ def _drop_units(tokens: Iterable[Token]) -> Iterator[Token]:
         yield token
 
 
-def _pieces(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+def in_pieces(text: str) -> Iterator[list[Token]]:
+    """Runs of tokens that may be equations: units are left out, other words and lines part them."""
     piece: list[Token] = []
-    for token in tokens:
+    for token in _drop_units(tokens(text)):
         if token.kind in ("break", "start"):
             yield piece
             piece = []
@@ -164,7 +166,7 @@ def _pieces(tokens: Iterable[Token]) -> Iterator[list[Token]]:
     yield piece
 
 
-def _sides(piece: Sequence[Token]) -> Iterator[tuple[list[Token], list[Token], bool]]:
+def sides(piece: Sequence[Token]) -> Iterator[tuple[list[Token], list[Token], bool]]:
     """(left, right, whether another "=" follows) of every "=" in a piece."""
     sides: list[list[Token]] = [[]]
     for token in piece:

@@ -1,7 +1,7 @@
 """Kinds of generated answers with GSM8K's two filters: right, lost format, empty, rambling, wrong.
 
-Strict-match wants "#### n", flexible-extract takes the last number; what both miss is sorted by
-the text alone, without a tokenizer.
+Strict-match wants "#### n", flexible-extract takes the last number; what both miss is compared by
+value (`answers.final`), then sorted by the text alone, without a tokenizer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from slimlib.comparison.answers.documents import (
     text_of,
 )
 from slimlib.comparison.answers.equations import Equations, check_equations
+from slimlib.comparison.answers.final import is_right_number
 from slimlib.metrics import is_binary
 from slimlib.results.types import TaskResults
 
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STRICT_FILTER, FLEXIBLE_FILTER, METRIC = "strict-match", "flexible-extract", "exact_match"
-# The six categories of `classify`, in its order of precedence ...
-CATEGORIES = ("right", "format", "empty", "rambling", "no answer line", "wrong")
+RIGHT_NUMBER = "right number, lost format"
+# The seven categories of `classify`, in its order of precedence ...
+CATEGORIES = ("right", "format", RIGHT_NUMBER, "empty", "rambling", "no answer line", "wrong")
 # ... and as a loss is explained, best to worst: "right" apart from what only strict-match takes for
 # right (another number follows "#### n"), "wrong" taken apart by the equations.
 RAN_ON = "right, then ran on"
 ARITHMETIC, REASONING, UNSHOWN = "wrong arithmetic", "wrong reasoning", "wrong, no equations"
-REASONS = ("format", ARITHMETIC, REASONING, UNSHOWN, "no answer line", "rambling", "empty")
+WRONG = (ARITHMETIC, REASONING, UNSHOWN)
+REASONS = ("format", RIGHT_NUMBER, *WRONG, "no answer line", "rambling", "empty")
 KINDS = ("right", RAN_ON, *REASONS)
 
 COLUMNS = (
@@ -46,11 +49,20 @@ LONG, HALF_WAY = 0.9, 1 / 3  # of the length limit
 LOOP_TIMES, LOOP_CHARACTERS = 3, 24
 
 
-def classify(answer: str, strict: bool, flexible: bool, max_gen_toks: int | None = None) -> str:
-    """Sort a generated answer into one of six categories; the first that fits.
+def classify(
+    answer: str,
+    strict: bool,
+    flexible: bool,
+    max_gen_toks: int | None = None,
+    gold: str = "",
+    question: str = "",
+) -> str:
+    """Sort a generated answer into one of seven categories; the first that fits.
 
     - "right": strict-match found the right number.
     - "format": only flexible-extract found it: the ability is there, the format is lost.
+    - "right number, lost format": neither did, but the final statement gives the right number in
+      another form ("$64.00", "twelve", "pays $64 for the 16 glasses": see `final_numbers`).
     - "empty": nothing but white space.
     - "rambling": no "#### n", and it seems to have run into the length limit (an estimate: see
       `ran_on`).
@@ -62,6 +74,8 @@ def classify(answer: str, strict: bool, flexible: bool, max_gen_toks: int | None
         strict: whether strict-match scored it right.
         flexible: whether flexible-extract scored it right.
         max_gen_toks: length limit in tokens; None: 256, lm-eval's default.
+        gold: the right answer; "": not known, so no answer is compared by value.
+        question: what was asked.
 
     Example: ("She has 18.", False, True) -> "format"; ("#### 17", False, False) -> "wrong".
     """
@@ -69,6 +83,8 @@ def classify(answer: str, strict: bool, flexible: bool, max_gen_toks: int | None
         return "right"
     if flexible:
         return "format"
+    if is_right_number(answer, gold, question):
+        return RIGHT_NUMBER
     if not answer.strip():
         return "empty"
     if _ANSWER_LINE.search(answer):
@@ -151,11 +167,11 @@ def answer_table(task: TaskResults) -> pd.DataFrame:
 
 def _answer(doc_id: Any, row: dict[str, Any], strict: bool, flexible: bool) -> tuple[Any, ...]:
     text = text_of(row)
-    category = classify(text, strict, flexible, length_limit(row))
+    question, gold = question_of(row), gold_of(row)
+    category = classify(text, strict, flexible, length_limit(row), gold, question)
     equations = check_equations(text)
-    scores = (strict, flexible, *equations)
-    texts = (question_of(row), text, gold_of(row))
-    return doc_id, category, _kind(category, flexible, equations), *scores, *texts
+    kind = _kind(category, flexible, equations)
+    return doc_id, category, kind, strict, flexible, *equations, question, text, gold
 
 
 def _kind(category: str, flexible: bool, equations: Equations) -> str:

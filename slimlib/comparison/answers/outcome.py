@@ -23,6 +23,7 @@ from slimlib.comparison.answers.kinds import (
     RAN_ON,
     REASONING,
     REASONS,
+    RIGHT_NUMBER,
     STRICT_FILTER,
     UNSHOWN,
     answer_table,
@@ -60,6 +61,11 @@ class FormatOrAbility(Shown):
     def lost(self) -> int:
         """Documents that strict-match had right before and wrong after."""
         return sum(self.reasons.values())
+
+    @property
+    def lost_format(self) -> int:
+        """Those of the lost whose number is right: by flexible-extract, or by value alone."""
+        return self.reasons["format"] + self.reasons[RIGHT_NUMBER]
 
     @property
     def net_strict(self) -> int:
@@ -103,15 +109,24 @@ class FormatOrAbility(Shown):
 
     def sentence(self) -> str:
         """The loss in words: its reasons, the two filters' sum, and the equations."""
-        text = f"None of the {self.strict[0]} answers right by strict-match was lost"
-        if self.lost:
-            answers = "answer" if self.lost == 1 else "answers"
-            lost = f"Of {self.lost} {answers} lost by strict-match"
-            text = f"{lost} {self._part('format')} lost only the format"
+        text = self._headline()
         others = [f"{self._part(r)} {_SAYINGS[r]}" for r in _SAYINGS if self.reasons[r]]
         text += f"; the others: {', '.join(others)}" if others else ""
         shares = (_percent(e.share) for e in (self.equations_before, self.equations_after))
         return f"{text}. {self._sum()} Equations right: {' before, '.join(shares)} after."
+
+    def _headline(self) -> str:
+        """How many of the lost answers had the right number, and which way it was found."""
+        if not self.lost:
+            return f"None of the {self.strict[0]} answers right by strict-match was lost"
+        answers = "answer" if self.lost == 1 else "answers"
+        text = (
+            f"Of {self.lost} {answers} lost by strict-match, {self.lost_format} "
+            f"({self._share(self.lost_format):.1f} %) had the right number in another format"
+        )
+        by_value = self.reasons[RIGHT_NUMBER]
+        how = f" ({by_value} of them by value alone: flexible-extract misses it too)"
+        return text + (how if by_value else "")
 
     def _part(self, reason: str) -> str:
         return f"{self.reasons[reason]} ({self._share(self.reasons[reason]):.1f} %)"
@@ -137,6 +152,7 @@ class FormatOrAbility(Shown):
             "strict": list(self.strict),
             "flexible": list(self.flexible),
             "lost": self.lost,
+            "lost_format": self.lost_format,
             "gained": self.gained,
             "net_strict": self.net_strict,
             "net_flexible": self.net_flexible,

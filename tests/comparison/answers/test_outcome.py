@@ -168,13 +168,32 @@ def test_equations_are_counted(text, right, wrong):
         "1,000" * 8_000,
         "1 a b " * 10_000,
         "<<" * 20_000,
+        "####" * 10_000,
+        "#### " * 8_000,
+        "the answer is " * 3_000,
+        "the answer is 5 " * 3_000,
+        "\\boxed{" * 6_000,
+        "\\frac{1}{" * 5_000,
+        "twenty-one " * 4_000,
+        "one " * 10_000,
+        "1 000" * 8_000 + " 000" * 8_000,
+        "Question: " * 4_000 + "1",
+        "." + " " * 40_000 + "a 1",
+        ". 1" * 13_000,
+        "5 or 6 " * 6_000,
+        "adding 1 to " * 4_000,
+        "1 and 2 " * 5_000,
+        "1 * 2 = 3 " * 4_000,
+        "$-" * 20_000 + "1",
+        "for the 1 " * 4_000,
+        "\n" * 40_000 + "1",
         "\ud800 \x00 ٣ + ٤ = ٧",
     ],
 )
 def test_adversarial_text_is_read_in_no_time(text):
     begin = time.perf_counter()
     check_equations(text)
-    classify(text, False, False)
+    classify(text, False, False, gold="#### 7", question=text)
     assert time.perf_counter() - begin < 3
 
 
@@ -231,12 +250,15 @@ def test_share_of_right_equations():
         ("9 * 2 = 19\n#### 19", 18, "wrong"),
         ("#### $19", 18, "wrong"),
         (RAMBLING + "\n#### 19", 18, "wrong"),
+        ("#### 18.00", 18, "right number, lost format"),
+        ("#### $18.00\n" + RAMBLING, 18, "right number, lost format"),
+        ("18 + 1 = 19", 18, "no answer line"),
     ],
 )
 def test_each_answer_has_its_category(text, gold, category):
     strict = found(STRICT, text, 0) == str(gold)
     flexible = found(FLEXIBLE, text, -1) == str(gold)
-    assert classify(text, strict, flexible) == category
+    assert classify(text, strict, flexible, gold=f"#### {gold}") == category
 
 
 def test_an_answer_ran_on_if_it_is_long_or_breaks_off_or_loops():
@@ -359,6 +381,7 @@ def test_a_loss_is_taken_apart(outcome):
     assert (outcome.lost, outcome.gained) == (6, 1)
     assert outcome.reasons == {
         "format": 1,
+        "right number, lost format": 0,
         "wrong arithmetic": 1,
         "wrong reasoning": 1,
         "wrong, no equations": 1,
@@ -405,12 +428,30 @@ def test_counts_add_up_on_random_answers():
 
 def test_the_sentence_says_it(outcome):
     assert outcome.sentence() == (
-        "Of 6 answers lost by strict-match 1 (16.7 %) lost only the format; the others: 1 (16.7 %) "
-        "with a wrong equation, 1 (16.7 %) wrong though the equations hold, 1 (16.7 %) wrong "
-        "without an equation, 1 (16.7 %) without an answer line, 1 (16.7 %) empty. Net change: "
-        'strict-match -5 = flexible-extract -3 and format alone -2 (right "#### n", then ran on to '
-        "another number: 1 before, 0 after). Equations right: 88 % before, 75 % after."
+        "Of 6 answers lost by strict-match, 1 (16.7 %) had the right number in another format; the "
+        "others: 1 (16.7 %) with a wrong equation, 1 (16.7 %) wrong though the equations hold, 1 "
+        "(16.7 %) wrong without an equation, 1 (16.7 %) without an answer line, 1 (16.7 %) empty. "
+        'Net change: strict-match -5 = flexible-extract -3 and format alone -2 (right "#### n", '
+        "then ran on to another number: 1 before, 0 after). Equations right: 88 % before, 75 % "
+        "after."
     )
+
+
+def test_a_right_number_that_both_filters_miss_is_lost_format():
+    before, after = ["#### 64"] * 3, ["He pays $64 for the 16 glasses.", "It is 64", "It is 65"]
+    one = format_or_ability(gsm8k(before, [64] * 3), gsm8k(after, [64] * 3))
+    assert (one.strict, one.flexible) == ((3, 0), (3, 1))
+    assert one.reasons["right number, lost format"] == one.reasons["format"] == 1
+    assert one.reasons["no answer line"] == 1
+    assert one.lost_format == one.to_dict()["lost_format"] == 2
+    assert one.points()[0].startswith(
+        "gsm8k, format or ability? Of 3 answers lost by strict-match, 2 (66.7 %) had the right "
+        "number in another format (1 of them by value alone: flexible-extract misses it too); "
+        "the others: 1 (33.3 %) without an answer line."
+    )
+    assert one.net_strict == one.net_flexible + one.net_format == 3
+    (example,) = one.examples("right number, lost format").to_dict("records")
+    assert (example["doc_id"], example["tuned_answer"]) == (0, after[0])
 
 
 def test_a_model_with_itself_lost_nothing():
@@ -436,7 +477,7 @@ def test_examples_show_both_answers(outcome):
     ]
     assert len(outcome.examples("wrong arithmetic", k=0)) == 0
     with pytest.raises(
-        ValueError, match="'wrong' is no reason; choose one of: format, wrong arith"
+        ValueError, match="'wrong' is no reason; choose one of: format, right number"
     ):
         outcome.examples("wrong")
     told = outcome.to_dict(examples=1)
