@@ -8,12 +8,12 @@ from scipy import stats
 
 from slimlib import metrics
 from slimlib.comparison.contrast import (
-    Spread,
     contrast,
     document_variance,
     over_runs,
     pooled,
 )
+from slimlib.metrics import Spread
 
 
 def test_measure_is_the_t_test_of_its_parts():
@@ -22,10 +22,14 @@ def test_measure_is_the_t_test_of_its_parts():
     assert effect.p_value == pytest.approx(0.1161, abs=1e-4)
     assert effect.p_equivalence == pytest.approx(stats.t.sf(1, 4))
     assert effect.sd_seeds == 1 and effect.seeds == 3
-    assert effect.detectable == pytest.approx(2.7764 + 0.9410, abs=1e-3)
-    # two equal parts of 4 degrees each: variance 2, and Satterthwaite gives 4 / (1/4 + 1/4) = 8
+    # the t-test with 4 degrees finds a shift of so many standard errors in 80 % of repetitions
+    limit = stats.t.ppf(0.975, 4)
+    found = stats.nct.sf(limit, 4, effect.detectable) + stats.nct.cdf(-limit, 4, effect.detectable)
+    assert found == pytest.approx(0.8, abs=0.005)
+    # two equal parts of 4 degrees each have the quantile of 4 degrees (Cochran and Cox)
     both = over_runs(np.array([2.0, 2.0]), [Spread(1.0, 4), Spread(1.0, 4)])
-    assert both.p_value == pytest.approx(2 * stats.t.sf(2 / math.sqrt(2), 8))
+    assert both.p_value == pytest.approx(2 * stats.t.sf(2 / math.sqrt(2), 4))
+    assert math.isnan(both.p_equivalence)  # no margin was given
 
 
 def test_where_nothing_varies_p_is_0_or_1():
@@ -65,7 +69,7 @@ def test_two_models_are_told_apart_by_the_exact_test():
     found = contrast([(-1, rows(1, 1, 1, 0)), (1, rows(0, 0, 1, 0))], margin=2)
     assert (found.test, found.lost, found.gained) == ("exact McNemar", 2, 0)
     assert found.p_value == pytest.approx(0.5) and found.documents == 4
-    assert found.difference == metrics.newcombe_interval([1, 1, 1, 0], [0, 0, 1, 0])
+    assert found.difference == metrics.paired_difference([1, 1, 1, 0], [0, 0, 1, 0])
     assert found.p_documents == pytest.approx(0.1817, abs=1e-4)
 
 
@@ -94,17 +98,26 @@ def test_runs_add_to_the_documents_variance():
     found = contrast([(-1, base), (1, tuned)], margin=2, runs=[Spread(9.0, 2)])
     documents = 100 * (tuned - base).mean(axis=0)
     total = np.var(documents, ddof=1) / 4 + 9
-    df = total**2 / ((total - 9) ** 2 / 3 + 9**2 / 2)
-    assert found.p_value == pytest.approx(2 * stats.t.sf(37.5 / math.sqrt(total), df))
+    # the p at which the weighted quantile is the difference's own t
+    tail = found.p_value / 2
+    quantile = ((total - 9) * stats.t.isf(tail, 3) + 9 * stats.t.isf(tail, 2)) / total
+    assert quantile == pytest.approx(37.5 / math.sqrt(total))
     assert (found.seeds, found.documents) == (2, 4)
     assert found.sd_seeds == pytest.approx(np.std([-25, -50], ddof=1))
     assert found.p_documents == pytest.approx(stats.ttest_1samp(documents, 0).pvalue)
 
 
 def test_a_level_that_leaves_no_power_has_no_detectable_size():
-    both = [(-1, rows(1, 1, 1, 0)), (1, rows(0, 0, 1, 0))]
+    both = [(-1, rows(*[1] * 60, *[0] * 40)), (1, rows(*[1] * 55, *[0] * 45))]
     assert contrast(both, 2, alpha=0.9).detectable is None
     assert contrast(both, 2, alpha=0.05).detectable > contrast(both, 2, alpha=0.2).detectable
+
+
+def test_seeds_of_unlike_number_leave_their_means():
+    base, tuned = np.array([[1, 0], [1, 1]]), np.array([[0, 0], [1, 0], [0, 0]])
+    found = contrast([(-1, base), (1, tuned)], margin=2, runs=[Spread(1.0, 2)])
+    assert found.difference.value == pytest.approx(100 * (1 / 6 - 3 / 4))
+    assert math.isnan(found.sd_seeds)
 
 
 def test_the_variance_of_several_sets_is_pooled():

@@ -14,6 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 import slimlib
 from slimlib.comparison.change import FORGOT, HEADLINE, IMPROVED, KEPT, OTHER, SUBTASK, UNKNOWN
 from slimlib.comparison.two_models import compare
+from slimlib.comparison.validity import BROKEN
 from slimlib.results import ResultsError
 
 STRICT, FLEXIBLE = "exact_match,strict-match", "exact_match,flexible-extract"
@@ -142,9 +143,12 @@ def test_zero_base_accuracy_has_no_forgetting_rate():
 def test_a_model_against_itself_makes_no_claim_of_change_and_no_nan(published):
     scores, _ = pair(300, 0.5, 0.5)
     results = sampled({"arc_easy": ("acc", scores), "gsm8k": ("exact_match", scores)})
-    for comparison in (compare(results, results), compare(aggregates("base"), aggregates("base"))):
+    for comparison, verdicts in (
+        (compare(results, results), (BROKEN,)),  # every answer is the same
+        (compare(aggregates("base"), aggregates("base")), (KEPT, UNKNOWN)),
+    ):
         for change in comparison.changes:
-            assert change.verdict in (KEPT, UNKNOWN)
+            assert change.verdict in verdicts
             assert change.difference.value == 0 and change.p_value == 1
             assert change.difference.low <= 0 <= change.difference.high
             assert change.forgetting.value == 0
@@ -153,9 +157,20 @@ def test_a_model_against_itself_makes_no_claim_of_change_and_no_nan(published):
 
 
 def test_identical_answers_show_sameness_only_where_documents_suffice():
-    """P(no change in n documents although 2 % would change) = 0.98^n: 0.13 at 100, 0.002 at 300."""
-    assert one([1, 0] * 50, [1, 0] * 50).verdict == UNKNOWN
-    assert one([1, 0] * 150, [1, 0] * 150).verdict == KEPT
+    """P(no change in n documents although 2 % would change) = 0.98^n: 0.051 at 148, 0.049 at 149.
+
+    The answers themselves are not known here: only their scores are the same.
+    """
+    scores = np.arange(149) % 2
+    for n, verdict in ((148, UNKNOWN), (149, KEPT)):
+        base, tuned = (
+            sampled({"boolq": ("acc", scores[:n])}),
+            sampled({"boolq": ("acc", scores[:n])}),
+        )
+        for row in tuned["samples"]["boolq"]:
+            row["resps"] = [["another"]]
+        (change,) = compare(base, tuned).changes
+        assert change.verdict == verdict
 
 
 # ----------------------------------------------------------------------------- the paper's numbers
@@ -183,7 +198,9 @@ def test_the_papers_scores_give_the_papers_losses_and_honest_intervals(published
 def test_the_sentences_say_what_is_not_established_and_which_test_is_weaker(published):
     gsm8k, hellaswag, mmlu = published.sentences().splitlines()
     assert gsm8k.startswith("GSM8K, flexible: forgot. 33.51 -> 3.71 %")
-    assert "FR = 88.91 %" in gsm8k and "The loss is real" in gsm8k
+    assert "FR = 88.91 %" in gsm8k and "The loss of this run is real" in gsm8k
+    assert "Catastrophic, by the paper's own line (FR above 50 %)" in gsm8k
+    assert published.answer() == "Lost: GSM8K. Kept: HellaSwag. Cannot tell: MMLU-CS."
     assert "13.00 ± 13.55" in mmlu and "p = 0.060" in mmlu
     assert "not established" in mmlu and "19.4 points" in mmlu
     assert all("weaker than a paired test" in line for line in (gsm8k, hellaswag, mmlu))
@@ -245,8 +262,9 @@ def test_several_seeds_are_compared_as_their_mean_per_document():
     runs = [sampled({"arc_easy": ("acc", scores)}) for scores in (tuned, other)]
     (change,) = compare(sampled({"arc_easy": ("acc", base)}), runs).changes
     mean = (tuned + other) / 2
-    assert change.test == "paired t"
-    assert change.p_value == pytest.approx(stats.ttest_rel(mean, base).pvalue, rel=1e-9)
+    assert change.test == "t over documents and seeds" and change.seeds == (1, 2)
+    assert change.p_t == pytest.approx(stats.ttest_rel(mean, base).pvalue, rel=1e-9)
+    assert change.difference.value == pytest.approx(100 * (mean - base).mean())
 
 
 # ----------------------------------------------------------------------------------------- verdicts
@@ -390,7 +408,7 @@ def test_what_is_detectable_goes_with_the_level_of_the_claims():
     base, tuned = pair(200, 0.6, 0.5)
     usual, hard = (one(base, tuned, alpha=alpha).detectable for alpha in (0.05, 0.001))
     shift = [stats.norm.isf(alpha / 2) + stats.norm.ppf(0.8) for alpha in (0.05, 0.001)]
-    assert hard / usual == pytest.approx(shift[1] / shift[0], rel=0.02)
+    assert hard / usual == pytest.approx(shift[1] / shift[0], rel=0.1)
     assert one(base, tuned, alpha=0.9).detectable is None
 
 
@@ -410,7 +428,7 @@ def test_a_change_for_which_base_has_no_room_is_not_called_detectable(base, tune
     (change,) = comparison.changes
     said = comparison.sentences()
     assert (never or "") in said and ("no change could have been shown" in said) == (what is None)
-    assert (what is None) == (f"{change.detectable:.1f} points" not in said)
+    assert what is not None or "points 80 % of the time" not in said
     if what:
         assert f"would find a {what} of {change.detectable:.1f} points 80 % of the time" in said
         room = {"loss": change.base, "gain": 100 - change.base}
