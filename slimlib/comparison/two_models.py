@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 from slimlib import metrics
 from slimlib.common.document import Document, Point, Shown
 from slimlib.comparison.answers import Answers, compared_answers, without_answers
-from slimlib.comparison.benchmarks import ALPHA, MARGIN, NOT_SHARES, headline, role_of
+from slimlib.comparison.benchmarks import (
+    ALPHA,
+    MARGIN,
+    headline,
+    metric_of,
+    role_of,
+    why_not_judged,
+)
 from slimlib.comparison.change import HEADLINE, OTHER, SUBTASK, Change, judge, measure_change
 from slimlib.comparison.plots import plot_changes
 from slimlib.comparison.sentences import LEGEND, change_table, verdict_sentence
@@ -246,8 +253,13 @@ def _families(
 def _not_a_share(name: str, *tasks: TaskResults) -> str:
     """Why a metric is no share of right answers, where a difference in points means nothing."""
     metric = name.partition(",")[0]
-    if metric in NOT_SHARES or any(t.higher_is_better.get(metric) is False for t in tasks):
-        return "it is no share of right answers"
+    directions = [task.higher_is_better.get(metric) for task in tasks]
+    better = False if False in directions else None
+    samples = [task.samples.get(name.partition(",")[2]) for task in tasks]
+    mean = all(kind and metric in kind.scores for kind in samples)
+    mean = mean or all(task.scores[name].stderr is not None for task in tasks)
+    if metric_of(metric, better) and (why := why_not_judged(name, better, tasks[0].task, mean)):
+        return why
     values = [task.scores[name].value for task in tasks]
     kinds = [task.samples.get(name.partition(",")[2]) for task in tasks]
     columns = [kind.scores[metric] for kind in kinds if kind and metric in kind.scores]
