@@ -163,7 +163,8 @@ def answers_table(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> pd.
             shares = [found["equations"][when]["share"] for when in ("before", "after")]
             shown = ["none" if share is None else f"{share:.0f} %" for share in shares]
             row = {"seed": seed, "lost": found["lost"]}
-            row |= {reason: found["reasons"][reason] for reason in REASONS}
+            known = found["reasons"]  # older answers were not asked for every reason
+            row |= {reason: known[reason] for reason in REASONS if reason in known}
             rows.append(row | {"equations right, before -> after": " -> ".join(shown)})
     return pd.DataFrame(rows).set_index("seed")
 

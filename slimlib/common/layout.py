@@ -19,7 +19,12 @@ def plain(text: str) -> str:
 
     Example: "a\\x1b[31mb" -> "a\\\\x1b[31mb".
     """
-    return "".join(map(_visible, " ".join(str(text).split())))
+    return visible(" ".join(str(text).split()))
+
+
+def visible(text: str) -> str:
+    """A text with its control characters written out, line ends too."""
+    return "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

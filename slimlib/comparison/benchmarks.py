@@ -1,4 +1,7 @@
-"""What is known of a benchmark, and what counts as a change: headline, measure, chance, margin.
+"""What is known of a benchmark and of a metric: what it measures, what a guess gets, what counts.
+
+What lm-eval's own files say of its tasks and metrics is in lm_eval_tasks.json, which
+figures/lm_eval_registry.py writes; what kind of number a metric is, is told here by its name.
 
 The paper has three measures of a change (section 3): FR for GSM8K, dA for HellaSwag, dK for MMLU.
 Other tasks take the one that fits their kind: FR where an answer is generated, dA where endings are
@@ -7,13 +10,64 @@ chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slimlib.results.clusters import cluster_field
 
 STRICT, FLEXIBLE = "exact_match,strict-match", "exact_match,flexible-extract"
 ACC, ACC_NORM = "acc,none", "acc_norm,none"
 MARGIN = 2.0  # points: a smaller change counts as kept, once it is shown to be smaller
 ALPHA = 0.05  # level of every claim
+
+REGISTRY = Path(__file__).with_name("lm_eval_tasks.json")
+
+SHARE, RATE = "share of right answers", "rate without direction"
+CORPUS, LOSS = "corpus score", "loss or perplexity"
+# Names of metrics, in any spelling; the first that fits says the kind.
+KINDS = {
+    SHARE: r"(bleu|rouge.*|bert.*|comet)_acc",
+    LOSS: r"(.*_)?perplexity|ppl|bits_per_byte|bpb|brier(_score)?|(.*_)?loss|nll|mae|r?mse|wer|cer",
+    RATE: r"pct_.*|(log)?likelihood(_diff)?|bypass|(.*_)?bias(_score)?(_.*)?|difference_.*"
+    r"|.*toxic.*|percent_parseable|extraction_rate|.*consistency_rate|average_len",
+    CORPUS: r"(.*_)?(sacre)?bleu(rt|_.*)?|chrf.*|(.*_)?ter|(.*_)?rouge.*|(.*_)?bert(_?score.*)?"
+    r"|(.*_)?comet.*|meteor.*|mcc|matthews.*|(.*_)?(pearson|spearman|kendall).*|f1-radgraph"
+    r"|eqbench|mrr|code_sim_score|libra_score|(hasans|noans|best)_(exact|f1)",
+}
+# Shares that lm-eval makes of all documents at once, without a standard error.
+WHOLE_SHARES = r"(.*_)?(acc|accuracy|exact_match|em|contains)(_.*)?"
+
+
+class Metric(NamedTuple):
+    """What kind of number a metric is."""
+
+    kind: str  # SHARE, RATE, CORPUS or LOSS
+    higher_is_better: bool | None  # None: neither is
+    stderr: str | None  # how lm-eval makes its standard error: "mean", "bootstrap"; None: not
+
+
+class TaskFacts(NamedTuple):
+    """What is known of a task from its name."""
+
+    output_type: str | None  # lm-eval's: multiple_choice, generate_until, ...
+    choices: int | None  # None: not a choice, or another number in each document
+    capability: str  # commonsense, knowledge, maths, language, instruction, safety, other
+    cluster: str  # the field that several documents share, or ""
+    metrics: dict[str, tuple[str | None, bool | None]]  # stderr, direction, where not as usual
+
+    @property
+    def chance(self) -> float | None:
+        """Share right by guessing among the choices; None where they are not known."""
+        return 1 / self.choices if self.choices else None
+
+    @property
+    def floor(self) -> float | None:
+        """Share right without any ability: 0 of written answers, else chance."""
+        return 0.0 if self.output_type == "generate_until" else self.chance
 
 
 class Benchmark(NamedTuple):
@@ -51,18 +105,115 @@ TITLES = {
 }
 # Shares of right answers, best known first: the first that a task has is its headline.
 HEADLINES = (FLEXIBLE, STRICT, "exact_match", "acc_norm", "acc", "em", "f1")
-# Not shares of right answers, whatever their size: a difference in points would be nonsense.
-NOT_SHARES = (
-    *("word_perplexity", "byte_perplexity", "perplexity", "bits_per_byte"),
-    *("brier_score", "likelihood_diff", "bleu", "chrf", "ter", "bypass", "mae", "mse", "wer"),
-    *("mcc", "matthews_correlation", "pearson", "spearman", "eqbench", "percent_parseable"),
-    *(
-        f"{name}_{kind}"
-        for name in ("bleu", "rouge1", "rouge2", "rougeL")
-        for kind in ("max", "diff")
-    ),
-    *("exact", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact", "best_f1"),
-)
+
+
+@functools.cache
+def _registry() -> tuple[dict[str, Any], dict[str, TaskFacts]]:
+    """lm-eval's metrics, (stderr, direction) each, and its tasks by the beginnings of names."""
+    data = json.loads(REGISTRY.read_text(encoding="utf-8"))
+    metrics = {name: (stderr, better) for name, stderr, better in data["metrics"]}
+    tasks = {}
+    for output_type, choices, capability, own, names in data["tasks"]:
+        own = {name: tuple(row) for name, row in own.items()}
+        for name in names.split():
+            cluster = cluster_field(name)
+            tasks[name] = TaskFacts(output_type, choices, capability, cluster, own)
+    return metrics, tasks
+
+
+def task_facts(task: str) -> TaskFacts | None:
+    """Look a task of lm-eval up; one with a new ending takes after those that begin alike.
+
+    Returns:
+        None for a task that lm-eval 0.4.13 does not have.
+    """
+    _, tasks = _registry()
+    found = next((tasks[prefix] for prefix in prefixes(task) if prefix in tasks), None)
+    return found and found._replace(cluster=cluster_field(task))
+
+
+def prefixes(name: str) -> Iterator[str]:
+    """A name and its beginnings up to each "_" or "-", the longest first."""
+    yield name
+    for separator in reversed(list(re.finditer("[_-]", name))):
+        if separator.start():
+            yield name[: separator.start()]
+
+
+def metric_of(
+    name: str,
+    higher_is_better: bool | None = None,
+    task: str | None = None,
+    mean: bool = False,
+) -> Metric | None:
+    """Tell what kind of number a metric is.
+
+    Args:
+        name: "metric,filter", or the metric alone.
+        higher_is_better: what the results say of it; None: nothing.
+        task: of lm-eval; F1 is a mean over documents in one and of the corpus in another.
+        mean: the documents' own scores are known and average to it.
+
+    Returns:
+        None for a metric that is not known: it can be shown, but not judged.
+    """
+    metric = name.partition(",")[0]
+    usual, _ = _registry()
+    facts = task_facts(task) if task else None
+    known = (facts.metrics if facts else {}).get(metric) or usual.get(metric)
+    kind = _kind(metric)
+    if known is None and kind is None:
+        return None
+    stderr, better = known or (None, None)
+    stderr = "mean" if mean else stderr
+    if kind is None:
+        whole = re.fullmatch(WHOLE_SHARES, metric.lower())
+        kind = SHARE if stderr == "mean" or whole else CORPUS
+    better = better if higher_is_better is None else higher_is_better
+    if kind == SHARE and better is False:
+        kind = RATE  # of something that should not be
+    elif kind == RATE:
+        better = None
+    elif better is None:
+        better = kind != LOSS
+    return Metric(kind, better, stderr)
+
+
+def _kind(metric: str) -> str | None:
+    """The kind that a name tells; None: it depends on how the score is made."""
+    name = metric.strip().lower().replace(" ", "_")
+    return next((kind for kind, names in KINDS.items() if re.fullmatch(names, name)), None)
+
+
+def why_not_judged(
+    name: str,
+    higher_is_better: bool | None = None,
+    task: str | None = None,
+    mean: bool = False,
+) -> str:
+    """Say why a change of a metric is no loss or gain of ability; "" for a share of right answers.
+
+    Args:
+        name: see `metric_of`; the others alike.
+        higher_is_better: see there.
+        task: see there.
+        mean: see there.
+    """
+    metric = metric_of(name, higher_is_better, task, mean)
+    if metric is None:
+        return "what it measures is not known"
+    if metric.kind == SHARE:
+        return ""
+    return f"it is no share of right answers but a {metric.kind}"
+
+
+def is_right_or_wrong(name: str) -> bool:
+    """Whether each document is right or wrong by a metric, so that its error follows from n.
+
+    Args:
+        name: "metric,filter", or the metric alone.
+    """
+    return re.fullmatch(WHOLE_SHARES, name.partition(",")[0].lower()) is not None
 
 
 def role_of(task: str) -> str | None:
@@ -99,11 +250,3 @@ def title_of(task: str, role: str | None, metric: str) -> str:
     name, _, kind = metric.partition(",")
     plain = name if kind in ("", "none") else f"{name} ({kind})"
     return f"{TITLES.get(task, task)}, {known.get(metric, plain)}"
-
-
-def is_right_or_wrong(name):
-    return name.partition(",")[0] in ("acc", "acc_norm", "exact_match", "em")
-
-
-def why_not_judged(name, *tasks):
-    return "it is no share of right answers" if name.partition(",")[0] in NOT_SHARES else ""

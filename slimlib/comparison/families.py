@@ -12,8 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from slimlib import metrics
 from slimlib.common.layout import plain
-from slimlib.comparison.benchmarks import headline, role_of, why_not_judged
+from slimlib.comparison.benchmarks import (
+    headline,
+    is_right_or_wrong,
+    role_of,
+    why_not_judged,
+)
 from slimlib.comparison.change import HEADLINE, OTHER, SUBTASK, Change
 from slimlib.comparison.measuring import Pairing, measure_change, unmeasured
 from slimlib.comparison.validity import find_fault
@@ -125,13 +131,45 @@ def _usable(task: str, *sides: TaskResults) -> tuple[list[str], list[str]]:
         return [], [f"{task}: no metric in common"]
     usable, shown = [], []
     for name in names:
-        reason = why_not_judged(name, *sides)
+        reason = "" if any(name in side.broken for side in sides) else _not_a_share(name, *sides)
         if not reason:
             usable.append(name)
             continue
         values = [number(side.scores[name].value) for side in sides if name in side.scores]
         shown.append(f"{task}: {name} {' -> '.join(values)}, not judged: {reason}")
     return usable, shown
+
+
+def _not_a_share(name: str, *sides: TaskResults) -> str:
+    """Why a metric is no share of right answers; "" for one that is."""
+    metric, _, kind = name.partition(",")
+    samples = [side.samples.get(kind) for side in sides]
+    columns = [found.scores[metric] for found in samples if found and metric in found.scores]
+    better = {side.higher_is_better.get(metric) for side in sides} - {None}
+    reason = why_not_judged(name, min(better, default=None), sides[0].task, bool(columns))
+    if reason:
+        return reason
+    values = [side.scores[name].value for side in sides if name in side.scores]
+    values += [float(limit) for column in columns for limit in (column.min(), column.max())]
+    outside = [value for value in values if not 0 <= value <= 1]
+    if outside:
+        return f"{outside[0]:g} is outside 0 to 1"
+    wide = not columns and any(_too_wide(side, name) for side in sides)
+    return "its standard error is more than a share of as many documents can have" if wide else ""
+
+
+def _too_wide(task: TaskResults, name: str) -> bool:
+    """Whether a score spreads more than values from 0 to 1 can: a correlation, F1 over all, ...
+
+    Their standard error is at most sqrt(p (1 - p) / (n - 1)); half of it is left to bootstrapping.
+    Example: CoLA's mcc of 0.12 +- 0.03 on 1,043 documents, where a share has at most 0.010.
+    """
+    if name not in task.scores or is_right_or_wrong(name):
+        return False
+    value, stderr = task.scores[name]
+    if stderr is None or task.n is None or task.n < 2 or task.subtasks:
+        return False
+    return 100 * stderr > 1.5 * metrics.standard_error(100 * value, task.n)
 
 
 def _groups_first(leaves: Mapping[str, set[str]]) -> list[str]:

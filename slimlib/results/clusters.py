@@ -30,12 +30,11 @@ FIELDS = {
     r"logiqa2": "text",
     r"logiqa|eus_reading|reclor|cosmosqa": "context",
     r"qa4mre": "document_str",
-    r"agieval": "passage",
     r"qasper": "abstract",
     r"(glue[-_])?rte": "sentence1",
     r"(glue[-_])?qnli": "sentence",
-    r"naijarc|afrimgsm_story|c3": "context",
-    r"scrolls|longbench": "context",
+    r"scrolls": "text",
+    r"longbench": "context",
 }
 _PATTERNS = [(re.compile(rf"({pattern})(?![a-z])"), field) for pattern, field in FIELDS.items()]
 

@@ -54,7 +54,7 @@ def leaves_of(
     return list(dict.fromkeys(leaves))
 
 
-def joined(group: TaskResults, tasks: dict[str, TaskResults]) -> TaskResults:
+def joined(group: TaskResults, tasks: dict[str, TaskResults], notes: list[str]) -> TaskResults:
     """A group with its leaves' counts, and their samples where it is a mean over documents."""
     leaves = [tasks.get(leaf) for leaf in group.subtasks]
     if any(leaf is None for leaf in leaves):
@@ -67,7 +67,7 @@ def joined(group: TaskResults, tasks: dict[str, TaskResults]) -> TaskResults:
     samples = {}
     for kind in kinds:
         if all(kind in leaf.samples for leaf in leaves):
-            whole = _joined_samples(group, leaves, kind)
+            whole = _joined_samples(group, leaves, kind, notes)
             samples |= {kind: whole} if whole else {}
     return replace(
         group,
@@ -104,7 +104,9 @@ def _joined_broken(leaves: list[TaskResults]) -> dict[str, str]:
     return broken
 
 
-def _joined_samples(group: TaskResults, leaves: list[TaskResults], kind: str) -> Samples | None:
+def _joined_samples(
+    group: TaskResults, leaves: list[TaskResults], kind: str, notes: list[str]
+) -> Samples | None:
     parts = [leaf.samples[kind] for leaf in leaves]
     scores = {}
     for name, score in group.scores.items():
@@ -114,6 +116,11 @@ def _joined_samples(group: TaskResults, leaves: list[TaskResults], kind: str) ->
         values = np.concatenate([part.scores[metric] for part in parts])
         if abs(values.mean() - score.value) <= TOLERANCE:
             scores[metric] = values
+        else:
+            notes.append(
+                f"{group.task}: {metric} is not the mean over the documents of its tasks (of the "
+                "tasks, perhaps); only its aggregate is used"
+            )
     pairs = zip(leaves, parts, strict=True)
     ids = tuple(f"{leaf.task}:{i}" for leaf, part in pairs for i in part.doc_ids)
     hashes = sum((part.doc_hashes for part in parts), ())

@@ -76,7 +76,7 @@ def read_object(
             tasks[task] = found
     for task, found in list(tasks.items()):
         if found.subtasks:
-            tasks[task] = joined(found, tasks)
+            tasks[task] = joined(found, tasks, notes)
     settings = _settings(data)
     return Results(source, model_name(data) or name or source, tasks, settings, tuple(notes))
 
@@ -184,6 +184,9 @@ def _scores(
     for key, value in ((str(key), value) for key, value in entry.items()):
         metric, _, kind = key.partition(",")
         name = f"{metric},{kind or 'none'}"
+        if isinstance(value, Mapping):
+            notes.append(f"{canonical(raw)}: {key} holds another level of results, not read")
+            continue
         if not (metric and (old or "," in key)) or "_stderr" in key or key.startswith("bypass"):
             continue
         if isinstance(value, bool) or not is_finite(value):

@@ -5,12 +5,14 @@ Rows are JSON Lines since lm-eval 0.4.3, one JSON array in 0.4.0 to 0.4.2.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from slimlib.results.types import ResultsError
 
@@ -71,11 +73,19 @@ def why_foreign(data: Any) -> str | None:
         return None
     rows = data.get("results")
     if not isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows.values()):
+        if deeper := _one_level_deeper(data):
+            return f'its "results" are one level deeper, under {deeper!r}; give that object'
         keys = ", ".join(map(repr, itertools.islice(data, 4))) or "nothing"
         return f'it has no "results" object with one entry a task, but {keys}'[:200]
     if any(re.search(r"\|\d+$", str(name)) for name in rows):  # leaderboard|arc:challenge|25
         return "a file of lighteval, whose layout is another"
     return None if rows else 'its "results" are empty: nothing was evaluated'
+
+
+def _one_level_deeper(data: Mapping[str, Any]) -> str | None:
+    """The key of an object inside that would be results of lm-eval; None: there is none."""
+    inner = {str(key)[:60]: value for key, value in data.items() if isinstance(value, Mapping)}
+    return next((key for key, value in inner.items() if why_foreign(value) is None), None)
 
 
 def is_record(data: Mapping[str, Any]) -> bool:
@@ -101,14 +111,13 @@ def embedded_rows(data: Mapping[str, Any], task: str, source: str) -> Rows | Non
 
 
 def file_rows(path: Path) -> Iterator[Any]:
-    """The rows of a samples file, JSON Lines or one JSON array.
+    """The rows of a samples file, JSON Lines or one JSON array, gzipped or not.
 
     Raises:
         ResultsError: the file is not whole; names it and the line.
     """
     try:
-        # newline: "\r" or U+2028 inside a string must not end a line
-        with open(path, encoding="utf-8-sig", newline="\n") as stream:
+        with _opened(path) as stream:
             first = stream.readline()
             if first.lstrip().startswith("["):
                 yield from _array(first + stream.read(), path)
@@ -118,8 +127,19 @@ def file_rows(path: Path) -> Iterator[Any]:
                     yield _parsed(line, path, number)
     except UnicodeDecodeError:
         raise ResultsError(f"{path} is not UTF-8 text; give the file that lm-eval wrote") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ResultsError(
+            f"{path} is not a whole gzip file ({error}); give the file that lm-eval wrote"
+        ) from None
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _opened(path: Path) -> IO[str]:
+    # newline: "\r" or U+2028 inside a string must not end a line
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
+    return open(path, encoding="utf-8-sig", newline="\n")
 
 
 def _parsed(line: str, path: Path, number: int) -> Any:

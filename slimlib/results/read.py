@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -34,6 +36,7 @@ from slimlib.results.samples import read_samples
 from slimlib.results.types import Results, ResultsError, Score, Source, TaskResults
 
 STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")  # at the end of a file's stem
+LINES = (".jsonl", ".jsonl.gz")  # how a samples file ends
 # Arguments that make other weights of the same name: two runs that differ in one are two models.
 OF_WEIGHTS = ("revision", "subfolder", "dtype", "load_in_4bit", "load_in_8bit", "gguf_file")
 LOOKED_FOR = "results_*.json and samples_*.jsonl of lm-eval, or a record.json of slimlib"
@@ -87,7 +90,7 @@ def _read_path(path: Path) -> Results:
     if is_record(data):
         return read_record(data, path)
     file, stamp = _File(path, data), STAMP.search(path.stem)
-    samples = sorted(path.parent.glob(f"samples_*{stamp[0]}.jsonl")) if stamp else []
+    samples = _beside(path.parent, f"samples_*{stamp[0]}") if stamp else []
     return _noted(_read_file(file, str(path)), [file], samples)
 
 
@@ -112,9 +115,10 @@ def _orphans(files: list[_File], samples: list[Path]) -> list[str]:
     if not all(STAMP.search(file.path.stem) for file in files):
         return []
     known = {
-        file.path.with_name(f"samples_{task}{STAMP.search(file.path.stem)[0]}.jsonl")
+        file.path.with_name(f"samples_{task}{STAMP.search(file.path.stem)[0]}{end}")
         for file in files
         for task in file.data["results"]
+        for end in LINES
     }
     return [f"{p.name} belongs to no results and is left out" for p in samples if p not in known]
 
@@ -123,28 +127,45 @@ def _find_rows(file: _File, task: str) -> Rows | None:
     """The rows of a task, embedded or beside the results file; None: there are none."""
     if embedded := embedded_rows(file.data, task, str(file.path)):
         return embedded
+    found = _rows_beside(file, task)
+    if found or not file.path.is_symlink():
+        return found
+    return _rows_beside(file._replace(path=file.path.resolve()), task)
+
+
+def _rows_beside(file: _File, task: str) -> Rows | None:
     folder, stamp = file.path.parent, STAMP.search(file.path.stem)
     if stamp:  # the Open LLM Leaderboard calls JSON Lines .json
-        names = [folder / f"samples_{task}{stamp[0]}{end}" for end in (".jsonl", ".json")]
-        return next((rows for name in names if (rows := _rows(name))), None)
+        ends = (*LINES, ".json")
+        return _first_rows(folder, [f"samples_{task}{stamp[0]}{end}" for end in ends])
     prefix = re.sub("/|=", "__", str(part(file.data, "config").get("model_args")))
-    names = [f"{prefix}_{task}.jsonl", f"samples_{task}.jsonl"]
+    stems = [f"{prefix}_{task}", f"samples_{task}"]
     if len(file.data["results"]) == 1:
-        names.append("samples.jsonl")  # as slimlib lays it out: a folder for each task
-    found = next((rows for name in names if (rows := _rows(folder / name))), None)
+        stems.append("samples")  # as slimlib lays it out: a folder for each task
+    found = _first_rows(folder, [f"{stem}{end}" for stem in stems for end in LINES])
     return found or _only_stamped(file.path, task)
 
 
+def _first_rows(folder: Path, names: Iterable[str]) -> Rows | None:
+    return next((rows for name in names if (rows := _rows(folder / name))), None)
+
+
 def _rows(path: Path) -> Rows | None:
-    return Rows(str(path), partial(file_rows, path)) if path.is_file() else None
+    # os.path: a name that is too long for a file is no error there
+    return Rows(str(path), partial(file_rows, path)) if os.path.isfile(path) else None
 
 
 def _only_stamped(path: Path, task: str) -> Rows | None:
     """Stamped samples beside a renamed results file, if no other results could own them."""
     pattern = re.compile(re.escape(f"samples_{task}") + STAMP.pattern)
-    found = [file for file in sorted(path.parent.glob("*.jsonl")) if pattern.match(file.stem)]
+    found = [file for file in _beside(path.parent, "samples_*") if pattern.match(_stem(file))]
     alone = len(list(path.parent.glob("*.json"))) == 1
     return _rows(found[0]) if alone and len(found) == 1 else None
+
+
+def _beside(folder: Path, stem: str) -> list[Path]:
+    """Samples files in a folder."""
+    return sorted(path for end in LINES for path in folder.glob(stem + end))
 
 
 def _read_folder(folder: Path) -> Results:
@@ -167,7 +188,7 @@ def _read_folder(folder: Path) -> Results:
     if len(models) > 1:
         raise _several(folder, "models", _places(list(models.values())))
     found = _read_file(files[0], str(folder)) if len(files) == 1 else _merge(folder, files)
-    return _noted(found, files, _found(folder, "samples_*.jsonl"))
+    return _noted(found, files, _found(folder, *(f"samples_*{end}" for end in LINES)))
 
 
 def _several(folder: Path, what: str, places: Iterable[Path]) -> ResultsError:
@@ -204,10 +225,21 @@ def _tried(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _found(folder: Path, pattern: str) -> list[Path]:
-    """Files at any depth whose path has no hidden part."""
-    paths = (path for path in sorted(folder.rglob(pattern)) if path.is_file())
-    return [p for p in paths if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
+def _found(folder: Path, *patterns: str) -> list[Path]:
+    """Files at any depth whose path has no hidden part, behind links too."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
+        if real not in seen:
+            found += [Path(place, name) for p in patterns for name in fnmatch.filter(names, p)]
+        seen.add(real)
+    return [p for p in sorted(found) if p.is_file() and not p.name.startswith(".")]
+
+
+def _stem(path: Path) -> str:
+    """A samples file's name without .jsonl or .jsonl.gz."""
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 def _identity(file: _File) -> tuple[str, ...]:
@@ -267,14 +299,14 @@ def _newest_first(folder: Path, files: list[_File]) -> list[_File]:
 
 def _read_samples_only(folder: Path) -> Results:
     """A folder with nothing but samples files: scores are the means over their documents."""
-    found = _found(folder, "samples_*.jsonl")
+    found = _found(folder, *(f"samples_*{end}" for end in LINES))
     if not found:
         raise ResultsError(f"{folder} holds no results; looked for {LOOKED_FOR}")
     if len({path.parent for path in found}) > 1:
         raise _several(folder, "models", sorted({path.parent for path in found}))
     newest: dict[str, Path] = {}
     for path in found:  # sorted: of one task the newest comes last
-        newest[canonical(STAMP.sub("", path.stem).removeprefix("samples_"))] = path
+        newest[canonical(STAMP.sub("", _stem(path)).removeprefix("samples_"))] = path
     tasks, notes = {}, ["no results file: scores are the means over the documents"]
     for task, path in newest.items():
         tasks[task] = _from_samples(task, path, notes)

@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from slimlib.common.layout import visible
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class ResultsError(ValueError):
-    """A file cannot be read as results, or two results cannot be paired; says which and why."""
+    """A file cannot be read as results, or two results cannot be paired; says which and why.
+
+    Names in files may steer a terminal: control characters are written out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 class Score(NamedTuple):

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_files import (
+    LETTERS,
+    choice_row,
     group_results,
     write,
 )
 from places import LM_EVAL
 
-from slimlib.results import read_results
+from slimlib.results import align_samples, read_results
 
 
 def test_a_group_of_unlike_tasks_has_no_count(tmp_path: Path) -> None:
@@ -37,8 +39,30 @@ def test_a_group_is_its_leaves_joined(tmp_path: Path) -> None:
 
 def test_a_group_that_is_no_mean_over_documents_has_no_samples(tmp_path: Path) -> None:
     macro = (0.5 + 2 / 3) / 2
-    group = read_results(write(tmp_path / "r.json", group_results(macro))).tasks["mmlu"]
+    results = read_results(write(tmp_path / "r.json", group_results(macro)))
+    group = results.tasks["mmlu"]
     assert group.samples == {} and group.load_rows is None and group.n == 5
+    assert results.notes[0].startswith("mmlu: acc is not the mean over the documents of its tasks")
+
+
+def test_a_group_knows_of_its_leaves_how_it_was_asked(tmp_path: Path) -> None:
+    data = group_results()
+    for i, each in enumerate(rows for rows in data["samples"].values()):
+        each[:] = [{**r, **choice_row("0", LETTERS[: 4 - 2 * i])} for r in each]
+    group = read_results(write(tmp_path / "r.json", data)).tasks["mmlu"]
+    assert group.output_type == "multiple_choice" and group.chance == 1.0  # always "A"
+    assert len(group.samples["none"].answer_hashes) == 5
+    assert len(set(group.samples["none"].answer_hashes)) == 2
+
+
+def test_paired_groups(tmp_path: Path) -> None:
+    base, tuned = group_results(), group_results(0.4)
+    tuned["samples"]["mmlu_b"][1]["acc"] = 0
+    tuned["results"]["mmlu_b"]["acc,none"] = 1 / 3
+    aligned = align_samples(base, tuned)
+    assert aligned.pairs["mmlu", "none"].rule == "doc_id and doc_hash"
+    left, right = aligned.scores("mmlu", "acc", "none")
+    assert left.tolist() == [0, 1, 0, 1, 1] and right.tolist() == [0, 1, 0, 0, 1]
 
 
 def test_a_group_whose_leaves_are_unknown(tmp_path: Path) -> None:
