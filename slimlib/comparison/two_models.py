@@ -178,7 +178,7 @@ def compare(
     """
     if not 0 < margin < 100:
         raise ValueError(f"margin={margin}: must be above 0 and below 100 points")
-    if not 0 < alpha < 1:
+    if not 0 < 1 - alpha < 1:  # of 1e-20 nothing would be left
         raise ValueError(f"alpha={alpha}: must be between 0 and 1")
     if look is not None and look < 1:
         raise ValueError(f"look={look}: must be 1 or more")

@@ -298,8 +298,8 @@ def test_a_metric_that_is_no_share_is_left_out_and_named():
     comparison = compare(*both)
     assert [c.metric for c in comparison.changes] == ["acc,none"]
     notes = "\n".join(comparison.notes)
-    assert "brier_score,none is not compared: it is no share of right answers" in notes
-    assert "tokens,none is not compared: 11 is outside 0 to 1" in notes
+    assert "brier_score,none 0.50 -> 0.50, not judged: it is no share of right answers" in notes
+    assert "tokens,none 11.00 -> 11.00, not judged: what it measures is not known" in notes
 
 
 def test_a_groups_subtasks_are_a_family_of_their_own():
@@ -360,7 +360,7 @@ def test_a_filter_may_have_a_comma_in_its_name():
     [
         ("correlation,none", 0.12, 0.03, False),  # CoLA's correlation: a share has at most 0.0101
         ("gain,none", 0.4, 0.5, False),
-        ("f1,none", 0.827, 0.0101, True),
+        ("f1,none", 0.827, 0.0101, False),  # of the whole corpus, as far as the file tells
         ("acc,none", 0.12, 0.03, True),  # known to be a share
     ],
 )
@@ -370,13 +370,15 @@ def test_a_score_that_spreads_more_than_a_share_is_left_out(name, value, error, 
     source = {"results": {"t": entry}, "n-samples": {"t": 1043}}
     found = compare(source, source)
     assert (name in {c.metric for c in found.changes}) == kept
-    assert kept or any(f"{name} is not compared: its standard error" in n for n in found.notes)
+    assert kept or any(f"t: {name} {value:.2f} -> " in n and "not judged" in n for n in found.notes)
 
 
 def test_documents_outside_0_to_1_show_that_a_score_is_no_share():
-    first = sampled({"t": ("points", [0.0, 3.0, -1.0, 0.0])})
-    with pytest.raises(ResultsError, match="points,none is not compared: -1 is outside 0 to 1"):
-        compare(first, first)
+    first = sampled({"t": ("acc", [0.0, 3.0, -1.0, 0.0])})
+    found = compare(first, first)
+    assert found.changes == () and found.answer() == ""
+    assert "t: acc,none 0.50 -> 0.50, not judged: -1 is outside 0 to 1" in found.notes
+    assert "not judged" in found.to_text()
 
 
 @pytest.mark.parametrize("tuned", [0.0, 1.0])
