@@ -1,5 +1,7 @@
 """Each answer of a model is kept as it is made: a task that is cut off goes on where it was.
 
+An answer that is not a number is not kept; it stops the task.
+
 lm-eval has a cache for this, a database that is committed at every answer, which takes a sixth of a
 micro task's time. Here an answer is one line of a file.
 """
@@ -14,6 +16,7 @@ from typing import Any
 from slimlib.common.files import read_jsonl, sha256
 from slimlib.common.progress import Line
 from slimlib.evaluate.scoring import Work
+from slimlib.evaluate.scoring.finite import Watching, check, naming
 
 
 class Responses:
@@ -38,7 +41,13 @@ class Responses:
         self.stream.close()
 
     def add_partial(self, kind: str, request: Sequence[Any], answer: Any) -> None:
-        """Keep an answer; lm-eval's models call this as soon as they have one."""
+        """Keep an answer; lm-eval's models call this as soon as they have one.
+
+        Raises:
+            FoundNotFinite: it is a log-likelihood that is not a number; it is not kept.
+        """
+        if kind != "generate_until":
+            check(_log_likelihood(answer), request)
         row = {"request": sha256([kind, *request]), "answer": answer}
         self.stream.write(json.dumps(row) + "\n")
         self.stream.flush()
@@ -72,23 +81,31 @@ class Responses:
         return tuple(answer) if isinstance(answer, list) else answer
 
 
-def keeping(evaluator: type, responses: Responses) -> type:
-    """An evaluator's class whose answers go through `responses`."""
+def _log_likelihood(answer: Any) -> float:
+    return answer[0] if isinstance(answer, list | tuple) else answer  # a rolling one stands alone
 
-    class Keeping(evaluator):
+
+def keeping(evaluator: type, responses: Responses) -> type:
+    """An evaluator's class whose answers go through `responses`, and which stops at NaN."""
+    bases = (evaluator,) if issubclass(evaluator, Watching) else (Watching, evaluator)
+
+    class Keeping(*bases):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.set_cache_hook(responses)
             responses.work = getattr(self, "work", responses.work)  # HFLM counts no tokens
 
         def loglikelihood(self, requests, disable_tqdm=False):
-            return responses.complete("loglikelihood", requests, super().loglikelihood)
+            with naming(self, requests):
+                return responses.complete("loglikelihood", requests, super().loglikelihood)
 
         def loglikelihood_rolling(self, requests, disable_tqdm=False):
             ask = super().loglikelihood_rolling
-            return responses.complete("loglikelihood_rolling", requests, ask)
+            with naming(self, requests):
+                return responses.complete("loglikelihood_rolling", requests, ask)
 
         def generate_until(self, requests, disable_tqdm=False):
-            return responses.complete("generate_until", requests, super().generate_until)
+            with naming(self, requests):
+                return responses.complete("generate_until", requests, super().generate_until)
 
     return Keeping

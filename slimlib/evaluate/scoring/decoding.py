@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from slimlib.evaluate.scoring.cache import KeysValues
+from slimlib.evaluate.scoring.finite import LOGITS, FoundNotFinite
 from slimlib.evaluate.scoring.forward import Forward, behind, padded
 from slimlib.evaluate.scoring.packing import Tokens, rows_at_once
 
@@ -137,7 +138,11 @@ class Decoding:
     def run(
         self, prompts: Iterable[tuple[int, Tokens]], done: Callable[[int, list[int]], None]
     ) -> None:
-        """Answer every prompt, (place, ids); `done` gets each as soon as it ends."""
+        """Answer every prompt, (place, ids); `done` gets each as soon as it ends.
+
+        Raises:
+            FoundNotFinite: the logits of a prompt, named by its place, are not all numbers.
+        """
         waiting = deque(sorted(prompts, key=lambda prompt: -len(prompt[1])))
         while waiting or self.rows:
             free = self.cache.rows - len(self.rows)
@@ -177,8 +182,15 @@ class Decoding:
         return 0
 
     def _choose(self, hidden: torch.Tensor, begin: int) -> None:
-        """Take the likeliest next token of the rows from `begin` on."""
-        chosen = self.forward.logits(hidden).float().argmax(-1)  # as transformers: in float32
+        """Take the likeliest next token of the rows from `begin` on.
+
+        NaN is the likeliest of all for torch: a row's logits are numbers if its likeliest one is.
+        """
+        logits = self.forward.logits(hidden).float()  # as transformers: in float32
+        chosen = logits.argmax(-1)
+        finite = logits.gather(-1, chosen[:, None]).isfinite()[:, 0].tolist()
+        if not all(finite):
+            raise FoundNotFinite(LOGITS, self.rows[begin + finite.index(False)].index)
         self.newest[begin : begin + len(chosen)] = chosen
         for row, token in zip(self.rows[begin:], chosen.tolist(), strict=True):
             row.tokens.append(token)

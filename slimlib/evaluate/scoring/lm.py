@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +24,7 @@ from slimlib.common.hardware import free_bytes
 from slimlib.evaluate.scoring.cache import token_bytes
 from slimlib.evaluate.scoring.decoding import Decoding, Ends
 from slimlib.evaluate.scoring.endings import compute_prefix, score
+from slimlib.evaluate.scoring.finite import Watching, check, naming
 from slimlib.evaluate.scoring.forward import Forward, Work
 from slimlib.evaluate.scoring.packing import (
     Family,
@@ -47,7 +49,7 @@ logger = logging.getLogger("lm_eval")
 
 
 @register_model("slim")
-class SlimLM(HFLM):
+class SlimLM(Watching, HFLM):
     """HFLM that computes shared tokens once, and no row that has ended.
 
     Takes all of HFLM's arguments and answers as it does. `batch_size` is used only where HFLM's own
@@ -75,6 +77,7 @@ class SlimLM(HFLM):
 
     Raises:
         ValueError: token_budget or max_rows is not a whole number of 1 or more.
+        NotFiniteError: while answering, of a log-likelihood or logit that is not a number.
     """
 
     def __init__(
@@ -113,6 +116,16 @@ class SlimLM(HFLM):
 
     # ------------------------------------------------------------------------- log-likelihoods
 
+    def loglikelihood(
+        self, requests: list[Any], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """As HFLM's."""
+        with naming(self, requests):
+            answers = super().loglikelihood(requests, disable_tqdm)
+            for request, (value, _) in zip(requests, answers, strict=True):
+                check(value, request.args)  # of HFLM's own code; ours stops as it goes
+        return answers
+
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
@@ -124,6 +137,7 @@ class SlimLM(HFLM):
             for index, *answer in self._scored(forward, requests):
                 answers[index] = tuple(answer)
                 if requests[index][0] is not None:  # a window of a rolling one has no key
+                    check(answer[0], requests[index][0])
                     self.cache_hook.add_partial("loglikelihood", requests[index][0], tuple(answer))
                 bar.update()
         return answers
@@ -156,23 +170,35 @@ class SlimLM(HFLM):
                     self.token_budget = max(1, min(self.token_budget, used) // 2)
                     self._free("token_budget", self.token_budget)
                     continue
-                yield from answers
+                if all(math.isfinite(value) for _, value, _ in answers):
+                    yield from answers
+                else:  # NaN spreads in a pass, even from where attention is masked: which is it?
+                    for scored in batch:
+                        yield from score(forward, [scored], start, cache, self.softmax_dtype)
                 begin += len(batch)
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """As HFLM's, all windows in one call: they are batched by their tokens here."""
-        if self.stock_reason:
-            return super().loglikelihood_rolling(requests, disable_tqdm)
-        asked, self.batch_size_per_gpu = self.batch_size_per_gpu, sys.maxsize
+        asked = self.batch_size_per_gpu
+        if not self.stock_reason:
+            self.batch_size_per_gpu = sys.maxsize
         try:
-            return super().loglikelihood_rolling(requests, disable_tqdm)
+            answers = super().loglikelihood_rolling(requests, disable_tqdm)
         finally:
             self.batch_size_per_gpu = asked
+        with naming(self, requests):
+            for request, answer in zip(requests, answers, strict=True):
+                check(answer, request.args)
+        return answers
 
     # ----------------------------------------------------------------------------- generation
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Answer each request, greedily; what is not plain greedy decoding, as HFLM does."""
+        with naming(self, requests):
+            return self._answer(requests, disable_tqdm)
+
+    def _answer(self, requests: list[Any], disable_tqdm: bool) -> list[str]:
         if self.stock_reason or not only_greedy(self.model.generation_config):
             return super().generate_until(requests, disable_tqdm)
         groups: dict[str, list[int]] = {}
@@ -211,7 +237,7 @@ class SlimLM(HFLM):
                 self.cache_hook.add_partial("generate_until", requests[index].args, answers[index])
                 bar.update()
 
-            with forward.ready():
+            with forward.ready(), naming(self, requests):
                 for family in families(prompts, self._fills_rows):
                     self._decode(forward, family, prompts, ends, answers, done)
         return answers
