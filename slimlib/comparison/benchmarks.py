@@ -17,8 +17,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slimlib.results.clusters import cluster_field
-
 STRICT, FLEXIBLE = "exact_match,strict-match", "exact_match,flexible-extract"
 ACC, ACC_NORM = "acc,none", "acc_norm,none"
 MARGIN = 2.0  # points: a smaller change counts as kept, once it is shown to be smaller
@@ -56,7 +54,6 @@ class TaskFacts(NamedTuple):
     output_type: str | None  # lm-eval's: multiple_choice, generate_until, ...
     choices: int | None  # None: not a choice, or another number in each document
     capability: str  # commonsense, knowledge, maths, language, instruction, safety, other
-    cluster: str  # the field that several documents share, or ""
     metrics: dict[str, tuple[str | None, bool | None]]  # stderr, direction, where not as usual
 
     @property
@@ -116,8 +113,7 @@ def _registry() -> tuple[dict[str, Any], dict[str, TaskFacts]]:
     for output_type, choices, capability, own, names in data["tasks"]:
         own = {name: tuple(row) for name, row in own.items()}
         for name in names.split():
-            cluster = cluster_field(name)
-            tasks[name] = TaskFacts(output_type, choices, capability, cluster, own)
+            tasks[name] = TaskFacts(output_type, choices, capability, own)
     return metrics, tasks
 
 
@@ -128,8 +124,7 @@ def task_facts(task: str) -> TaskFacts | None:
         None for a task that lm-eval 0.4.13 does not have.
     """
     _, tasks = _registry()
-    found = next((tasks[prefix] for prefix in prefixes(task) if prefix in tasks), None)
-    return found and found._replace(cluster=cluster_field(task))
+    return next((tasks[prefix] for prefix in prefixes(task) if prefix in tasks), None)
 
 
 def prefixes(name: str) -> Iterator[str]:

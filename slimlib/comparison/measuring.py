@@ -18,6 +18,7 @@ from slimlib.comparison.benchmarks import (
     BENCHMARKS,
     is_right_or_wrong,
     measure_of,
+    task_facts,
     title_of,
 )
 from slimlib.comparison.change import HEADLINE, Change
@@ -122,11 +123,14 @@ def unmeasured(
 
 
 def _chance(before: TaskResults, after: TaskResults, role: str | None) -> float | None:
-    """Per cent right by guessing: from the documents, else as the paper's benchmark has it."""
+    """Per cent right by guessing: from the documents, else from what is known of the task."""
     shares = [task.chance for task in (before, after) if task.chance is not None]
     if shares:
         return 100 * max(shares)
-    return BENCHMARKS[role].chance if role in BENCHMARKS else None
+    if role in BENCHMARKS:
+        return BENCHMARKS[role].chance
+    facts = task_facts(before.task)
+    return 100 * facts.chance if facts and facts.chance else None
 
 
 def _wilson(accuracy: float, n: int, alpha: float) -> Estimate:

@@ -50,7 +50,7 @@ def mcnemar_p(flips: Flips) -> float:
     fewer, flipped = min(flips.lost, flips.gained), flips.lost + flips.gained
     if 2 * fewer == flipped:
         return 1.0
-    return 2 * float(special.betainc(flipped - fewer, fewer + 1, 0.5))
+    return min(2 * float(special.betainc(flipped - fewer, fewer + 1, 0.5)), 1.0)
 
 
 # ---- how large is it? ----

@@ -79,28 +79,28 @@ def test_a_share_that_lm_eval_gives_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "choices", "capability", "cluster"),
+    ("task", "choices", "capability"),
     [
-        ("hellaswag", 4, "commonsense", ""),
-        ("mmlu", 4, "knowledge", ""),
-        ("mmlu_high_school_computer_science", 4, "knowledge", ""),
-        ("arc_challenge", 4, "knowledge", ""),
-        ("winogrande", 2, "commonsense", ""),
-        ("piqa", 2, "commonsense", ""),
-        ("boolq", 2, "language", "passage"),
-        ("commonsense_qa", 5, "commonsense", ""),
-        ("truthfulqa_mc2", None, "knowledge", ""),
-        ("gsm8k", None, "maths", ""),
-        ("ifeval", None, "instruction", ""),
-        ("leaderboard_ifeval", None, "instruction", ""),
-        ("crows_pairs_english", 2, "safety", ""),
-        ("multirc", None, "language", "idx.paragraph"),
-        ("glue", None, "language", ""),  # a group of tasks with two and with three choices
+        ("hellaswag", 4, "commonsense"),
+        ("mmlu", 4, "knowledge"),
+        ("mmlu_high_school_computer_science", 4, "knowledge"),
+        ("arc_challenge", 4, "knowledge"),
+        ("winogrande", 2, "commonsense"),
+        ("piqa", 2, "commonsense"),
+        ("boolq", 2, "language"),
+        ("commonsense_qa", 5, "commonsense"),
+        ("truthfulqa_mc2", None, "knowledge"),
+        ("gsm8k", None, "maths"),
+        ("ifeval", None, "instruction"),
+        ("leaderboard_ifeval", None, "instruction"),
+        ("crows_pairs_english", 2, "safety"),
+        ("multirc", None, "language"),
+        ("glue", None, "language"),  # a group of tasks with two and with three choices
     ],
 )
-def test_the_facts_of_a_task(task: str, choices: int | None, capability: str, cluster: str) -> None:
+def test_the_facts_of_a_task(task: str, choices: int | None, capability: str) -> None:
     facts = task_facts(task)
-    assert (facts.choices, facts.capability, facts.cluster) == (choices, capability, cluster)
+    assert (facts.choices, facts.capability) == (choices, capability)
     assert facts.chance == (1 / choices if choices else None)
 
 

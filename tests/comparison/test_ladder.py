@@ -124,10 +124,10 @@ def test_holm_runs_over_all_steps_and_benchmarks(attribution):
 
 
 def test_the_level_reaches_steps_totals_and_questions():
-    strict = attribute(MICRO, ladder_of(90, 90, 50, 52, 40), alpha=1e-14)
+    strict = attribute(MICRO, ladder_of(90, 90, 50, 52, 40), alpha=1e-15)
     assert {s.change.verdict for s in strict.steps["gsm8k"]} == {UNKNOWN}
     assert strict.totals["gsm8k"].verdict == UNKNOWN
-    assert {comparison.alpha for _, comparison in strict.answers} == {1e-14}
+    assert {comparison.alpha for _, comparison in strict.answers} == {1e-15}
 
 
 def test_several_seeds_are_their_mean_per_document(records):

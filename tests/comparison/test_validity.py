@@ -27,14 +27,14 @@ def results(scores, name="model", source="", **more):
     samples |= {key: more.pop(key) for key in [*more] if key in samples}
     settings = more.pop("settings", {})
     task = TaskResults(
-        "arc_easy",
+        "own_task",
         {"acc,none": Score(float(scores.mean()), None)},
         {"none": Samples(**samples)},
         num_fewshot=0,
         n=n,
         **({"output_type": "multiple_choice"} | more),
     )
-    return Results(source or name, name, {"arc_easy": task}, settings)
+    return Results(source or name, name, {"own_task": task}, settings)
 
 
 def one(base, tuned, **how):
@@ -54,18 +54,18 @@ def test_a_fall_that_nothing_stands_against_is_a_loss():
 @pytest.mark.parametrize("side", ["base", "tuned"])
 def test_a_score_that_is_no_number_is_a_broken_measurement(side):
     whole = {"base": results(RIGHT, "a"), "tuned": results(FEWER, "b")}
-    task = whole[side].tasks["arc_easy"]
+    task = whole[side].tasks["own_task"]
     sample = replace(task.samples["none"], scores={})
     why = "3 of 200 scores are not numbers (first: doc_id 4)"
     task = replace(task, samples={"none": sample}, broken={"acc,none": why})
-    whole[side] = replace(whole[side], tasks={"arc_easy": task})
+    whole[side] = replace(whole[side], tasks={"own_task": task})
     comparison = compare(**whole)
     (change,) = comparison.changes
     assert change.verdict == BROKEN and change.reason == f"{side}: {why}"
     assert comparison.sentences() == (
-        f"arc_easy, acc: measurement broken: {side}: {why}. No verdict on the model."
+        f"own_task, acc: measurement broken: {side}: {why}. No verdict on the model."
     )
-    assert comparison.answer() == "Measurement broken: arc_easy."
+    assert comparison.answer() == "Measurement broken: own_task."
     told = comparison.to_dict()["tasks"][0]
     assert told["verdict"] == BROKEN and told["difference"]["value"] is None
 
@@ -132,12 +132,12 @@ def test_generation_settings_of_the_whole_run_count_too():
     ]
     assert one(*sides).verdict == INCOMPARABLE
     chosen = [
-        replace(side, tasks={"arc_easy": replace(side.tasks["arc_easy"], output_type=None)})
+        replace(side, tasks={"own_task": replace(side.tasks["own_task"], output_type=None)})
         for side in sides
     ]
     assert one(*chosen).verdict == INCOMPARABLE  # it may be a generated task
     chosen = [
-        replace(s, tasks={"arc_easy": replace(s.tasks["arc_easy"], output_type="multiple_choice")})
+        replace(s, tasks={"own_task": replace(s.tasks["own_task"], output_type="multiple_choice")})
         for s in sides
     ]
     assert one(*chosen).verdict == FORGOT  # nothing was generated
@@ -210,14 +210,14 @@ def test_what_is_gated_stays_in_the_family_s_count():
     base, tuned = results(RIGHT, "a"), results(FEWER, "b")
     sides = []
     for side in (base, tuned):
-        task = side.tasks["arc_easy"]
+        task = side.tasks["own_task"]
         gone = replace(
             task,
             task="boolq",
             samples={"none": replace(task.samples["none"], scores={})},
             broken={"acc,none": "no number"},
         )
-        sides.append(replace(side, tasks={"arc_easy": task, "boolq": gone}))
+        sides.append(replace(side, tasks={"own_task": task, "boolq": gone}))
     kept, broken = compare(*sides).changes
     assert broken.verdict == BROKEN and broken.p_holm is None
     assert kept.p_holm == pytest.approx(2 * kept.p_value) and kept.tests == 2
