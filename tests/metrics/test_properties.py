@@ -19,7 +19,7 @@ COUNT = st.one_of(st.integers(0, 12), st.integers(0, 3000))
 TABLE = st.builds(Flips, COUNT, COUNT, COUNT, COUNT).filter(lambda flips: flips.n > 0)
 LEVEL = st.floats(0.5, 0.999)
 ANSWERS = st.lists(st.tuples(st.sampled_from((0, 1)), st.sampled_from((0, 1))), min_size=1)
-SEVERAL = settings(max_examples=150, deadline=None)
+SEVERAL = settings(max_examples=60, deadline=None)
 
 
 def excludes_0(estimate) -> bool:
