@@ -19,7 +19,6 @@ from slimlib.results.broken import is_no_number
 GENERATED, CHOICE = "generate_until", "multiple_choice"
 ONE, ROLLING = "loglikelihood", "loglikelihood_rolling"
 PUNCTUATION = str.maketrans("", "", "[]()'\"")
-NO_NUMBERS = ("nan", "NaN", "inf", "Inf", "None", "null")
 
 
 class Request(NamedTuple):
@@ -28,7 +27,7 @@ class Request(NamedTuple):
     answer: str | None  # a short hash of what the model answered, before filters
     kind: str | None  # lm-eval's output type, told from the arguments
     choices: int  # to choose from; 0: not a choice
-    gold: str | None  # the text of the right choice
+    gold: str | None  # what tells the right choice from the others, such as "A" or "yes"
     finite: bool  # no answer is NaN, and not all are infinite
 
 
@@ -36,13 +35,14 @@ def read_request(row: Mapping[str, Any]) -> Request:
     """The request of a sample row; whatever it lacks is None."""
     asked, answers = _second_parts(row.get("arguments")), row.get("resps")
     kind = _kind(asked)
-    choices = asked if kind == CHOICE else []
+    choices = asked if kind == CHOICE else ()
     if "acc_mutual_info" in row:  # each choice once more, without its context
         choices = choices[: len(choices) // 2]
     gold = _gold(row.get("target"), choices)
     text = _as_text(answers, kind) if answers else ""
-    # the names first: to parse every log-likelihood of a large file takes longer than to read it
-    named = kind != GENERATED and any(name in text for name in NO_NUMBERS)
+    # to parse every log-likelihood of a large file takes longer than to read it; nan, inf, NaN,
+    # Infinity, null and None have an n, the numbers and "True" and "False" beside them have none
+    named = kind != GENERATED and ("n" in text or "N" in text)
     finite = not named or _finite(answers, kind)
     return Request(_hash(text) if text else None, kind, len(choices), gold, finite)
 
@@ -65,17 +65,30 @@ def _kind(asked: Sequence[Any]) -> str | None:
         return GENERATED
     if asked[0] is None:
         return ROLLING
-    return CHOICE if len(asked) > 1 else ONE
+    return CHOICE if len(asked) > 1 and all(isinstance(one, str) for one in asked) else ONE
 
 
 def _gold(target: Any, choices: Sequence[Any]) -> str | None:
-    """The text of the right choice, which the row names by its place or its text."""
-    if len(set(map(str, choices))) < 2:  # the contexts differ then, not the choices
+    """The right choice, which the row names by its place or its text.
+
+    Told by its last word where no other ends alike: MultiRC's end in "yes" and "no", behind the
+    question and the answer.
+    """
+    if not choices or choices.count(choices[0]) == len(choices):
+        return None  # the contexts differ then, not the choices
+    place = _place(str(target).strip(), choices)
+    if place is None:
         return None
-    text = str(target).strip()
-    if text.isascii() and text.isdecimal() and len(text) < 4 and int(text) < len(choices):
-        return str(choices[int(text)]).strip()
-    return text if text in [str(choice).strip() for choice in choices] else None
+    ends = [choice.rsplit(None, 1)[-1:] for choice in choices]
+    told = [] not in ends and ends.count(ends[place]) == 1
+    return ends[place][0] if told else choices[place].strip()
+
+
+def _place(target: str, choices: Sequence[str]) -> int | None:
+    if target.isascii() and target.isdecimal() and len(target) < 4 and int(target) < len(choices):
+        return int(target)
+    texts = [choice.strip() for choice in choices]
+    return texts.index(target) if target in texts else None
 
 
 def _as_text(answers: Any, kind: str | None) -> str:

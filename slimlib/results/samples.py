@@ -20,7 +20,7 @@ from slimlib.common.values import is_finite, short
 from slimlib.results.broken import is_no_number, tell_log_likelihoods, tell_scores
 from slimlib.results.clusters import cluster_field, shared
 from slimlib.results.raw import Rows
-from slimlib.results.requests import guessing_share
+from slimlib.results.requests import CHOICE, guessing_share
 from slimlib.results.row import Row, compact, digest, doc_id_of
 from slimlib.results.types import ResultsError, Samples
 
@@ -85,7 +85,17 @@ def read_samples(
     requests = [row.request for row in first]
     kinds = {request.kind for request in requests}
     output_type = kinds.pop() if len(kinds) == 1 else None
-    return TaskSamples(samples, notes, load, broken, output_type, guessing_share(requests))
+    chance = None if _is_a_mass(kept, output_type) else guessing_share(requests)
+    return TaskSamples(samples, notes, load, broken, output_type, chance)
+
+
+def _is_a_mass(rows: list[Row], output_type: str | None) -> bool:
+    """Whether accuracies are of no single choice, but the probability of all right ones.
+
+    As in TruthfulQA's mc2, where guessing gets something else in every document.
+    """
+    scores = (row.scores.get("acc") for row in rows if output_type == CHOICE)
+    return any(isinstance(score, float) and 0 < score < 1 for score in scores)
 
 
 def _of(kind: str, aggregates: Mapping[str, float]) -> list[float]:

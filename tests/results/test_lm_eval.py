@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from lm_eval_files import (
     FLEXIBLE,
+    LETTERS,
     STAMP,
     STRICT,
+    choice_row,
     digest,
     gsm8k_results,
     refused,
+    row,
     run_folder,
     write,
 )
@@ -184,6 +187,16 @@ def test_how_a_task_was_asked_is_read_from_its_configuration(tmp_path: Path) -> 
     assert (task.output_type, task.generation) == ("generate_until", None)
     bare = read_results(write(tmp_path / "r.json", gsm8k_results())).tasks["gsm8k"]
     assert (bare.output_type, bare.generation, bare.chance) == (None, None, None)
+
+
+def test_a_mass_of_probability_has_no_chance(tmp_path: Path) -> None:
+    """TruthfulQA's mc2: the probability of all right answers."""
+    rows = [row(i, "none", acc=0.25) | choice_row("0", LETTERS) for i in range(4)]
+    data = {"results": {"t": {"acc,none": 0.25}}, "samples": {"t": rows}}
+    assert read_results(data).tasks["t"].chance is None
+    rows = [{**r, "acc": float(i % 2)} for i, r in enumerate(rows)]
+    data = {"results": {"t": {"acc,none": 0.5}}, "samples": {"t": rows}}
+    assert read_results(data).tasks["t"].chance == 1.0  # "A" each time
 
 
 def test_answers_of_real_files_are_kept() -> None:

@@ -69,6 +69,20 @@ def test_an_arm_has_ids_hashes_and_rows(tmp_path: Path) -> None:
     assert len(task.load_rows()) == 8 and task.role == "gsm8k"
 
 
+def test_an_arm_says_how_it_was_asked(tmp_path: Path) -> None:
+    folder = arm_folder(tmp_path)
+    assert read_results(folder).tasks["gsm8k"].generation is None  # without lm-eval's own results
+    settings = {"output_type": "generate_until", "generation_kwargs": {"max_gen_toks": 64}}
+    write(folder / "eval" / "gsm8k" / "results.json", {"configs": {"gsm8k": settings}})
+    task = read_results(folder).tasks["gsm8k"]
+    assert (task.output_type, task.generation) == ("generate_until", {"max_gen_toks": 64})
+    assert task.chance == 0.0 and None not in task.samples["strict-match"].answer_hashes
+    bare = read_results(
+        write(tmp_path / "alone.json", json.loads((folder / "record.json").read_text()))
+    )
+    assert bare.tasks["gsm8k"].chance is None and bare.tasks["gsm8k"].output_type is None
+
+
 def test_an_arm_whose_files_contradict_its_record(tmp_path: Path) -> None:
     rows = gsm8k_rows()
     rows[0]["exact_match"], rows[1]["exact_match"] = 0.0, 1.0  # the same mean, other documents

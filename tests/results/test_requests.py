@@ -86,6 +86,13 @@ def test_the_commonest_right_answer_is_a_guess_too() -> None:
     assert guessed(*[named] * 62, *[no] * 38) == 0.62
 
 
+def test_a_right_answer_is_known_by_its_last_word() -> None:
+    """MultiRC: "yes" and "no" stand behind another answer in each document."""
+    texts = [[f"answer {i}\nIs it correct? {word}" for word in ("no", "yes")] for i in range(10)]
+    assert guessed(*(choice_row(int(i < 3), two) for i, two in enumerate(texts))) == 0.7
+    assert guessed(*(choice_row(0, [f"{i} km", f"{i + 20} km"]) for i in range(10))) == 0.5
+
+
 def test_a_place_that_is_always_right_is_no_guess() -> None:
     """SciQ's right answer is always the last one, which the model does not see."""
     rows = [choice_row("1", [f" wrong {i}", f" right {i}"]) for i in range(10)]
