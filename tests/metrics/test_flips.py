@@ -51,7 +51,7 @@ def test_one_document_shows_nothing(table):
     flips = Flips(*table)
     assert mcnemar_p(flips) == 1
     assert not excludes_0(score_difference(flips, 0.95))
-    assert not can_show_kept(1, 5.0)
+    assert not can_show_kept(1, 99.0)
     assert detectable_by_mcnemar(flips, 0.8, 0.05) is None
 
 
@@ -195,6 +195,15 @@ def test_without_a_gain_fr_is_a_share_of_base_and_no_narrower_than_exact():
     assert high == pytest.approx(100 * exact.high) and low <= 100 * exact.low
     gain = score_forgetting(Flips(2, 0, 6, 2), 0.95)
     assert gain.low == pytest.approx(100 * (1 - 1 / (1 - exact.high)))
+
+
+def test_few_losses_of_many_have_the_exact_lower_limit():
+    """Wilson's would be 0.275 of 6 in 1,000 lost."""
+    exact = stats.binomtest(6, 1000).proportion_ci(0.95, method="exact")
+    found = score_forgetting(Flips(994, 6, 0, 0), 0.95)
+    assert found.low == pytest.approx(100 * exact.low) and 0.2 < found.low < 0.25
+    gain = score_forgetting(Flips(994, 0, 6, 0), 0.95)
+    assert gain.high == pytest.approx(100 * (1 - 1 / (1 - exact.low)))
 
 
 def test_documents_never_right_tell_nothing_of_a_ratio():
