@@ -197,12 +197,13 @@ def test_without_a_gain_fr_is_a_share_of_base_and_no_narrower_than_exact():
     assert gain.low == pytest.approx(100 * (1 - 1 / (1 - exact.high)))
 
 
-def test_few_losses_of_many_have_the_exact_lower_limit():
-    """Wilson's would be 0.275 of 6 in 1,000 lost."""
-    exact = stats.binomtest(6, 1000).proportion_ci(0.95, method="exact")
-    found = score_forgetting(Flips(994, 6, 0, 0), 0.95)
-    assert found.low == pytest.approx(100 * exact.low) and 0.2 < found.low < 0.25
-    gain = score_forgetting(Flips(994, 0, 6, 0), 0.95)
+def test_half_of_base_lost_has_exact_limits_on_both_sides():
+    """20 of 40, Clopper and Pearson: 33.80 and 66.20; by the score alone 35.2 and 64.8."""
+    exact = stats.binomtest(20, 40).proportion_ci(0.95, method="exact")
+    found = score_forgetting(Flips(20, 20, 0, 9), 0.95)
+    assert found == pytest.approx((50, 100 * exact.low, 100 * exact.high))
+    assert found.low == pytest.approx(33.80, abs=0.005)
+    gain = score_forgetting(Flips(20, 0, 20, 9), 0.95)
     assert gain.high == pytest.approx(100 * (1 - 1 / (1 - exact.low)))
 
 
