@@ -33,6 +33,7 @@ def clustered(scores: ArrayLike, clusters: ArrayLike) -> NDArray[np.float64]:
         )
     _, cluster = np.unique(labels, return_inverse=True)
     rows = np.bincount(cluster)
-    sums = scores @ np.eye(len(rows))[cluster]
+    in_order = scores[..., np.argsort(cluster, kind="stable")]
+    sums = np.add.reduceat(in_order, np.cumsum(rows) - rows, axis=-1)
     mean = scores.mean(axis=-1, keepdims=True)
     return mean + (sums - mean * rows) * len(rows) / len(labels)

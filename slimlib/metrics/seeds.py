@@ -193,8 +193,6 @@ def _quantile(parts: Sequence[Spread], tail: float) -> float:
 
 def _tail(parts: Sequence[Spread], distance: float) -> float:
     """The one-sided tail beyond this many standard errors: `_quantile` inverted."""
-    if distance < 0:
-        return 1 - _tail(parts, -distance)
     tails = [float(special.stdtr(part.df, -distance)) for part in parts]
     low, high = max(min(tails), LEAST_P), max(tails)
     if high <= low:

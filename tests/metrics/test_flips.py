@@ -51,7 +51,7 @@ def test_one_document_shows_nothing(table):
     flips = Flips(*table)
     assert mcnemar_p(flips) == 1
     assert not excludes_0(score_difference(flips, 0.95))
-    assert not can_show_kept(1, 5.0)
+    assert not can_show_kept(1, 99.0)
     assert detectable_by_mcnemar(flips, 0.8, 0.05) is None
 
 
@@ -195,6 +195,16 @@ def test_without_a_gain_fr_is_a_share_of_base_and_no_narrower_than_exact():
     assert high == pytest.approx(100 * exact.high) and low <= 100 * exact.low
     gain = score_forgetting(Flips(2, 0, 6, 2), 0.95)
     assert gain.low == pytest.approx(100 * (1 - 1 / (1 - exact.high)))
+
+
+def test_half_of_base_lost_has_exact_limits_on_both_sides():
+    """20 of 40, Clopper and Pearson: 33.80 and 66.20; by the score alone 35.2 and 64.8."""
+    exact = stats.binomtest(20, 40).proportion_ci(0.95, method="exact")
+    found = score_forgetting(Flips(20, 20, 0, 9), 0.95)
+    assert found == pytest.approx((50, 100 * exact.low, 100 * exact.high))
+    assert found.low == pytest.approx(33.80, abs=0.005)
+    gain = score_forgetting(Flips(20, 0, 20, 9), 0.95)
+    assert gain.high == pytest.approx(100 * (1 - 1 / (1 - exact.low)))
 
 
 def test_documents_never_right_tell_nothing_of_a_ratio():
