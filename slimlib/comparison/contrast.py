@@ -75,7 +75,8 @@ def contrast(
 
 def _side(terms: Sequence[Term], sign: int) -> np.ndarray:
     """(documents,) scores of the sets that a sum adds, or of those that it takes away."""
-    return sum(sign * weight * scores.mean(axis=0) for weight, scores in terms if sign * weight > 0)
+    chosen = [sign * weight * scores.mean(axis=0) for weight, scores in terms if sign * weight > 0]
+    return sum(chosen, start=np.zeros(terms[0][1].shape[1]))
 
 
 def _by_seed(terms: Sequence[Term]) -> np.ndarray:

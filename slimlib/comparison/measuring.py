@@ -24,7 +24,7 @@ from slimlib.comparison.benchmarks import (
 from slimlib.comparison.change import HEADLINE, Change
 from slimlib.comparison.contrast import POWER, contrast
 from slimlib.metrics import Estimate, Spread
-from slimlib.metrics.seeds import between_seeds
+from slimlib.metrics.over_seeds import between_seeds
 from slimlib.results import TaskResults
 
 UNKNOWN_ERROR = "none: neither a standard error nor the number of documents is known"

@@ -1,14 +1,13 @@
 """The paper's formulas, and the statistics that say whether a change is real, as pure functions.
 
 `formulas` has the paper's measures; `paired` and `power` the tests and intervals on the scores of
-two models on the same documents, by `flips` where these are right or wrong; `seeds` those of means
-over seeds; `clusters` documents that belong together; `unpaired` one accuracy, two accuracies from
-aggregates alone, and Holm's correction. Accuracies, measures and intervals are in per cent or
+two models on the same documents, by `two_by_two` where these are right or wrong; `over_seeds` those
+of means over seeds; `clustering` documents that belong together; `unpaired` one accuracy, two
+accuracies from aggregates alone, and Holm's correction. Accuracies, measures and intervals are in per cent or
 points (0 to 100), per-document scores arrays in 0 to 1. Arguments always come as base, then tuned.
 """
 
-from slimlib.metrics.clusters import clustered
-from slimlib.metrics.flips import Flips
+from slimlib.metrics.clustering import clustered
 from slimlib.metrics.formulas import (
     Z95,
     Estimate,
@@ -16,6 +15,14 @@ from slimlib.metrics.formulas import (
     delta_k,
     forgetting_rate,
     standard_error,
+)
+from slimlib.metrics.over_seeds import (
+    Spread,
+    cochran_cox,
+    cochran_cox_detectable,
+    cochran_cox_equivalence,
+    cochran_cox_p,
+    forgetting_over_seeds,
 )
 from slimlib.metrics.paired import (
     McNemarTest,
@@ -32,14 +39,7 @@ from slimlib.metrics.power import (
     minimum_detectable_difference,
 )
 from slimlib.metrics.scores import is_binary
-from slimlib.metrics.seeds import (
-    Spread,
-    cochran_cox,
-    cochran_cox_detectable,
-    cochran_cox_equivalence,
-    cochran_cox_p,
-    forgetting_over_seeds,
-)
+from slimlib.metrics.two_by_two import Flips
 from slimlib.metrics.unpaired import (
     ZTest,
     holm,

@@ -1,9 +1,9 @@
 """Tests and intervals on the scores of two models on the same documents.
 
 Per-document scores are arrays of shape (documents,), 0 or 1: then it is the one procedure of
-`flips`. Numbers in between are allowed except in McNemar's test: then it is Student's t. Arguments
-always come as base, then tuned; differences are tuned minus base in points, FR is in per cent. A
-NaN score is an error.
+`two_by_two`. Numbers in between are allowed except in McNemar's test: then it is Student's t.
+Arguments always come as base, then tuned; differences are tuned minus base in points, FR is in per
+cent. A NaN score is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from slimlib.metrics.flips import mcnemar_p, score_difference, score_forgetting
 from slimlib.metrics.formulas import Estimate, forgetting_rate
 from slimlib.metrics.scores import (
     binary_scores,
@@ -25,6 +24,7 @@ from slimlib.metrics.scores import (
     share_scores,
     unseen,
 )
+from slimlib.metrics.two_by_two import mcnemar_p, score_difference, score_forgetting
 from slimlib.metrics.unpaired import _check_share, _fieller
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
-from slimlib.metrics.flips import Flips, score_equivalence
 from slimlib.metrics.scores import count_flips, is_binary, paired_scores, unseen
+from slimlib.metrics.two_by_two import Flips, score_equivalence
 from slimlib.metrics.unpaired import _check_share, check_margin, check_power
 
 GRID = 10  # steps to a point: detectable differences are rounded up to 0.1 points

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slimlib.metrics.flips import Flips
+from slimlib.metrics.two_by_two import Flips
 from slimlib.metrics.unpaired import wilson_interval
 
 Scores = NDArray[np.float64]

@@ -39,12 +39,12 @@ def book(tmp_path):
     return write
 
 
-def slow(kind: type[OutputWidget]) -> type[OutputWidget]:
+def slow(kind: type[OutputWidget], seconds: float = 0.7) -> type[OutputWidget]:
     """An output widget whose messages leave so late that the kernel's answer is there before."""
 
     class Slow(kind):
         def send(self, *args, **kwargs):
-            time.sleep(0.7)
+            time.sleep(seconds)
             super().send(*args, **kwargs)
 
     return Slow
@@ -73,7 +73,7 @@ def test_an_answer_that_came_while_a_widget_wrote_is_not_lost(book, tmp_path, mo
 
 def test_a_kernel_that_is_idle_and_silent_ends_in_an_error(book, tmp_path, monkeypatch):
     """The same with nbclient's own widget: the answer is lost, and the wait for it is cut."""
-    monkeypatch.setattr(notebooks._Client, "output_widget", slow(OutputWidget))
+    monkeypatch.setattr(notebooks._Client, "output_widget", slow(OutputWidget, 3.0))
     monkeypatch.setattr(notebooks, "PATIENCE", 3.0)
     message = "01_book.ipynb, cell 3: the kernel finished the cell 3 s ago"
     with pytest.raises(NotebookError, match=message):

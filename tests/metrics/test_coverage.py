@@ -17,9 +17,9 @@ import pytest
 from scipy import special, stats
 
 from slimlib import metrics
-from slimlib.metrics.flips import Flips, score_difference, score_equivalence, score_forgetting
+from slimlib.metrics.over_seeds import spreads
 from slimlib.metrics.power import detectable_by_mcnemar
-from slimlib.metrics.seeds import spreads
+from slimlib.metrics.two_by_two import Flips, score_difference, score_equivalence, score_forgetting
 
 pytestmark = pytest.mark.slow
 

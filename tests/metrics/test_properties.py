@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from slimlib import metrics
-from slimlib.metrics.flips import (
+from slimlib.metrics.two_by_two import (
     Flips,
     mcnemar_p,
     score_difference,

@@ -9,8 +9,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from slimlib.comparison.answers.digits import plain_numbers, without_units
 from slimlib.comparison.answers.equations import Token, in_pieces, sides, tokens
-from slimlib.comparison.answers.plain import plain_numbers, without_units
 
 # Where the model goes on to ask itself the next question.
 _NEXT = re.compile(

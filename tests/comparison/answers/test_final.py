@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from slimlib.comparison.answers.digits import plain_numbers
 from slimlib.comparison.answers.final import final_numbers, is_right_number
-from slimlib.comparison.answers.plain import plain_numbers
 
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "

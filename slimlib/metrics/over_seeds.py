@@ -24,7 +24,8 @@ from slimlib.metrics.scores import unseen
 from slimlib.metrics.unpaired import _check_share, check_margin, check_power
 
 LEAST_P = 1e-290  # smaller tails are given as this
-NODES = 32  # of the integral over the variances
+NODES, POINTS = 32, 1024  # of the integral: for each variance that varies, and in all at most
+MANY = 100  # degrees of freedom: with more a variance hardly varies
 
 
 class Spread(NamedTuple):
@@ -201,21 +202,24 @@ def _tail(parts: Sequence[Spread], distance: float) -> float:
     def beyond(log_tail: float) -> float:
         return _quantile(parts, math.exp(log_tail)) - distance
 
-    low, high = math.log(low) - 1e-9, math.log(high) + 1e-9
-    return math.exp(optimize.brentq(beyond, low, high)) if beyond(low) > 0 else LEAST_P
+    low, high = math.log(low) - 1e-9, min(math.log(high) + 1e-9, -1e-12)
+    if beyond(low) <= 0:
+        return LEAST_P
+    return math.exp(optimize.brentq(beyond, low, high) if beyond(high) < 0 else high)
 
 
 def _limits_of_repetitions(
     parts: Sequence[Spread], alpha: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Half-widths over the true standard error, as the variances come out, and their weights."""
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    varying = max(sum(part.df <= MANY for part in parts), 1)
+    nodes, weights = np.polynomial.legendre.leggauss(min(NODES, round(POINTS ** (1 / varying))))
     total = sum(part.variance for part in parts)
     seen, joint = np.zeros(1), np.ones(1)
     widened = np.zeros(1)
     for variance, df in parts:
-        drawn = stats.chi2.ppf((nodes + 1) / 2, df) / df if math.isfinite(df) else np.ones(1)
-        weight = weights / 2 if math.isfinite(df) else np.ones(1)
+        drawn = stats.chi2.ppf((nodes + 1) / 2, df) / df if df <= MANY else np.ones(1)
+        weight = weights / 2 if df <= MANY else np.ones(1)
         share = variance / total * drawn
         seen = np.add.outer(seen, share).ravel()
         widened = np.add.outer(widened, share * stats.t.isf(alpha / 2, df)).ravel()

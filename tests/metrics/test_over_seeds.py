@@ -8,7 +8,7 @@ from scipy import stats
 
 from slimlib import metrics
 from slimlib.metrics import Spread
-from slimlib.metrics.seeds import spreads
+from slimlib.metrics.over_seeds import spreads
 
 DOCUMENTS, SEEDS = Spread(4.0, math.inf), Spread(9.0, 2)
 MIXED = [DOCUMENTS, SEEDS, Spread(1.0, 4)]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from slimlib.metrics.flips import (
+from slimlib.metrics.power import can_show_kept, detectable_by_mcnemar, mcnemar_power
+from slimlib.metrics.two_by_two import (
     Flips,
     mcnemar_p,
     score_difference,
     score_equivalence,
     score_forgetting,
 )
-from slimlib.metrics.power import can_show_kept, detectable_by_mcnemar, mcnemar_power
 
 ALPHAS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5)
 
