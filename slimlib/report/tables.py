@@ -253,10 +253,10 @@ def document(table: pd.DataFrame) -> Document:
 
 
 def results_document(records: Sequence[Record], study: Study) -> Document:
-    """A study's answer: the verdict on its fine-tuned arm in words, and its part of Table 2."""
+    """A study's answer: what its fine-tuned arm lost, in words, and its part of Table 2."""
     tuned = study.tuned
     found = compare_all(by_arm(records, study)).get(tuned.name)
-    points = found.sentences().splitlines() if found else []
+    points = [found.answer(), *found.sentences().splitlines()] if found else []
     whole = document(table2(records, study))
     pair = [arm.label for arm in study.arms if arm.name in (tuned.compared_with, tuned.name)]
     shown = [c for c in whole.table if any(c == p or c.startswith(f"{p} (") for p in pair)]
