@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from slimlib.common.layout import plain
 from slimlib.comparison.benchmarks import MEASURES
 from slimlib.comparison.change import (
     BETTER,
@@ -59,10 +60,14 @@ ANSWERS = {
 }
 
 
-def answer(changes: Sequence[Change]) -> str:
+def answer(changes: Sequence[Change], not_judged: Sequence[str] = ()) -> str:
     """The answer in one line: "Lost: arithmetic. Kept: stories. Cannot tell: facts."."""
-    found = {v: [c.title.partition(",")[0] for c in changes if c.verdict == v] for v in ANSWERS}
-    return " ".join(f"{ANSWERS[v]}: {', '.join(tasks)}." for v, tasks in found.items() if tasks)
+    found = {
+        word: [c.title.partition(",")[0] for c in changes if c.verdict == verdict]
+        for verdict, word in ANSWERS.items()
+    }
+    found["Not judged"] = [plain(task) for task in not_judged]
+    return " ".join(f"{word}: {', '.join(tasks)}." for word, tasks in found.items() if tasks)
 
 
 def level(alpha: float) -> str:
@@ -136,7 +141,7 @@ def _measure(change: Change) -> str:
     name = f"{MEASURES[change.measure]} {change.measure} ="
     if change.measure == "dA":
         return f"{name} {number(estimate.value, sign='+')} points"
-    if change.difference.value > 0:
+    if change.difference.value > 0 or math.isnan(estimate.value):
         return ""
     if change.measure == "FR":
         limits = interval(estimate)

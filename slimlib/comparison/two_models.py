@@ -32,6 +32,7 @@ from slimlib.results import (
     mean_over_seeds,
     read_results,
 )
+from slimlib.results.align import in_common
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +91,13 @@ class Comparison(Shown):
 
     def answer(self) -> str:
         """The answer in one line: "Lost: arithmetic. Kept: stories. Cannot tell: facts."."""
-        return answer(self.headlines)
+        return answer(self.headlines, self.not_judged)
+
+    @property
+    def not_judged(self) -> tuple[str, ...]:
+        """Tasks of both that are shown only: they have no metric that is a share of answers."""
+        judged = {change.task for change in self.changes}
+        return tuple(t for t in in_common(self.base.tasks, self.tuned.tasks) if t not in judged)
 
     def sentence(self, change: Change) -> str:
         """The verdict on one of the changes in words."""
@@ -102,7 +109,7 @@ class Comparison(Shown):
 
     def document(self) -> Document:
         """The answer, verdict, format or ability, table, rules and notes."""
-        points: list[Point] = [self.answer()] if self.changes else []
+        points: list[Point] = [self.answer()]
         points += [self.sentence(change) for change in self.headlines]
         for found in self.answers.values():
             first, *examples = found.points()
@@ -124,6 +131,7 @@ class Comparison(Shown):
             "alpha": self.alpha,
             "margin": self.margin,
             "look": self.look,
+            "not_judged": list(self.not_judged),
             "tasks": [c.to_dict() | {"sentence": self.sentence(c)} for c in self.changes],
             "answers": {task: found.to_dict(examples=3) for task, found in self.answers.items()},
             "notes": list(self.notes),

@@ -377,7 +377,7 @@ def test_documents_outside_0_to_1_show_that_a_score_is_no_share():
     first = sampled({"t": ("acc", [0.0, 3.0, -1.0, 0.0])})
     del first["results"]["t"]["acc_stderr,none"]
     found = compare(first, first)
-    assert found.changes == () and found.answer() == ""
+    assert found.changes == () and found.answer() == "Not judged: t."
     assert "t: acc,none 0.50 -> 0.50, not judged: -1 is outside 0 to 1" in found.notes
     assert "not judged" in found.to_text()
 
