@@ -14,7 +14,7 @@ from typing import Any
 
 from slimlib.adapters.layers import attach, trainables_to_float32
 from slimlib.adapters.modules import linear_shapes
-from slimlib.adapters.saving import save_adapter
+from slimlib.adapters.saving import check_finite, save_adapter
 from slimlib.common import progress
 from slimlib.common.files import atomic_path, read_jsonl
 from slimlib.common.hardware import find_device, free_memory, peak_memory_gb
@@ -40,7 +40,8 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
         entry = slimlib.finetune_arm(run, "llama-2k")
 
     Raises:
-        ValueError: bad rows or settings, before any weight is loaded.
+        ValueError: bad rows or settings, before any weight is loaded; or a loss or a weight that is
+            no finite number, at the step where it arises.
     """
     config = run.study[arm]
     if not config.trains:
@@ -63,6 +64,7 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     folder = run.arm_folder(config.name)
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
     trainer.add_callback(_live_line(counts["tokens"]))
+    _stop_at_no_number(trainer, dataset)
     checkpoint = last_checkpoint(folder / "checkpoints")
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     with atomic_path(folder / "adapter") as temporary:
@@ -141,6 +143,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         packing=False,  # as run: packing changes the number of optimiser steps
         logging_steps=config.train.logging_steps,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would put the mean in the place of a loss of NaN
         save_steps=config.train.save_steps,
         save_total_limit=2,
         seed=config.seed,
@@ -210,6 +213,44 @@ def _loss_log(trainer: Any, path: Path) -> Any:
                 stream.write(json.dumps(row) + "\n")
 
     return LossLog()
+
+
+def _stop_at_no_number(trainer: Any, dataset: Any) -> None:
+    """Stop at the first loss or weight that is not finite, ahead of any checkpoint of it.
+
+    An optimiser step that float16's scaler skipped left the weights as they were.
+    """
+    from transformers import TrainerCallback
+
+    step_of = trainer.training_step
+
+    def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        rows = inputs["input_ids"]
+        loss = step_of(model, inputs, *args, **kwargs)
+        if not bool(loss.isfinite()):
+            raise ValueError(
+                f"step {trainer.state.global_step + 1}: the loss is {loss.item()} on rows "
+                f"{', '.join(map(str, _rows_of(rows, dataset)))}; nothing of this step is kept. "
+                "Train again with a lower learning_rate, or with max_grad_norm=1"
+            )
+        return loss
+
+    class StopAtNoNumber(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            check_finite(trainer.model, f"step {state.global_step}: ")
+
+    trainer.training_step = training_step
+    trainer.add_callback(StopAtNoNumber())
+
+
+def _rows_of(batch: Any, dataset: Any) -> list[int]:
+    """The rows of a data set that a batch of padded ids was made of, counted from 0."""
+    wanted = [row.tolist() for row in batch]
+    return [
+        number
+        for number, row in enumerate(dataset["input_ids"])
+        if any(ids[: len(row)] == row or ids[-len(row) :] == row for ids in wanted)
+    ]
 
 
 def _live_line(tokens: int) -> Any:

@@ -152,6 +152,38 @@ def test_a_cut_off_run_ends_as_an_uninterrupted_one(
         assert found[name].sub(weight).abs().max() < 1e-6, name
 
 
+def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoint(
+    dropout_study, tmp_path, monkeypatch
+):
+    """Checkpoints at 2 and 4; the fourth step's loss is NaN, so that of 2 is the last."""
+    from trl import SFTTrainer
+
+    step_of, calls = SFTTrainer.training_step, []
+
+    def training_step(self, *args, **kwargs):
+        calls.append(1)
+        return step_of(self, *args, **kwargs) * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", training_step)
+    run = Run(dropout_study, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"step 4: the loss is nan on rows \d+(, \d+){3};"
+    ) as error:
+        finetune_arm(run, "llama-2k")
+    assert "lower learning_rate" in str(error.value)
+    folder = run.arm_folder("llama-2k")
+    assert last_checkpoint(folder / "checkpoints").endswith("checkpoint-2")
+    assert not (folder / "adapter").exists() and not run.done("llama-2k", "finetune")
+
+
+def test_a_learning_rate_that_diverges_saves_no_adapter(dropout_study, tmp_path):
+    settings = dropout_study.overrides | {"train.learning_rate": 1e12, "train.max_grad_norm": 0}
+    run = Run(get_study("smoke", **settings), tmp_path)
+    with pytest.raises(ValueError, match="step \\d: (the loss is (nan|inf)|the adapter's)"):
+        finetune_arm(run, "llama-2k")
+    assert not (run.arm_folder("llama-2k") / "adapter").exists()
+
+
 def test_bad_rows_stop_before_any_weight_is_loaded(dropout_study, tmp_path, monkeypatch):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"instruction": "a"}\n')

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import save_file
 
@@ -36,8 +37,12 @@ def save_adapter(model: Any, folder: str | Path) -> None:
     Example:
 
         slimlib.save_adapter(model, "my-adapter")
+
+    Raises:
+        ValueError: a weight of it is no finite number; nothing is written.
     """
     folder = Path(folder)
+    check_finite(model)
     method = _method(model)
     if not method.structured:
         model.save_pretrained(folder)
@@ -57,13 +62,35 @@ def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any
         tuned = slimlib.load_adapter(base, "my-adapter")
 
     Raises:
-        ValueError: the folder holds no adapter, or a structured one that another model has.
+        ValueError: the folder holds no adapter, one of numbers that are not finite, or a structured
+            one that another model has.
     """
     folder = adapter_path(folder)
     config = PeftConfig.from_pretrained(str(folder))
     if isinstance(config, SlimLoraConfig):
         config.check(model)
-    return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    check_finite(adapted, f"{folder}: ")
+    return adapted
+
+
+def check_finite(model: Any, where: str = "") -> None:
+    """Refuse an adapter of which a weight is no finite number.
+
+    Args:
+        model: with the adapter.
+        where: said first, such as the file's name.
+
+    Raises:
+        ValueError: names the weight.
+    """
+    for name, weight in model.named_parameters():
+        if "lora_" in name or weight.requires_grad:
+            if not bool(torch.isfinite(weight).all()):
+                raise ValueError(
+                    f"{where}the adapter's {name} is not finite: its training diverged; train "
+                    "again with a lower learning_rate, or with max_grad_norm=1"
+                )
 
 
 def adapter_path(folder: str | Path) -> Path:

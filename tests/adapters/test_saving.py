@@ -205,6 +205,20 @@ def test_qa_hira_has_no_plain_form(checkpoint, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("method", ["qlora", "q-bara"])
+def test_an_adapter_of_nan_is_neither_written_nor_loaded(method, saved, checkpoint, tmp_path):
+    model = new_adapter(base(checkpoint), adapter_of(method))
+    weight = next(p for name, p in model.named_parameters() if "lora_B" in name)
+    with torch.no_grad():
+        weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="the adapter's .*lora_B.* is not finite"):
+        save_adapter(model, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    model.save_pretrained(tmp_path / "peft")  # as another tool may have left it
+    with pytest.raises(ValueError, match=r"peft: the adapter's .*lora_B.* is not finite"):
+        load_adapter(base(checkpoint), tmp_path / "peft")
+
+
 def test_a_folder_without_an_adapter_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=f"no adapter in {tmp_path}; fine-tune it first"):
         load_adapter(base(checkpoint), tmp_path)
