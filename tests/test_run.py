@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from slimlib.common.checked import fields_of
 from slimlib.common.files import (
     atomic_path,
     file_sha256,
@@ -420,3 +422,99 @@ def test_a_reason_is_kept_until_the_arm_goes_on(run):
     assert run.record("llama-base")["failed"] == "OSError: disk full"
     run.stage("llama-base", "evaluate", work(tasks={}))
     assert "failed" not in run.record("llama-base")
+
+
+# ------------------------------------------------------------------------------ what a key covers
+
+CHANGED = {  # another value for each field that a stage reads
+    "finetune": {
+        "model": {
+            "name": "micro:instruct",
+            "revision": "abc",
+            "dtype": "float16",
+            "load_in_4bit": False,
+            "quantiser": "int4",
+            "block_size": 64,
+            "max_seq_length": 99,
+            "backend": "unsloth",
+        },
+        "data": {
+            "dataset": "gsm8k",
+            "path": "rows.jsonl",
+            "n": 7,
+            "subset": "random",
+            "mixture": {"alpaca": 0.5, "gsm8k": 0.5},
+            "template": "alpaca",
+            "append_eos": True,
+        },
+        "train": {
+            "per_device_train_batch_size": 99,
+            "gradient_accumulation_steps": 99,
+            "learning_rate": 0.5,
+            "lr_scheduler_type": "constant",
+            "warmup_ratio": 0.5,
+            "num_train_epochs": 9.0,
+            "max_steps": 9,
+            "optim": "adafactor",
+            "weight_decay": 0.5,
+            "max_grad_norm": 0.5,
+            "save_steps": 9,
+            "logging_steps": 9,
+        },
+    },
+    "merge": {"merge": {"merge_base": "16bit", "dtype": "bfloat16"}},
+    "evaluate": {
+        "evaluate": {
+            "tasks": (),
+            "dtype": "bfloat16",
+            "max_length": 99,
+            "fewshot_seed": 9,
+            "evaluator": "hf",
+        }
+    },
+}
+FIELDS = [
+    (stage, part, field)
+    for stage, parts in CHANGED.items()
+    for part, values in parts.items()
+    for field in values
+]
+
+
+@pytest.mark.parametrize(("stage", "part", "field"), FIELDS)
+def test_each_field_that_a_stage_reads_is_in_its_key(stage, part, field, tmp_path):
+    """Another value is another key, of this stage and of those that stand on it."""
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    made = get_study("micro", arms="llama-2k")
+    (arm,) = made.arms
+    value = CHANGED[stage][part][field]
+    value = str(tmp_path / value) if field == "path" else value
+    changed = {field: value} | ({"quantiser": "int4"} if field == "block_size" else {})
+    holder = getattr(arm, part)
+    if field == "block_size":
+        holder = replace(holder, quantiser="int4", block_size=32)
+        arm = replace(arm, **{part: holder})
+    other = replace(arm, **{part: replace(holder, **changed)})
+    first, second = (Run(replace(made, arms=(one,)), tmp_path) for one in (arm, other))
+    after = ["finetune", "merge", "evaluate"]
+    for later in after[after.index(stage) :]:
+        assert first.settings("llama-2k", later) != second.settings("llama-2k", later), later
+
+
+def test_every_field_of_the_keys_is_looked_at():
+    arm = get_study("micro")["llama-2k"]
+    for parts in CHANGED.values():
+        for part, values in parts.items():
+            assert {*values} == {*fields_of(type(getattr(arm, part)))}, part
+
+
+def test_the_seed_and_the_content_of_local_rows_are_in_the_key(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    made = get_study("micro", arms="llama-2k", **{"data.path": str(rows), "data.n": 1})
+    before = Run(made, tmp_path).settings("llama-2k", "finetune")
+    (arm,) = made.arms
+    other = Run(replace(made, arms=(replace(arm, seed=arm.seed + 1),)), tmp_path)
+    assert other.settings("llama-2k", "finetune") != before
+    rows.write_text('{"instruction": "a", "output": "c"}\n')  # as long as before
+    assert Run(made, tmp_path).settings("llama-2k", "finetune") != before

@@ -9,8 +9,9 @@ from adapters_of_all import adapter_with
 from safetensors.torch import load_file
 
 from slimlib import train
+from slimlib.common.checked import fields_of
 from slimlib.common.files import read_jsonl
-from slimlib.config import ModelConfig
+from slimlib.config import ModelConfig, TrainConfig
 from slimlib.model.load import load_transformers
 from slimlib.run import Run
 from slimlib.studies.get import get_study
@@ -112,6 +113,36 @@ def test_another_seed_gives_another_adapter(whole, dropout_study, tmp_path):
     arms = tuple(replace(arm, seed=1) for arm in dropout_study.arms)
     other = trained(replace(dropout_study, arms=arms), tmp_path)
     assert adapter_bytes(other) != adapter_bytes(whole)
+
+
+# a value that is not dropout_study's, for each field that the weights depend on
+OTHERWISE = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 2,
+    "learning_rate": 0.01,
+    "lr_scheduler_type": "constant",
+    "warmup_ratio": 0.5,
+    "num_train_epochs": 2.0,
+    "max_steps": 3,
+    "optim": "adafactor",
+    "weight_decay": 0.5,
+    "max_grad_norm": 0.01,
+}
+OF_THE_FILES = {"save_steps", "logging_steps"}  # what is written along the way
+
+
+def test_every_field_of_the_training_is_looked_at():
+    assert {*OTHERWISE} | OF_THE_FILES == {*fields_of(TrainConfig)}
+
+
+@pytest.mark.parametrize("field", OTHERWISE)
+def test_each_field_of_the_training_changes_what_is_trained(field, whole, dropout_study, tmp_path):
+    (arm,) = dropout_study.arms
+    assert getattr(arm.train, field) != OTHERWISE[field]
+    arm = replace(arm, train=replace(arm.train, **{field: OTHERWISE[field]}))
+    assert adapter_bytes(trained(replace(dropout_study, arms=(arm,)), tmp_path)) != (
+        adapter_bytes(whole)
+    )
 
 
 def test_a_cut_off_run_ends_as_an_uninterrupted_one(
