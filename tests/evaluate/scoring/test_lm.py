@@ -106,6 +106,31 @@ SENTENCE = "Ada puts twelve red pens on the table, and then she counts them agai
 QUESTION = "Question: Which of these is a colour?\nA. pen\nB. red\nC. table\nD. twelve\nAnswer:"
 ENDINGS = [" It is a long way home.", " The dog", " x", " She has thirteen now, and so has he."]
 
+
+@pytest.fixture(scope="module")
+def wide(tiny) -> Model:
+    """A vocabulary as large as Llama's: a pass's logits are made in several pieces."""
+    config = copy.deepcopy(tiny.network.config)
+    config.vocab_size, config.tie_word_embeddings = 128_256, True
+    torch.manual_seed(0)
+    return Model(transformers.LlamaForCausalLM(config).eval(), tiny.tokenizer)
+
+
+def test_a_vocabulary_as_large_as_llamas_gives_hflms_numbers_in_their_order(wide):
+    long = [SENTENCE * 2 + "So.", " red", SENTENCE * 4 + "It ends."]
+    pairs = [(SENTENCE.strip() * k, ending) for k in (1, 9, 3, 7) for ending in long]
+    assert_same(score(slim(wide), pairs), score(stock(wide, batch_size=1), pairs))
+
+
+def test_one_text_that_is_split_in_two_places_has_the_numbers_of_each_alone(tiny):
+    """Asked together, HFLM takes both for one: the length of the first's ending counts for both."""
+    text = SENTENCE.strip() * 4
+    middle, later = len(SENTENCE) * 2, len(SENTENCE) * 3
+    pairs = [(text[:middle].strip(), text[middle:]), (text[:later].strip(), text[later:])]
+    alone = [score(stock(tiny), [pair])[0] for pair in pairs]
+    assert_same(score(slim(tiny), pairs), alone)
+
+
 PAIRS: dict[str, Pairs] = {
     "a shared context": [(SENTENCE.strip(), ending) for ending in ENDINGS],
     "contexts of their own": [(f"{i} pens and", " a dog." * (i % 3 + 1)) for i in range(1, 8)],
