@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from slimlib import train
 from slimlib.adapters.layers import Slim4bit, attach, peft_config
-from slimlib.adapters.modules import linear_shapes
+from slimlib.adapters.modules import adapted_layers, linear_shapes
 from slimlib.adapters.saving import export_plain, load_adapter, save_adapter
 from slimlib.common.files import read_jsonl
 from slimlib.config import ALL_LINEAR, AdapterConfig, ModelConfig, Rule
@@ -203,6 +203,24 @@ def test_qa_hira_has_no_plain_form(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="QA-HiRA has no plain LoRA form: ship it merged"):
         export_plain(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_scale_is_what_the_configuration_says(method, checkpoint):
+    """s = lora_alpha / r, for Q-BaRA of its own larger rank and alpha."""
+    config = adapter_with(method, r=4, lora_alpha=12, group_size=8)
+    layers = dict(adapted_layers(attach(base(checkpoint), config, 0, 64)))
+    assert {layer.scaling["default"] for layer in layers.values()} == {3.0}
+
+
+def test_the_betas_are_trained(checkpoint, tmp_path):
+    settings = {"model": str(checkpoint), "arms": "llama-2k", "data.n": 8, "train.max_steps": 2}
+    settings |= {"adapter.method": "ir-qlora", "train.learning_rate": 0.02}
+    run = Run(get_study("smoke", **settings), tmp_path)
+    finetune_arm(run, "llama-2k")
+    saved = load_file(run.adapter_folder("llama-2k") / "slimlib" / "adapter_model.safetensors")
+    betas = {name: float(value) for name, value in saved.items() if "beta" in name}
+    assert len(betas) == 2 * 7 * 2 and all(betas.values())  # they begin at 0
 
 
 @pytest.mark.parametrize("method", ["qlora", "q-bara"])
