@@ -52,6 +52,7 @@ def contrast(
     margin: float,
     alpha: float = ALPHA,
     runs: Sequence[Spread] = (),
+    exact: bool = True,
 ) -> Contrast:
     """Measure a weighted sum of sets of scores; the weights add up to 0.
 
@@ -60,11 +61,12 @@ def contrast(
         margin: points, of the equivalence test.
         alpha: level of the test; the interval's is 1 - alpha.
         runs: what the runs add to the variance of the sum; none: the runs are taken for granted.
+        exact: the columns are documents, so that McNemar's test may count them; clusters are not.
 
     Example: base 1 1 1 0 with weight -1, tuned 0 0 1 0 with weight 1 -> -50 points, 2 lost.
     """
     base, tuned = (_side(terms, sign) for sign in (-1, 1))
-    if not runs:
+    if not runs and exact:
         return _over_documents(base, tuned, margin, alpha)
     documents = 100 * (tuned - base)
     own = Spread(document_variance(documents) / len(documents), len(documents) - 1)

@@ -145,15 +145,16 @@ def _paired(pair: Pairing, margin: float, alpha: float) -> dict[str, Any]:
     if pair.clusters:
         base, tuned = (metrics.clustered(scores, pair.clusters) for scores in (base, tuned))
     runs = pair.spreads if pair.spreads is not None else pair.between_seeds()
-    found = contrast([(-1, base), (1, tuned)], margin, alpha, runs)
+    found = contrast([(-1, base), (1, tuned)], margin, alpha, runs, exact=not pair.clusters)
+    by_cluster = "t over clusters and seeds" if runs else "t over clusters"
     binary = found.lost is not None
     return {
         "at": at,
         "n": n,
         "seeds": (len(base), len(tuned)),
         "difference": found.difference,
-        "forgetting": _forgetting(base, tuned, alpha, bool(runs)),
-        "test": f"{found.test}, by cluster" if pair.clusters else found.test,
+        "forgetting": _forgetting(base, tuned, alpha, bool(runs or pair.clusters)),
+        "test": by_cluster if pair.clusters else found.test,
         "p_value": found.p_value,
         "p_t": found.p_documents,
         "p_equivalence": found.p_equivalence,
@@ -164,8 +165,8 @@ def _paired(pair: Pairing, margin: float, alpha: float) -> dict[str, Any]:
     }
 
 
-def _forgetting(base: np.ndarray, tuned: np.ndarray, alpha: float, over_seeds: bool) -> Estimate:
-    if over_seeds:
+def _forgetting(base: np.ndarray, tuned: np.ndarray, alpha: float, by_t: bool) -> Estimate:
+    if by_t:
         return metrics.forgetting_over_seeds(base, tuned, 1 - alpha)
     return metrics.forgetting_interval(base.mean(axis=0), tuned.mean(axis=0), 1 - alpha)
 

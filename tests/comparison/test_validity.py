@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from slimlib.comparison.change import FORGOT, IMPROVED, KEPT, UNKNOWN
 from slimlib.comparison.two_models import compare
@@ -24,7 +25,7 @@ def results(scores, name="model", source="", **more):
         "scores": {"acc": scores},
         "answer_hashes": tuple(f"{name}{i}" for i in range(n)),
     }
-    samples |= {key: more.pop(key) for key in [*more] if key in samples}
+    samples |= {key: more.pop(key) for key in [*more] if key in samples or key == "clusters"}
     settings = more.pop("settings", {})
     task = TaskResults(
         "own_task",
@@ -242,3 +243,30 @@ def test_kept_needs_a_base_that_is_told_from_chance():
     change = one(results(base, "a", chance=0.25), results(base, "b", chance=0.25))
     assert change.p_equivalence_holm < 0.05 and change.verdict == UNKNOWN
     assert one(results(base, "a"), results(base, "b")).verdict == KEPT
+
+
+# ------------------------------------------------------------------------------------- clusters
+
+
+def test_documents_of_one_passage_are_one_cluster():
+    """Four questions a passage that fall together: of 50 passages 10 are lost, not 40 documents."""
+    base, tuned = np.ones(200), np.repeat(np.r_[np.zeros(10), np.ones(40)], 4)
+    passages = tuple(f"passage {i // 4}" for i in range(200))
+    sides = [
+        results(scores, name, clusters=passages, cluster="idx.paragraph")
+        for scores, name in ((base, "a"), (tuned, "b"))
+    ]
+    comparison = compare(*sides)
+    (change,) = comparison.changes
+    apart = one(results(base, "a"), results(tuned, "b"))
+    assert (
+        change.test == "t over clusters"
+        and change.lost is None
+        and change.cluster == "idx.paragraph"
+    )
+    assert (change.n, change.difference.value) == (200, pytest.approx(-20))
+    # the t-test on the 50 passages' own means, since they are of one size
+    t = stats.ttest_1samp(tuned.reshape(50, 4).mean(axis=1) - 1, 0)
+    assert change.p_value == pytest.approx(t.pvalue) and change.p_value > 100 * apart.p_value
+    assert change.forgetting.value == pytest.approx(20) and change.forgetting.high < 100
+    assert "t over clusters (idx.paragraph) p = 0.001" in comparison.sentences()
