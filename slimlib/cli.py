@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import json
 import os
 import shlex
 import sys
@@ -24,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from slimlib.common.document import plain
+from slimlib.common.files import json_text
 from slimlib.common.stopping import Stopped, stoppable
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 
@@ -337,7 +337,7 @@ def _printer(as_json: bool, as_markdown: bool) -> Any:
 
     def show(result: Any) -> int:
         if as_json:
-            print(json.dumps(result.to_dict(), ensure_ascii=False, indent=1, allow_nan=False))
+            print(json_text(result.to_dict()))
         else:
             print(result.to_markdown() if as_markdown else result.to_text())
         return 0

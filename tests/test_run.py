@@ -489,12 +489,9 @@ def test_each_field_that_a_stage_reads_is_in_its_key(stage, part, field, tmp_pat
     (arm,) = made.arms
     value = CHANGED[stage][part][field]
     value = str(tmp_path / value) if field == "path" else value
-    changed = {field: value} | ({"quantiser": "int4"} if field == "block_size" else {})
-    holder = getattr(arm, part)
-    if field == "block_size":
-        holder = replace(holder, quantiser="int4", block_size=32)
-        arm = replace(arm, **{part: holder})
-    other = replace(arm, **{part: replace(holder, **changed)})
+    if field == "block_size":  # NF4 has one block alone
+        arm = replace(arm, model=replace(arm.model, quantiser="int4", block_size=32))
+    other = replace(arm, **{part: replace(getattr(arm, part), **{field: value})})
     first, second = (Run(replace(made, arms=(one,)), tmp_path) for one in (arm, other))
     after = ["finetune", "merge", "evaluate"]
     for later in after[after.index(stage) :]:

@@ -38,9 +38,18 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: a NaN or infinite number, which JSON has not.
     """
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json_text(value)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON that people read too.
+
+    Raises:
+        ValueError: a number that JSON has not.
+    """
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def read_json(path: Path) -> Any:
@@ -108,6 +117,11 @@ def documents_hash(ids: Iterable[int | str], hashes: Iterable[str | None]) -> st
     """
     pairs = [list(pair) for pair in zip(ids, hashes, strict=True)]
     return None if any(pair[1] is None for pair in pairs) else sha256(pairs)
+
+
+def short_hash(text: str) -> str:
+    """Sixteen digits that tell texts apart, half characters (a lone surrogate) too."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def file_sha256(*paths: str | Path) -> str:

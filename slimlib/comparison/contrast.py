@@ -23,6 +23,7 @@ import numpy as np
 from slimlib import metrics
 from slimlib.comparison.benchmarks import ALPHA
 from slimlib.metrics import Estimate, Spread
+from slimlib.metrics.over_seeds import pool
 from slimlib.metrics.scores import unseen
 
 POWER = 0.8  # with which the detectable difference is found; the test's level must be below it
@@ -70,9 +71,14 @@ def contrast(
         return _over_documents(base, tuned, margin, alpha)
     documents = 100 * (tuned - base)
     own = Spread(document_variance(documents) / len(documents), len(documents) - 1)
-    t = metrics.paired_t_test(np.zeros(len(documents)), documents).p_value
     found = over_runs(_by_seed(terms), [own, *runs], margin, alpha)
-    return replace(found, documents=len(documents), p_documents=None if math.isnan(t) else t)
+    return replace(found, documents=len(documents), p_documents=_p_documents(base, tuned))
+
+
+def _p_documents(base: np.ndarray, tuned: np.ndarray) -> float | None:
+    """The paired t-test's p over documents alone; None where there is no spread to tell it by."""
+    p_value = metrics.paired_t_test(base, tuned).p_value
+    return None if math.isnan(p_value) else p_value
 
 
 def _side(terms: Sequence[Term], sign: int) -> np.ndarray:
@@ -94,8 +100,7 @@ def _by_seed(terms: Sequence[Term]) -> np.ndarray:
 
 def _over_documents(base: np.ndarray, tuned: np.ndarray, margin: float, alpha: float) -> Contrast:
     """Two sides, (documents,) each, document by document."""
-    t = metrics.paired_t_test(base, tuned).p_value
-    p_t = None if math.isnan(t) else t
+    p_t = _p_documents(base, tuned)
     test, lost, gained, p_value = "paired t", None, None, p_t
     if metrics.is_binary(base) and metrics.is_binary(tuned):
         test, (lost, gained, p_value) = "exact McNemar", metrics.mcnemar_test(base, tuned)
@@ -147,9 +152,7 @@ def pooled(several: Sequence[np.ndarray]) -> Spread:
 
     Example: (1, 3) and (5, 5, 8) -> (2 + 6) / 3 with 3 degrees of freedom.
     """
-    df = sum(len(values) - 1 for values in several)
-    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in several)
-    return Spread(squares / df, df)
+    return pool(Spread(float(values.var(ddof=1)), len(values) - 1) for values in several)
 
 
 def document_variance(differences: np.ndarray) -> float:

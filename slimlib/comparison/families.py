@@ -23,7 +23,7 @@ from slimlib.comparison.benchmarks import (
 from slimlib.comparison.change import HEADLINE, OTHER, SUBTASK, Change
 from slimlib.comparison.measuring import Pairing, measure_change, unmeasured
 from slimlib.comparison.validity import find_fault
-from slimlib.metrics import Spread
+from slimlib.metrics.over_seeds import pool
 from slimlib.metrics.text import number
 from slimlib.results import Alignment, Samples, TaskResults
 from slimlib.results.align import in_common, unlike
@@ -61,8 +61,8 @@ def measure_all(
     changes = []
     for (task, name), pair in pairs.items():
         family = families[task] if name == firsts[task] else OTHER
-        how = {"family": family, "role": roles[task], "alpha": alpha}
-        changes.append(_measured(alignment, task, name, pair, margin, how))
+        what = {"family": family, "role": roles[task]}
+        changes.append(_measured(alignment, task, name, pair, margin, alpha, what))
     return changes, shown
 
 
@@ -72,15 +72,16 @@ def _measured(
     name: str,
     pair: Pairing | None,
     margin: float,
-    how: dict[str, Any],
+    alpha: float,
+    what: dict[str, Any],
 ) -> Change:
     """One change with what stands against it: a fault, or a caveat."""
     sides = alignment.base.tasks[task], alignment.tuned.tasks[task]
     fault = find_fault(alignment, task, name)
     if any(name in side.broken for side in sides):
-        change = unmeasured(*sides, name, **how)
+        change = unmeasured(*sides, name, **what)
     else:
-        change = measure_change(*sides, name, pair, margin, **how)
+        change = measure_change(*sides, name, pair, margin, alpha=alpha, **what)
     if fault:
         return replace(change, verdict=fault.verdict, reason=plain(fault.reason))
     lines = [line.removeprefix(f"{task}: ") for line in unlike(*sides)]
@@ -117,16 +118,13 @@ def _with_pooled_seeds(
     several = [parts for pair in chosen if (parts := pair.between_seeds())]
     if not several:
         return pairs
-    pooling = []
-    for parts in zip(*several, strict=True):  # all tasks have the same seeds
-        df = sum(part.df for part in parts)
-        pooling.append(Spread(sum(part.variance * part.df for part in parts) / df, df))
-    return {key: pair and pair._replace(spreads=tuple(pooling)) for key, pair in pairs.items()}
+    pooled = tuple(map(pool, zip(*several, strict=True)))  # all tasks have the same seeds
+    return {key: pair and pair._replace(spreads=pooled) for key, pair in pairs.items()}
 
 
 def _usable(task: str, *sides: TaskResults) -> tuple[list[str], list[str]]:
     """The metrics that are judged, and a line on each that is only shown."""
-    names = in_common(*([*dict.fromkeys([*side.scores, *side.broken])] for side in sides))
+    names = in_common(*({**side.scores, **side.broken} for side in sides))
     if not names:
         return [], [f"{task}: no metric in common"]
     usable, shown = [], []

@@ -66,21 +66,18 @@ def measure_change(
         role: that the task plays in the paper, or None.
         alpha: level of the test; intervals are at 1 - alpha.
     """
-    measured = _paired(pair, margin, alpha) if pair else None
-    measured = measured or _unpaired(before, after, name, margin, alpha)
+    if pair:
+        measured = _paired(pair, margin, alpha)
+    else:
+        measured = _unpaired(before, after, name, margin, alpha)
     at, n = measured.pop("at"), measured["n"]
     compared = n if pair else None
     errors = [_error(t, name, v, compared) for t, v in zip((before, after), at, strict=True)]
     return Change(
-        task=before.task,
-        metric=name,
-        title=plain(title_of(before.task, role, name)),  # one line, whatever its name
-        family=family,
-        role=role,
+        **_named(before.task, name, family, role),
         paired=pair is not None,
         base=at[0],
         tuned=at[1],
-        measure=measure_of(before.task, role, name),
         plus_minus=metrics.Z95 * math.hypot(*errors) if None not in errors else None,
         chance=_chance(before, after, role),
         limits=tuple(_wilson(value, n, alpha) for value in at) if n else None,
@@ -95,24 +92,18 @@ def unmeasured(
     *,
     family: str = HEADLINE,
     role: str | None = None,
-    alpha: float = ALPHA,
 ) -> Change:
     """The change of a metric that one side has no number of: nothing is known of it."""
     unknown = Estimate(math.nan, math.nan, math.nan)
     values = [t.scores[name].value if name in t.scores else math.nan for t in (before, after)]
     return Change(
-        task=before.task,
-        metric=name,
-        title=plain(title_of(before.task, role, name)),
-        family=family,
-        role=role,
+        **_named(before.task, name, family, role),
         paired=False,
         n=before.n,
         base=100 * values[0],
         tuned=100 * values[1],
         difference=unknown,
         forgetting=unknown,
-        measure=measure_of(before.task, role, name),
         plus_minus=None,
         test="none: no number",
         p_value=None,
@@ -120,6 +111,18 @@ def unmeasured(
         p_equivalence=None,
         detectable=None,
     )
+
+
+def _named(task: str, name: str, family: str, role: str | None) -> dict[str, Any]:
+    """What a change is of."""
+    return {
+        "task": task,
+        "metric": name,
+        "title": plain(title_of(task, role, name)),  # one line, whatever its name
+        "family": family,
+        "role": role,
+        "measure": measure_of(task, role, name),
+    }
 
 
 def _chance(before: TaskResults, after: TaskResults, role: str | None) -> float | None:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slimlib import metrics
 from slimlib.results import Alignment, TaskResults
 from slimlib.results.types import Pair
 
@@ -60,10 +59,10 @@ def _not_a_number(alignment: Alignment, task: str, name: str) -> Fault | None:
 
 
 def _one_file(alignment: Alignment) -> Fault | None:
-    base, tuned = alignment.base.source, alignment.tuned.source
-    if base == tuned or (Path(base).exists() and Path(base).resolve() == Path(tuned).resolve()):
-        return Fault(BROKEN, f"both sides are one file, {base}") if Path(base).exists() else None
-    return None
+    base, tuned = (Path(results.source) for results in (alignment.base, alignment.tuned))
+    if not base.exists() or base.resolve() != tuned.resolve():
+        return None
+    return Fault(BROKEN, f"both sides are one file, {alignment.base.source}")
 
 
 def _same_answers(alignment: Alignment, task: str, name: str, pair: Pair | None) -> Fault | None:
@@ -128,16 +127,3 @@ def _other_documents(alignment: Alignment, task: str, kind: str, pair: Pair | No
     if matched >= MATCHED * n:
         return None
     return Fault(INCOMPARABLE, f"only {matched:,} of {n:,} documents are the same on both sides")
-
-
-# ----------------------------------------------------------------- is there an ability to lose?
-
-
-def upper_limit(per_cent: float, n: int, alpha: float) -> float:
-    """Wilson's upper limit of an accuracy, per cent, at 1 - alpha."""
-    return metrics.wilson_interval(round(per_cent * n / 100), n, 1 - alpha).high
-
-
-def lower_limit(per_cent: float, n: int, alpha: float) -> float:
-    """Wilson's lower limit of an accuracy, per cent, at 1 - alpha."""
-    return metrics.wilson_interval(round(per_cent * n / 100), n, 1 - alpha).low

@@ -11,7 +11,7 @@ Source: Cochran and Cox (1957), Experimental Designs, 2nd ed., section 4.14.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,9 +112,9 @@ def forgetting_over_seeds(base: ArrayLike, tuned: ArrayLike, confidence: float =
 
     The ratios r for which tuned - r base lies within t*(r) standard errors of 0. Its variance is
     that over documents of the mean over seeds of tuned - r base, and that between seeds
-    (`between_seeds`). At r = 1 it is `cochran_cox_p`. Cut at 100; open
-    below if base is not clearly above 0. Base = 0, or a single document: NaN. Where nothing spreads
-    Wilson's upper limit for 0 of n, over base, stands on both sides.
+    (`between_seeds`). At r = 1 it is `cochran_cox_p`. Cut at 100; open below if base is not clearly
+    above 0. Base = 0, or a single document: NaN. Where nothing spreads Wilson's upper limit for 0
+    of n, over base, stands on both sides.
 
     Args:
         base: scores of shape (seeds, documents) with a mean from 0 to 1, or the values of
@@ -173,6 +173,16 @@ def between_seeds(base: NDArray[np.float64], tuned: NDArray[np.float64]) -> list
     numbers = {len(base), len(tuned)} - {1}
     several = [tuned - base] if len(numbers) == 1 else [s for s in (base, tuned) if len(s) > 1]
     return [Spread(float(s.var(ddof=1)) / len(s), len(s) - 1) for s in several]
+
+
+def pool(parts: Iterable[Spread]) -> Spread:
+    """One variance that all parts are taken to have: their mean, weighed by degrees of freedom.
+
+    Example: Spread(2, 1) and Spread(3, 2) -> 8 / 3 with 3 degrees of freedom.
+    """
+    parts = [*parts]
+    df = sum(part.df for part in parts)
+    return Spread(sum(part.variance * part.df for part in parts) / df, df)
 
 
 # ---- shared ----

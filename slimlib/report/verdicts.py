@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from slimlib.common.files import atomic_path
+from slimlib.common.files import atomic_path, json_text
 from slimlib.common.layout import plain
 from slimlib.comparison.change import LOSSES, NO_VERDICT, Change
 from slimlib.comparison.two_models import Comparison
@@ -75,8 +74,8 @@ def _picture(comparison: Comparison) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    picture = buffer.getvalue()[buffer.getvalue().index("<svg") :]
-    return re.sub("<metadata>.*?</metadata>", "", picture, flags=re.S)
+    _, tag, picture = buffer.getvalue().partition("<svg")
+    return re.sub("<metadata>.*?</metadata>", "", tag + picture, flags=re.S)
 
 
 def junit(comparison: Comparison) -> str:
@@ -103,8 +102,7 @@ def junit(comparison: Comparison) -> str:
 
 
 def _json(comparison: Comparison) -> str:
-    told = comparison.to_dict()
-    return json.dumps(told, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    return json_text(comparison.to_dict()) + "\n"
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {

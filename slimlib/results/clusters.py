@@ -6,11 +6,12 @@ document for one more coin toss finds effects that are not there.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from slimlib.common.files import short_hash
 
 # Task of lm-eval -> the field of its documents that names what several of them share. The first
 # pattern that a task's name begins with counts; a field inside a field is behind a dot.
@@ -53,7 +54,7 @@ def cluster_of(document: Any, field: str) -> str | None:
     text = str(document)
     if len(text) <= 40:
         return text
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return short_hash(text)
 
 
 def shared(clusters: Sequence[str | None]) -> tuple[str, ...]:

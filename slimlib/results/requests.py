@@ -7,13 +7,13 @@ scored, or the arguments of a generation.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from slimlib.common.files import short_hash
 from slimlib.results.broken import is_no_number
 
 GENERATED, CHOICE = "generate_until", "multiple_choice"
@@ -44,7 +44,7 @@ def read_request(row: Mapping[str, Any]) -> Request:
     # Infinity, null and None have an n, the numbers and "True" and "False" beside them have none
     named = kind != GENERATED and ("n" in text or "N" in text)
     finite = not named or _finite(answers, kind)
-    return Request(_hash(text) if text else None, kind, len(choices), gold, finite)
+    return Request(short_hash(text) if text else None, kind, len(choices), gold, finite)
 
 
 def _second_parts(arguments: Any) -> list[Any]:
@@ -95,10 +95,6 @@ def _as_text(answers: Any, kind: str | None) -> str:
     """Answers as one text; numbers are quoted in files and not in what simple_evaluate returns."""
     text = str(answers)
     return text if kind == GENERATED else text.translate(PUNCTUATION)
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _finite(answers: Any, kind: str | None) -> bool:
