@@ -15,7 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -107,6 +107,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON", show_default=
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="print Markdown", show_default="text")]
 
 
+FailOn = Annotated[
+    Literal["forgot", "broken", "any"] | None,
+    typer.Option(help="end with exit code 3 where a task is so", show_default="never"),
+]
 FAILED = 3  # exit code of a comparison that --fail-on stops at
 
 
@@ -180,7 +184,7 @@ def compare(
         bool, typer.Option(help="refuse results whose n-shot, task version or limit differ")
     ] = True,
     relation: Annotated[
-        str,
+        Literal["auto", "tuned", "other"],
         typer.Option(help="tuned: the second was made from the first; other: it was not; auto"),
     ] = "auto",
     output: Annotated[
@@ -189,18 +193,17 @@ def compare(
             "--output", "-o", help="write a .html, .json, .md or .xml (JUnit)", show_default="none"
         ),
     ] = None,
-    fail_on: Annotated[
-        str,
-        typer.Option(help="exit code 3 on: forgot, broken or any", show_default="never"),
-    ] = "",
+    fail_on: FailOn = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> int:
     """Say what a model lost against another: any lm-eval output or slimlib arm."""
     from slimlib.comparison.two_models import compare
-    from slimlib.report.verdicts import failures, write_report
+    from slimlib.report.verdicts import check_report, failures, write_report
 
     show = _printer(as_json, as_markdown)
+    if output:
+        check_report(output)
     how = {"strict": strict, "margin": margin, "alpha": alpha, "relation": relation}
     found = compare(base, tuned, **how)
     failed = failures(found, fail_on) if fail_on else []

@@ -421,3 +421,18 @@ def test_smoke_runs_in_a_row_end_by_themselves(tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         tables.append((tmp_path / str(number) / "smoke" / "table2.csv").read_bytes())
     assert len({*tables}) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fail-on", "lost"], "'lost' is not one of 'forgot', 'broken', 'any'"),
+        (["--relation", "sister"], "'sister' is not one of 'auto', 'tuned', 'other'"),
+        (["-o", "report.doc"], "report.doc: the name must end with .html, .xml, .json, .md"),
+        (["-o", "nowhere/report.html"], "the folder nowhere does not exist"),
+    ],
+)
+def test_compare_refuses_bad_options_before_it_reads_a_result(capsys, options, said):
+    assert cli.main(["compare", "no-such-base", "no-such-tuned", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "no-such" not in error

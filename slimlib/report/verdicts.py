@@ -44,13 +44,23 @@ def write_report(comparison: Comparison, path: Path) -> Path:
     Raises:
         ValueError: another ending than .html, .xml (JUnit), .json and .md.
     """
-    make = FORMATS.get(path.suffix)
-    if make is None:
-        raise ValueError(f"{path}: the name must end with {', '.join(FORMATS)}")
-    text = make(comparison)
+    check_report(path)
+    text = FORMATS[path.suffix](comparison)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def check_report(path: Path) -> None:
+    """Refuse a file that `write_report` could not write, before any work.
+
+    Raises:
+        ValueError: another ending, or a folder that does not exist.
+    """
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: the name must end with {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
 
 
 def html_page(comparison: Comparison) -> str:
