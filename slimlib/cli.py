@@ -111,6 +111,9 @@ FailOn = Annotated[
     Literal["forgot", "broken", "any"] | None,
     typer.Option(help="end with exit code 3 where a task is so", show_default="never"),
 ]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where models run")]
+Margin = Annotated[float, typer.Option(help="points within which a change counts as kept")]
+Alpha = Annotated[float, typer.Option(help="level of every claim")]
 FAILED = 3  # exit code of a comparison that --fail-on stops at
 
 
@@ -176,10 +179,8 @@ def notebooks(
 def compare(
     base: Annotated[str, typer.Argument(help="results of the model before: a file or a folder")],
     tuned: Annotated[str, typer.Argument(help="results of the model after")],
-    margin: Annotated[
-        float, typer.Option(help="points within which a change counts as kept")
-    ] = MARGIN,
-    alpha: Annotated[float, typer.Option(help="level of every claim")] = ALPHA,
+    margin: Margin = MARGIN,
+    alpha: Alpha = ALPHA,
     strict: Annotated[
         bool, typer.Option(help="refuse results whose n-shot, task version or limit differ")
     ] = True,
@@ -211,6 +212,85 @@ def compare(
     if output:
         print(write_report(found, output))
     return FAILED if failed else 0
+
+
+@app.command()
+def check(
+    base: Annotated[
+        str,
+        typer.Argument(help="the model before: hub id, folder, GGUF file or results made already"),
+    ],
+    tuned: Annotated[
+        str | None,
+        typer.Argument(
+            help="the model after, or its adapter",
+            show_default="BASE is an adapter; its model is found",
+        ),
+    ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            help="lm-eval's tasks or groups, .yaml files, or .jsonl files of questions, by commas",
+            show_default="the panel's",
+        ),
+    ] = "",
+    panel: Annotated[
+        Literal["quick", "standard", "paper"], typer.Option(help="tasks by capability")
+    ] = "quick",
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="ask a random sample that fits; run again, it asks more", show_default="all"
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="the first so many documents of each task", show_default="all"),
+    ] = None,
+    num_fewshot: Annotated[
+        int | None,
+        typer.Option(help="solved examples in the prompt", show_default="each task's own"),
+    ] = None,
+    apply_chat_template: Annotated[
+        bool, typer.Option("--apply-chat-template", help="ask through the models' chat templates")
+    ] = False,
+    dtype: Annotated[
+        Literal["auto", "float16", "bfloat16", "float32"], typer.Option(help="of the weights")
+    ] = "auto",
+    device: DeviceName = "auto",
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the results", show_default="in runs/checks")
+    ] = None,
+    margin: Margin = MARGIN,
+    alpha: Alpha = ALPHA,
+    fail_on: FailOn = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> int:
+    """Ask two models the same questions, and say what the second lost."""
+    show = _printer(as_json, as_markdown)
+    choose_device(device)
+    from slimlib.pipeline.check import check
+    from slimlib.report.verdicts import failures
+
+    found = check(
+        base,
+        tuned,
+        tasks=tasks,
+        panel=panel,
+        minutes=minutes,
+        limit=limit,
+        num_fewshot=num_fewshot,
+        apply_chat_template=apply_chat_template,
+        dtype=dtype,
+        data=data,
+        out=out,
+        margin=margin,
+        alpha=alpha,
+    )
+    show(found)
+    return FAILED if fail_on and failures(found, fail_on) else 0
 
 
 @app.command()
@@ -324,6 +404,17 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"--set {pair!r} is not KEY=VALUE")
         overrides[key.strip()] = value.strip()
     return overrides
+
+
+def choose_device(name: str) -> None:
+    """Hide the GPUs for "cpu"; ValueError for "cuda" where torch sees none."""
+    if name == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when torch first looks for a GPU
+    elif name == "cuda":
+        from slimlib.common.hardware import find_device
+
+        if find_device().kind != "cuda":
+            raise ValueError("--device cuda: torch sees no CUDA GPU here; leave --device away")
 
 
 def parse_seeds(text: str) -> list[int]:

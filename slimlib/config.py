@@ -381,6 +381,25 @@ class EvalConfig:
 
 
 @checked
+class AskConfig:
+    """How a check asks its models: all of them alike.
+
+    Example:
+        >>> slimlib.config.AskConfig(num_fewshot=5).max_length  # tokens
+        2048
+    """
+
+    num_fewshot: int | None = Field(
+        None, ge=0, le=1_000, description="solved examples in the prompt; none: the task's own"
+    )
+    apply_chat_template: bool = Field(False, description="ask through the model's chat template")
+    dtype: Dtype | Literal["auto"] = Field("auto", description="as ModelConfig.dtype")
+    max_length: Tokens = Field(2048, description="tokens; fewer where the model has fewer places")
+    fewshot_seed: int = Field(1234, ge=0, le=2**32 - 1, description="lm-eval's default")
+    evaluator: Evaluator = Field("slim", description="as EvalConfig.evaluator")
+
+
+@checked
 class Arm:
     """One arm of a study: a model, how it is made and how it is evaluated.
 

@@ -167,7 +167,7 @@ def _answer(
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
-    _describe_once()
+    describe_once()
     network, tokenizer = loaded
     lm = keeping(evaluator_class(config.evaluator), responses)(
         pretrained=network,
@@ -189,7 +189,7 @@ def _answer(
 
 
 @functools.cache
-def _describe_once() -> None:
+def describe_once() -> None:
     """Spare what lm-eval does after each task for its own results file.
 
     It has torch describe the machine by starting pip, a second each, and asks git for the commit of

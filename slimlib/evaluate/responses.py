@@ -9,6 +9,7 @@ micro task's time. Here an answer is one line of a file.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Responses:
         rows = read_jsonl(path) if path.exists() else []
         self.known = {row["request"]: row["answer"] for row in rows}
         self.line, self.work = line, Work()
+        self.seconds = 0.0  # that the model took to answer
         self.stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         self.stream.writelines(json.dumps(row) + "\n" for row in rows)  # without a cut-off end
 
@@ -71,7 +73,9 @@ class Responses:
         self.documents = len({request.doc_id for request in requests})
         self.before = self.work.tokens
         self.line.begin("documents", self.documents, self.documents * self.answered // self.total)
+        begin = time.monotonic()
         fresh = iter(ask(left) if left else ())
+        self.seconds += time.monotonic() - begin
         return [next(fresh) if answer is None else answer for answer in known]
 
     def _known(self, kind: str, request: Any) -> Any:

@@ -1,0 +1,209 @@
+"""Ask a model any tasks, and keep each answer by content: what was asked once is not asked again.
+
+Answers lie in a file for each combination of weights, settings and task, so that a check that was
+cut off goes on, a longer one keeps what it has, and another fine-tuning of the same base does not
+ask the base again. Results are written in lm-eval's own layout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from slimlib.common import progress
+from slimlib.common.files import atomic_path, sha256
+from slimlib.common.hardware import free_bytes, free_memory
+from slimlib.config import AskConfig
+from slimlib.data.named_tasks import Unit
+from slimlib.evaluate.harness import count_truncated, describe_once, evaluator_class
+from slimlib.evaluate.responses import Responses, keeping
+from slimlib.model.opened import Opened, identity, load_opened
+
+BATCH = 8  # rows of HFLM, where that is what runs
+SPARE = 3  # times a model's size that must be free for the next one to be loaded beside it
+# What lm-eval says of each task, in parts of its results that are joined task by task.
+PARTS = (
+    *("results", "groups", "group_subtasks", "configs", "versions", "n-shot"),
+    *("higher_is_better", "n-samples", "samples"),
+)
+
+
+class Side:
+    """One of the models that a check asks, loaded when it is first needed.
+
+    Args:
+        label: what it is called in results.
+        opened: where its weights lie.
+        config: how it is asked.
+        answers: folder of the answers that are kept.
+    """
+
+    def __init__(self, label: str, opened: Opened, config: AskConfig, answers: Path) -> None:
+        self.label, self.opened, self.config, self.answers = label, opened, config, answers
+        self.identity = identity(opened)
+        self.seconds = 0.0  # that its answers took, all in all
+        self._loaded: tuple[Any, Any] | None = None
+
+    def load(self) -> tuple[Any, Any]:
+        """The model and its tokenizer, ready to be asked."""
+        if self._loaded is None:
+            with progress.line(f"load {self.label}"):
+                model, tokenizer = load_opened(self.opened, self.config.dtype)
+            self._loaded = model.eval(), tokenizer
+        return self._loaded
+
+    def rest(self) -> None:
+        """Give the memory back, unless what the next model needs is free anyway."""
+        if self._loaded is None:
+            return
+        model = self._loaded[0]
+        size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+        if free_bytes(model.device) < SPARE * size:
+            self._loaded = model = None
+            free_memory()
+
+    def ask(
+        self, unit: Unit, documents: Mapping[str, Sequence[int]] | None = None, limit: int = 0
+    ) -> dict[str, Any]:
+        """Ask a task or a group.
+
+        Args:
+            unit: what is asked.
+            documents: task -> places of its documents, at least one of each task of the unit.
+                Few-shot examples are then drawn for each document by itself, so that it is asked
+                alike whatever else is. None: all.
+            limit: the first so many documents of each task; 0: all.
+
+        Returns:
+            What `lm_eval.simple_evaluate` returns.
+
+        Raises:
+            NotFiniteError: an answer that is not a number.
+        """
+        import lm_eval
+        from lm_eval.tasks import TaskManager
+
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
+        describe_once()
+        model, tokenizer = self.load()
+        seed = self.config.fewshot_seed if documents else None
+        with (
+            progress.line(f"{self.label}: {unit.name}") as line,
+            Responses(self._path(unit, documents is not None), line) as responses,
+            _shots_by_document(unit, seed),
+        ):
+            lm = keeping(evaluator_class(self.config.evaluator), responses)(
+                pretrained=model,
+                tokenizer=tokenizer,
+                batch_size=BATCH,
+                max_length=min(self.config.max_length, _places(model)),
+            )
+            results = lm_eval.simple_evaluate(
+                model=lm,
+                tasks=[unit.built],
+                task_manager=TaskManager(include_defaults=False),  # all of them take seconds
+                num_fewshot=self.config.num_fewshot,
+                limit=limit or None,
+                samples=documents and {task: sorted(ids) for task, ids in documents.items()},
+                apply_chat_template=self.config.apply_chat_template,
+                fewshot_random_seed=self.config.fewshot_seed,
+                log_samples=True,
+            )
+        self.seconds += responses.seconds
+        for task, samples in results["samples"].items():
+            if truncated := count_truncated(samples, lm):
+                progress.say(f"{task}: {truncated} prompts were longer than {lm.max_length} tokens")
+        if reason := getattr(lm, "stock_reason", None):
+            progress.say(f"{self.label}: left to lm-eval's own HFLM: {reason}")
+        return results
+
+    def _path(self, unit: Unit, by_document: bool) -> Path:
+        """Where the answers to a unit are kept."""
+        about = [self.identity, asdict(self.config), unit.name, unit.identity, by_document]
+        self.answers.mkdir(parents=True, exist_ok=True)
+        return self.answers / f"{sha256(about)}.jsonl"
+
+    def write(self, several: Sequence[dict[str, Any]], folder: Path) -> Path:
+        """Write results.json, and samples_<task>.jsonl for each task, in lm-eval's layout.
+
+        Args:
+            several: what `ask` returned, one per unit.
+            folder: of this side.
+
+        Returns:
+            The path of results.json.
+        """
+        from lm_eval.utils import handle_non_serializable
+
+        def text(value: Any, indent: int | None = None) -> str:
+            return json.dumps(
+                value, default=handle_non_serializable, ensure_ascii=False, indent=indent
+            )
+
+        joined: dict[str, Any] = {part: {} for part in PARTS}
+        for results in several:
+            for part in PARTS:
+                joined[part] |= results.get(part) or {}
+        samples = joined.pop("samples")
+        joined["config"] = {
+            **several[0]["config"],
+            "model": self.label,
+            "model_args": {"pretrained": self.opened.name},
+        }
+        joined["identity"] = self.identity  # of the weights: a hash, or a commit of the hub
+        joined["model_name"] = self.label
+        joined["fewshot_as_multiturn"] = self.config.apply_chat_template
+        files = {f"samples_{task}.jsonl": rows for task, rows in samples.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in {*folder.glob("samples_*.jsonl")} - {folder / name for name in files}:
+            old.unlink()
+        for name, rows in files.items():
+            _write(folder / name, "".join(text(row) + "\n" for row in rows))
+        _write(folder / "results.json", text(joined, indent=1) + "\n")
+        return folder / "results.json"
+
+
+def _write(path: Path, content: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+def _places(model: Any) -> int:
+    """Positions that a model has, where its configuration says so."""
+    config = model.config.get_text_config()
+    places = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((n for n in places if isinstance(n, int) and n > 0), 2**31)
+
+
+@contextlib.contextmanager
+def _shots_by_document(unit: Unit, seed: int | None) -> Iterator[None]:
+    """Draw each document's few-shot examples anew from the seed; None: as lm-eval does.
+
+    lm-eval draws them from one stream, so that a document's examples depend on which documents are
+    asked before it: an answer could not be kept for a later look at more of them.
+    """
+    if seed is None:
+        yield
+        return
+
+    def draw_anew(task: Any) -> Any:
+        context = task.fewshot_context
+
+        def fewshot_context(*args: Any, **kwargs: Any) -> Any:
+            task.set_fewshot_seed(seed)
+            return context(*args, **kwargs)
+
+        return fewshot_context
+
+    for task in unit.tasks:
+        task.fewshot_context = draw_anew(task)
+    try:
+        yield
+    finally:
+        for task in unit.tasks:
+            del task.fewshot_context  # the class's own again

@@ -1,0 +1,218 @@
+"""Looks at a growing sample of documents: what fits into the minutes, what was asked before.
+
+A look asks both models a random sample; the next one asks more and keeps what there is. Verdicts
+pay for each look, so they are counted here, whatever tasks they were about.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slimlib.common import progress
+from slimlib.common.document import Document
+from slimlib.common.files import read_json, sha256, write_json
+from slimlib.comparison.judging import LOOKS
+from slimlib.comparison.two_models import Comparison
+from slimlib.data.named_tasks import Unit
+from slimlib.evaluate.asking import Side
+from slimlib.metrics.text import number
+from slimlib.pipeline.budget import (
+    FLIPPING,
+    LEAST_FLIPPING,
+    Need,
+    by_task,
+    can_show,
+    order_documents,
+    share_out,
+)
+
+FILE = "looks.json"
+SEED = 3407  # of the random sample
+WARM_UP, PILOT = 2, 8  # documents of each task: before the speed is measured, and after
+FIRST = 0.4  # share of a look after which the speed is measured again
+RESERVE = 0.04  # of the time: reading the answers and writing the report
+
+
+@dataclass
+class Looks:
+    """What earlier looks at the same two models asked, and what they showed; kept in looks.json."""
+
+    taken: int = 0
+    asked: dict[str, int] = field(default_factory=dict)  # unit's key -> documents
+    target: dict[str, int] = field(default_factory=dict)  # likewise, of a look that is not done
+    flipping: dict[str, float] = field(default_factory=dict)  # unit's name -> share of answers
+
+    @classmethod
+    def read(cls, folder: Path) -> Looks:
+        """Those of a folder; none where it has no looks.json.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return cls()
+        try:
+            return cls(**read_json(path))
+        except TypeError:
+            raise ValueError(f"{path} is no {FILE} of slimlib: move it away") from None
+
+    def write(self, folder: Path) -> None:
+        """Keep them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FILE, asdict(self))
+
+    def learn(self, comparison: Comparison, folder: Path) -> None:
+        """Keep how many answers flipped: what a task needs next time follows from it."""
+        for change in comparison.headlines:
+            if change.n and change.lost is not None:
+                seen = (change.lost + change.gained) / change.n
+                self.flipping[change.task] = max(seen, LEAST_FLIPPING)
+        self.write(folder)
+
+
+class Sampling:
+    """Both sides asked a random sample of each unit, as far as the time goes.
+
+    Args:
+        sides: the two models.
+        units: what they are asked.
+        looks: earlier ones; this one is added.
+        folder: where looks.json lies.
+        alpha: level of the verdicts, before it is shared among the looks.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[Side],
+        units: Sequence[Unit],
+        looks: Looks,
+        folder: Path,
+        alpha: float,
+    ) -> None:
+        self.sides, self.units, self.looks, self.folder = sides, units, looks, folder
+        self.alpha = alpha
+        self.orders = {unit.name: order_documents(unit, SEED) for unit in units}
+        self.keys = {unit.name: self._key(unit) for unit in units}
+        self.seconds: dict[str, float] = {}  # for one more document of both sides
+        self.beside = 0.0  # seconds of one round that no answer took: loading, reading, counting
+        self.answered = dict.fromkeys(self.orders, 0)  # of this process
+        self.results: list[dict[str, Any]] = [{} for _ in sides]
+
+    def _key(self, unit: Unit) -> str:
+        how = [unit.identity, asdict(self.sides[0].config)]
+        return f"{unit.name} {sha256(how)[:12]}"
+
+    def run(self, seconds: float) -> list[list[dict[str, Any]]]:
+        """Take one more look; go on with one that was cut off.
+
+        Args:
+            seconds: that it may take.
+
+        Returns:
+            Of each side, what lm-eval returns for each unit.
+        """
+        end = time.monotonic() + seconds * (1 - RESERVE)
+        have = {name: self.looks.asked.get(key, 0) for name, key in self.keys.items()}
+        target = {n: self.looks.target[k] for n, k in self.keys.items() if k in self.looks.target}
+        if len(target) == len(self.units):
+            progress.say("goes on with the look that was cut off")
+            self._ask(target)
+        elif all(have[unit.name] == unit.documents for unit in self.units):
+            progress.say("every document was asked before: nothing is left to look at")
+            self._ask(have)
+            return self._results()
+        else:
+            self._pilot(have)
+            target = self._planned(have, end, rounds=2)
+            self._keep(target)
+            print(self.plan(target, self.looks.taken + 1).to_text())
+            self._ask({n: round(have[n] + FIRST * (target[n] - have[n])) for n in target})
+            target = self._planned(self.answered, end, rounds=1)
+            self._keep(target)
+            self._ask(target)
+        self.looks.asked |= {self.keys[name]: n for name, n in target.items()}
+        self.looks.taken += 1
+        self._keep({})
+        return self._results()
+
+    def _keep(self, target: Mapping[str, int]) -> None:
+        self.looks.target = {self.keys[name]: n for name, n in target.items()}
+        self.looks.write(self.folder)
+
+    def _results(self) -> list[list[dict[str, Any]]]:
+        return [[found[unit.name] for unit in self.units] for found in self.results]
+
+    def _pilot(self, have: Mapping[str, int]) -> None:
+        """Measure the speed on the first documents that no look has asked."""
+        for more in (WARM_UP, PILOT):
+            self._ask(
+                {
+                    unit.name: min(max(have[unit.name] + more, len(unit.sizes)), unit.documents)
+                    for unit in self.units
+                }
+            )
+
+    def _planned(self, have: Mapping[str, int], end: float, rounds: int) -> dict[str, int]:
+        """Documents of each unit that fit, if they are asked in so many rounds."""
+        needs = {
+            unit.name: Need(
+                size=unit.documents,
+                have=max(have[unit.name], self.answered[unit.name]),
+                seconds=self.seconds.get(unit.name, 0.0),
+                flipping=self.looks.flipping.get(unit.name, FLIPPING),
+            )
+            for unit in self.units
+        }
+        return share_out(needs, end - time.monotonic() - (rounds + 1) * self.beside)
+
+    def _ask(self, target: Mapping[str, int]) -> None:
+        """Both sides answer so many documents of each unit."""
+        seconds, begin = dict.fromkeys(target, 0.0), time.monotonic()
+        for found, side in zip(self.results, self.sides, strict=True):
+            for unit in self.units:
+                before = side.seconds
+                chosen = by_task(self.orders[unit.name][: target[unit.name]])
+                found[unit.name] = side.ask(unit, chosen)
+                seconds[unit.name] += side.seconds - before
+            side.rest()
+        self.beside = time.monotonic() - begin - sum(seconds.values())
+        for name, n in target.items():
+            if new := n - self.answered[name]:
+                self.seconds[name] = seconds[name] / new
+            self.answered[name] = n
+
+    def plan(self, target: Mapping[str, int], look: int) -> Document:
+        """What this look asks, and what it can show, said beforehand."""
+        import pandas as pd
+
+        level = self.alpha / LOOKS
+        rows = []
+        for unit in self.units:
+            n, flipping = target[unit.name], self.looks.flipping.get(unit.name, FLIPPING)
+            shown = can_show(n, flipping, level)
+            seconds = self.seconds.get(unit.name, 0.0) * (n - self.answered[unit.name])
+            rows.append(
+                {
+                    "task": unit.name,
+                    "documents": f"{n:,}",
+                    "of": f"{unit.documents:,}",
+                    "time": progress.duration(max(seconds, 0.0)),
+                    "can show": "nothing" if shown is None else f"{number(shown)} points",
+                }
+            )
+        points = [
+            f"a random sample; each of at most {LOOKS} looks is judged at {level:g} "
+            f"({self.alpha:g} / {LOOKS})",
+            "can show: the change that is found in 80 % of repetitions, if "
+            + ", ".join(
+                f"{100 * self.looks.flipping.get(unit.name, FLIPPING):.0f} % of {unit.name}"
+                for unit in self.units
+            )
+            + " flip by chance",
+        ]
+        return Document(f"look {look} of {LOOKS}", points, pd.DataFrame(rows).set_index("task"))

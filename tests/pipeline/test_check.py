@@ -1,0 +1,105 @@
+"""`slimlib check`: two models, one verdict; looks are counted, answers kept, bad input refused."""
+
+import json
+
+import pytest
+
+from slimlib.cli import main
+from slimlib.pipeline.check import check, split_names
+from slimlib.pipeline.looks import Looks
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def questions(tmp_path):
+    rows = [{"question": f"What is {a} plus 1?", "answer": a + 1} for a in range(6)]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+def test_two_models_are_asked_alike_and_compared(here):
+    found = check("micro:base", "micro:tiny", tasks="micro_facts", limit=30, out="out")
+    (change,) = found.headlines
+    assert (change.n, change.paired, found.look) == (30, True, None)
+    assert change.base > change.tuned  # micro:tiny knows less
+    assert (here / "out" / "report.html").read_text().startswith("<!doctype html>")
+    written = json.loads((here / "out" / "comparison.json").read_text())
+    assert written["tasks"][0]["verdict"] == change.verdict
+
+
+def test_results_already_made_need_no_model_and_stand_beside_one(here, questions):
+    check("micro:base", "micro:instruct", tasks=questions, out="out")
+    again = check("out/base", "out/tuned")
+    assert [change.n for change in again.headlines] == [6]
+    mixed = check("out/base", "micro:instruct", tasks=questions)
+    assert [c.to_dict() for c in mixed.headlines] == [c.to_dict() for c in again.headlines]
+
+
+def test_each_look_is_counted_and_the_sample_grows(here, capsys):
+    tasks = ["micro_facts"]
+    for look in (1, 2):
+        found = check("micro:base", "micro:tiny", tasks=tasks, minutes=0.02, out="out")
+        assert found.look == look and found.alpha == pytest.approx(0.01)
+    looks = Looks.read(here / "out")
+    (asked,) = looks.asked.values()
+    assert looks.taken == 2 and not looks.target and found.headlines[0].n == asked
+    assert "look 2 of 5" in capsys.readouterr().out
+
+
+def test_a_look_that_was_cut_off_is_gone_on_with(here, capsys):
+    check("micro:base", "micro:tiny", tasks="micro_facts", minutes=0.02, out="out")
+    looks = Looks.read(here / "out")
+    (key,) = looks.asked
+    looks.target = {key: looks.asked[key] + 5}  # as a kill in the second look leaves it
+    looks.write(here / "out")
+    found = check("micro:base", "micro:tiny", tasks="micro_facts", minutes=0.02, out="out")
+    assert found.headlines[0].n == looks.target[key] and found.look == 2
+    assert "goes on with the look that was cut off" in capsys.readouterr().out
+
+
+def test_when_every_document_was_asked_no_look_is_spent(here, questions):
+    for _ in range(2):
+        found = check("micro:base", "micro:tiny", tasks=questions, minutes=5, out="out")
+        assert (found.look, found.headlines[0].n) == (1, 6)
+
+
+def test_quantising_a_model_is_a_change_of_it():
+    found = check("micro:base", "nf4:micro:base", tasks="micro_facts", limit=10)
+    assert found.related and found.title == "nf4:micro:base, against micro:base"
+
+
+@pytest.mark.parametrize(("tuned", "code"), [("micro:tiny", 3), ("micro:base", 0)])
+def test_a_ci_stops_at_a_loss(tuned, code):
+    asked = ["check", "micro:instruct", tuned, "--tasks", "micro_facts", "--limit", "300"]
+    assert main([*asked, "--fail-on", "any" if code == 0 else "forgot"]) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["micro:bse", "micro:base"], "unknown embedded checkpoint 'micro:bse'"),
+        (["micro:base"], "micro:base is no adapter: give the model after it, too"),
+        (["./nowhere", "micro:base"], "nowhere does not exist"),
+        (["micro:base", "micro:tiny", "--minutes", "0"], "minutes=0.0: must be above 0"),
+        (["micro:base", "micro:tiny", "--limit", "0"], "limit=0: must be 1 or more"),
+        (["micro:base", "micro:tiny", "--limit", "1", "--minutes", "1"], "give one of them"),
+        (["micro:base", "micro:tiny", "--tasks", "no.jsonl"], "no.jsonl does not exist"),
+        (["micro:base", "micro:tiny", "--num-fewshot", "-1"], "num_fewshot"),
+    ],
+)
+def test_bad_input_ends_in_one_line_with_nothing_written(here, capsys, arguments, said):
+    assert main(["check", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not [path for path in here.rglob("*") if path.is_file()]
+
+
+def test_names_of_tasks():
+    assert split_names(" a, b,,") == split_names(["a", "b "]) == ["a", "b"]
