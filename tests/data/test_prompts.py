@@ -125,7 +125,7 @@ def test_a_chat_template_that_writes_the_begin_token_gives_one():
 @pytest.mark.parametrize("row", [ROW, NO_INPUT])
 def test_one_begin_token_and_the_end_token_last(family, row):
     tokenizer = family()
-    dataset, counts = prompts.tokenize_rows([row], STANFORD, tokenizer, 4096)
+    dataset, counts = tokens.tokenize_rows([row], STANFORD, tokenizer, 4096)
     (ids,) = dataset["input_ids"]
     assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
     assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 1
@@ -136,7 +136,7 @@ def test_one_begin_token_and_the_end_token_last(family, row):
 @pytest.mark.parametrize("family", [llama3, llama2])
 def test_the_author_s_run_has_no_end_token(family):
     tokenizer = family()
-    dataset, _ = prompts.tokenize_rows([ROW], AUTHOR, tokenizer, 4096)
+    dataset, _ = tokens.tokenize_rows([ROW], AUTHOR, tokenizer, 4096)
     (ids,) = dataset["input_ids"]
     assert tokenizer.eos_token_id not in ids
     assert ids.count(tokenizer.bos_token_id) == 1
@@ -160,7 +160,7 @@ def test_truncated_rows_are_counted_and_lose_their_tail():
     config = replace(STANFORD, template="as-run")
     whole = encode(format_row(ROW, "as-run", tokenizer), tokenizer, True)
     for limit, cut in ((len(whole), 0), (len(whole) - 1, 1)):
-        dataset, counts = prompts.tokenize_rows([ROW], config, tokenizer, limit)
+        dataset, counts = tokens.tokenize_rows([ROW], config, tokenizer, limit)
         assert dataset["input_ids"][0] == whole[:limit]
         assert counts == {"rows": 1, "tokens": limit, "truncated_rows": cut}
 
@@ -171,7 +171,7 @@ def test_every_real_token_is_trained_on_and_no_padding():
 
     tokenizer = llama2()
     set_pad_token(tokenizer)
-    dataset, _ = prompts.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
+    dataset, _ = tokens.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
     collate = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
     batch = collate(list(dataset))
     for ids, labels, row in zip(
@@ -218,7 +218,7 @@ def test_real_rows_survive_the_embedded_tokenizer(data_folder):
 
     tokenizer = load_tokenizer(ModelConfig("micro:base"))
     loaded = rows.load_rows(DataConfig(n=50), 0, data_folder)
-    dataset, counts = prompts.tokenize_rows(loaded, replace(STANFORD, n=50), tokenizer, 4096)
+    dataset, counts = tokens.tokenize_rows(loaded, replace(STANFORD, n=50), tokenizer, 4096)
     assert counts["truncated_rows"] == 0
     for row, ids in zip(loaded, dataset["input_ids"], strict=True):
         assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
