@@ -211,8 +211,21 @@ def _begins(
         elif opened is not None:
             begins.append(opened)
         else:
-            raise TurnsRefused("the chat template rewrites the beginning of an answer")
+            begins.append(_header(text, messages[:number], chat))
     return begins
+
+
+def _header(text: str, before: list[Turn], chat: ChatTemplate) -> int:
+    """Where an answer begins whose own beginning the template leaves out, as a thought's.
+
+    Raises:
+        TurnsRefused: ahead of such an answer it writes otherwise than ahead of a plain one.
+    """
+    mark = chr(_free_marks(text, 1))
+    header = chat.write([*before, {"role": "assistant", "content": mark}]).partition(mark)[0]
+    if not text.startswith(header):
+        raise TurnsRefused("the chat template rewrites the beginning of an answer")
+    return len(header)
 
 
 def _asked(before: list[Turn], chat: ChatTemplate) -> str | None:
