@@ -117,7 +117,7 @@ def _separated(text: str, kind: str, path: Path) -> list[dict[str, str]]:
                 )
             rows.append(row)
     except csv.Error as error:
-        raise ValueError(f"{path} line {reader.line_num} is no line of a table ({error})") from None
+        raise ValueError(f"{path} row {len(rows) + 1} is no row of a table ({error})") from None
     return rows
 
 

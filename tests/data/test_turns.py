@@ -242,7 +242,7 @@ def test_an_end_of_plain_letters_is_learned_and_the_tokenizer_s_behind_it():
 
 
 def test_a_token_across_the_beginning_of_an_answer_is_learned():
-    """ ": " and the answer in one token: without it there would be nothing of the answer to learn."""
+    """A space and the answer in one token: without it nothing of the answer would be learned."""
     tokenizer = byte_tokenizer(
         "{% for m in messages %}{{ m.role + ': ' + m.content + '</s>' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
