@@ -278,10 +278,10 @@ class DataConfig:
     """The rows of the fine-tuning and how they are written as text."""
 
     dataset: Annotated[Text, Allowed("a name, a file or a hub id")] = Field(
-        "alpaca", description="a name in data.DATASETS, a .jsonl file, or hub-id[@revision]"
+        "alpaca", description="a name in data.DATASETS, a file of rows, or hub-id[@revision]"
     )
     path: Annotated[Text | None, Allowed("a folder or a file")] = Field(
-        None, description="folder or .jsonl file that replaces the hub"
+        None, description="folder or file of rows that replaces the hub"
     )
     n: Count | None = Field(2000, description="rows; none takes all")
     subset: Literal["head", "random"] = Field(
@@ -290,11 +290,23 @@ class DataConfig:
     mixture: Annotated[
         Mapping[str, Share], Allowed('shares above 0, as {"alpaca": 0.5, "gsm8k": 0.5}')
     ] = Field(default_factory=dict, description="data sets that are mixed, and their shares")
-    template: Literal["as-run", "alpaca"] = Field(
-        "as-run", description="the author's prompt; alpaca: Stanford's two prompts"
+    template: Literal["as-run", "alpaca", "auto"] = Field(
+        "as-run",
+        description="the author's prompt; alpaca: Stanford's two prompts; auto: the tokenizer's "
+        "chat template, else alpaca",
     )
     append_eos: bool = Field(
         False, description="as run: no end-of-text, so the model never learns to stop"
+    )
+    learn: Literal["all", "answer"] = Field(
+        "all",
+        description="tokens that the loss counts: all (as run), or the answers with their end",
+    )
+    held_out: float = Field(0.0, ge=0, lt=1, description="share of the rows kept out of training")
+    system: Literal["refuse", "to-user"] = Field(
+        "refuse",
+        description="a system turn that the chat template refuses; to-user: before the "
+        "first user turn",
     )
 
     def __post_init__(self) -> None:

@@ -28,6 +28,9 @@ from slimlib.data.sources import WORLD, fingerprint
 from slimlib.data.tasks import check_files
 from slimlib.model.load import resolve_name
 
+# Fields of the data that came later, as they were before: a run of that time keeps its key.
+LATER = {"learn": "all", "held_out": 0.0, "system": "refuse"}
+
 
 class SettingsError(ValueError):
     """A run folder was made by other settings than the ones asked for."""
@@ -144,6 +147,7 @@ class Run:
         whole = to_dict(config)
         if stage == "finetune":
             read = {k: whole[k] for k in ("model", "adapter", "data", "train", "seed")}
+            read["data"] = {k: v for k, v in whole["data"].items() if v != LATER.get(k, ...)}
             read["rows"] = self._rows_read(config)
         elif stage == "merge":
             read = {k: whole[k] for k in ("model", "merge", "quantise")}

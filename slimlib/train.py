@@ -20,10 +20,10 @@ from slimlib.common.files import atomic_path, read_jsonl
 from slimlib.common.hardware import find_device, free_memory, peak_memory_gb
 from slimlib.common.schema import last_loss
 from slimlib.config import Arm
-from slimlib.data.prompts import tokenize_rows
-from slimlib.data.rows import load_rows
+from slimlib.data.rows import load_rows, split_rows
+from slimlib.data.tokens import RowsReport, tokenize_rows
 from slimlib.methods import METHODS, compile_plan
-from slimlib.model.load import load_model
+from slimlib.model.load import choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.run import Run
 
@@ -54,9 +54,10 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 
 
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
-    rows = load_rows(config.data, config.seed, run.data_folder())
+    dataset, report = training_set(config, run)
+    counts = report.counts()
+    progress.say(" ".join(["rows:", *report.sentences()]))
     model, tokenizer = load_model(config.model, adapter=config.adapter)
-    dataset, counts = tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
     if note := merge_note(config, model):
         progress.say(note)
     base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
@@ -91,6 +92,25 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     return summary
 
 
+def training_rows(config: Arm, run: Run) -> tuple[list[Any], list[Any]]:
+    """The rows of an arm that it is trained on, and those that are held out."""
+    rows = load_rows(config.data, config.seed, run.data_folder())
+    return split_rows(rows, config.data.held_out, config.seed)
+
+
+def training_set(config: Arm, run: Run) -> tuple[Any, RowsReport]:
+    """The tokenised rows that an arm is trained on and what became of all, without a weight.
+
+    Raises:
+        ValueError: bad rows, or nothing in them to learn.
+    """
+    rows, _ = training_rows(config, run)
+    if choose_backend(config.model.backend) == "unsloth":
+        import unsloth  # noqa: F401  before transformers, which it patches
+    tokenizer = load_tokenizer(config.model)
+    return tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
+
+
 def merge_note(config: Arm, model: Any) -> str:
     """Says where an adapter that could merge in 4 bit cannot, on this base; "" elsewhere."""
     linears = linear_shapes(model)
@@ -113,7 +133,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     Args:
         model: with its adapter attached.
         tokenizer: for padding only; the rows are ids already.
-        dataset: column input_ids.
+        dataset: column input_ids; labels where only answers are learned.
         config: training values and seed of the arm.
         folder: of the arm.
     """

@@ -446,6 +446,9 @@ CHANGED = {  # another value for each field that a stage reads
             "mixture": {"alpaca": 0.5, "gsm8k": 0.5},
             "template": "alpaca",
             "append_eos": True,
+            "learn": "answer",
+            "held_out": 0.1,
+            "system": "to-user",
         },
         "train": {
             "per_device_train_batch_size": 99,

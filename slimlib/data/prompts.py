@@ -1,9 +1,4 @@
-"""Rows as text and as tokens: prompt templates, begin, end and pad tokens.
-
-Rows are tokenised here, not in the trainer, so that every backend trains on the same ids: exactly
-one begin token, the end token appended and trained on (unless the author's run is reproduced, which
-had none), a pad token that is never the end token.
-"""
+"""Rows as text: prompt templates, chat templates, and what of the text the model has to write."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slimlib.config import DataConfig
+from slimlib.data.turns import ChatTemplate, Rendered, render_turns
 
 # Stanford Alpaca's two prompts (tatsu-lab/stanford_alpaca, train.py).
 ALPACA_PROMPT = (
@@ -30,6 +26,18 @@ AS_RUN_PROMPT = (
 )
 
 
+# Several turns in Alpaca's prompt, each answer with its end; a system text is the preface.
+ALPACA_TURNS = (
+    "{% if messages[0].role != 'system' %}{{ 'Below is an instruction that describes a task. Write "
+    "a response that appropriately completes the request.\n\n' }}{% endif %}"
+    "{% for turn in messages %}"
+    "{% if turn.role == 'system' %}{{ turn.content + '\n\n' }}"
+    "{% elif turn.role == 'user' %}{{ '### Instruction:\n' + turn.content + '\n\n' }}"
+    "{% else %}{{ '### Response:\n' + turn.content + (eos_token or '') + '\n\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
+)
+
+
 def format_prompt(row: Mapping[str, str], template: str) -> str:
     """The prompt of a row, up to where the answer begins."""
     if template == "as-run":
@@ -37,24 +45,48 @@ def format_prompt(row: Mapping[str, str], template: str) -> str:
     return (ALPACA_PROMPT if row["input"] else ALPACA_PROMPT_NO_INPUT).format(**row)
 
 
-def format_row(row: Mapping[str, Any], template: str, tokenizer: Any) -> str:
-    """The whole text of a row: prompt and answer, or the messages in the chat template.
+def render_row(row: Mapping[str, Any], config: DataConfig, tokenizer: Any) -> Rendered:
+    """The whole text of a row, and what of it the model has to write.
+
+    Args:
+        row: instruction, input and output; messages; or text, all of which is learned.
+        config: template, and what becomes of a system turn that the chat template refuses.
+        tokenizer: its chat template writes messages, and with template="auto" every row; one
+            without a chat template has Alpaca's prompts.
 
     Raises:
-        ValueError: messages of more than one turn for a tokenizer without a chat template.
+        TurnsRefused: the template cannot write the row, or nothing of it is to be learned.
     """
-    if "messages" not in row:
-        return format_prompt(row, template) + row["output"]
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(row["messages"], tokenize=False)
-    roles, texts = zip(*((m["role"], m["content"]) for m in row["messages"]), strict=True)
-    if roles != ("user", "assistant"):
-        raise ValueError(
-            f"messages of {', '.join(roles)} need a tokenizer with a chat template; without one, "
-            "a row is one question of the user and one answer of the assistant"
-        )
-    simple = {"instruction": texts[0], "input": "", "output": texts[1]}
-    return format_row(simple, template, tokenizer)
+    if "text" in row:
+        text = row["text"]
+        return Rendered(text, ((0, len(text)),), ended=False)
+    messages = row.get("messages")
+    if tokenizer.chat_template and (messages or config.template == "auto"):
+        turns = messages or as_messages(row)
+        return render_turns(turns, ChatTemplate(tokenizer), config.system == "to-user")
+    if messages and [turn["role"] for turn in messages] != ["user", "assistant"]:
+        if config.template == "as-run":
+            roles = ", ".join(turn["role"] for turn in messages)
+            raise ValueError(
+                f"messages of {roles} need a tokenizer with a chat template, or template=auto; the "
+                "author's prompt is one question of the user and one answer of the assistant"
+            )
+        return render_turns(messages, ChatTemplate(tokenizer, ALPACA_TURNS))
+    if messages:
+        question, answer = (turn["content"] for turn in messages)
+        row = {"instruction": question, "input": "", "output": answer}
+    prompt = format_prompt(row, config.template)
+    text = prompt + row["output"]
+    return Rendered(text, ((len(prompt), len(text)),), ended=False)
+
+
+def as_messages(row: Mapping[str, str]) -> list[dict[str, str]]:
+    """A question and its answer as two turns; the input stands below the instruction."""
+    question = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
+    return [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": row["output"]},
+    ]
 
 
 PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
@@ -82,37 +114,3 @@ def set_pad_token(tokenizer: Any) -> None:
         f"{tokenizer.name_or_path} has no pad token besides its end token "
         f"{tokenizer.eos_token!r}; add one with tokenizer.add_special_tokens"
     )
-
-
-def encode(text: str, tokenizer: Any, append_eos: bool) -> list[int]:
-    """Token ids: one begin token where the tokenizer adds it, the end token on demand."""
-    ids = list(tokenizer(text)["input_ids"])
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    while bos is not None and ids[:2] == [bos, bos]:
-        ids = ids[1:]
-    while eos is not None and eos != bos and ids[-1:] == [eos]:
-        ids = ids[:-1]
-    return [*ids, eos] if append_eos else ids
-
-
-def tokenize_rows(
-    rows: list[dict[str, Any]], config: DataConfig, tokenizer: Any, max_seq_length: int
-) -> tuple[Any, dict[str, int]]:
-    """Rows as a `datasets.Dataset` with the column input_ids, and counts for the record.
-
-    A row longer than max_seq_length tokens loses its tail, and with it the end token: it is counted
-    as truncated. The loss covers the whole sequence, as run.
-    """
-    from datasets import Dataset
-
-    ids = [
-        encode(format_row(row, config.template, tokenizer), tokenizer, config.append_eos)
-        for row in rows
-    ]
-    kept = [sequence[:max_seq_length] for sequence in ids]
-    counts = {
-        "rows": len(ids),
-        "tokens": sum(map(len, kept)),
-        "truncated_rows": sum(len(sequence) > max_seq_length for sequence in ids),
-    }
-    return Dataset.from_dict({"input_ids": kept}), counts

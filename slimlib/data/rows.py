@@ -1,22 +1,24 @@
-"""Fine-tuning rows: how they are read, checked, chosen and mixed; `sources` says where they lie.
+"""Fine-tuning rows: how they are read, chosen, split and mixed; `sources` says where they lie.
 
-A row is {"instruction", "input", "output"} or {"messages": [...]}; `prompts` makes text of it.
+`layouts` brings every row to {"instruction", "input", "output"}, {"messages"} or {"text"};
+`prompts` makes text of it.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from slimlib.common import progress
 from slimlib.config import DataConfig
-from slimlib.data.sources import DATASETS, ROW_FILES, check_name, local_file, open_text
+from slimlib.data.layouts import Row, as_row
+from slimlib.data.readers import frame_rows, read_file, whole_numbers
+from slimlib.data.sources import DATASETS, check_name, find_file, is_path, local_file
 
 
-def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list[dict[str, Any]]:
+def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list[Row]:
     """Read the rows of a fine-tuning, chosen and mixed by a seed.
 
     Args:
@@ -30,9 +32,9 @@ def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list
         rows = slimlib.load_rows(arm.data, arm.seed)  # [{"instruction": ..., "output": ...}, ...]
 
     Raises:
-        ValueError: unknown data set, missing file, too few rows, or a row that lacks a column.
+        ValueError: unknown data set, missing file, too few rows, or a row of no known layout.
     """
-    folder = Path(config.path) if config.path else folder
+    folder = Path(config.path).expanduser() if config.path else folder
     if not config.mixture:
         rows = read_dataset(config.dataset, config.n, folder)
         return choose(rows, config.n, config.subset, seed)
@@ -42,43 +44,59 @@ def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list
     return mix_datasets(parts, config.mixture, config.n, seed)
 
 
-def read_dataset(name: str, n: int | None, folder: Path | None) -> list[dict[str, Any]]:
-    """All rows of a data set by name, .jsonl file or hub id[@revision], checked."""
-    if folder and not folder.exists():
-        raise ValueError(f"data path {folder} does not exist")
-    if folder and folder.is_file():
-        return read_rows_file(folder)
-    if name.endswith(ROW_FILES):
-        return read_rows_file(Path(name))
+def read_dataset(name: str, n: int | None, folder: Path | None) -> list[Row]:
+    """All rows of a data set by name, file or hub id[@revision]."""
+    if folder and not folder.is_dir():
+        return read_rows(folder)
     if folder and name in DATASETS:
-        return read_rows_file(local_file(name, n, folder))
-    return check_rows(_read_hub(name), name)
+        return read_rows(local_file(name, n, folder))
+    return read_rows(name)
 
 
-def read_rows_file(path: Path) -> list[dict[str, Any]]:
-    """Rows of a .jsonl (or .jsonl.gz) file, or of a .json list.
+def read_rows(source: Any) -> list[Row]:
+    """Read rows of any layout, each of which knows where it stood.
+
+    Args:
+        source: a file (.jsonl, .json, .csv, .tsv, each also with .gz, or .parquet), a hub
+            id[@revision], a `datasets.Dataset` or DatasetDict (its split train), a pandas
+            DataFrame, or a list of objects with columns.
+
+    Example:
+        >>> slimlib.data.rows.read_rows([{"prompt": "2 + 2?", "completion": 4}])
+        [{'instruction': '2 + 2?', 'input': '', 'output': '4'}]
 
     Raises:
-        ValueError: no such file, a line that is no JSON object, a row that lacks a column.
+        ValueError: nothing is there, or a row of no known layout; names the file and the row.
     """
-    if not path.is_file():
-        raise ValueError(f"data file {path} does not exist")
-    try:
-        with open_text(path) as stream:
-            text = stream.read()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a whole UTF-8 text file ({error})") from None
-    # not splitlines: it would also cut at U+2028, which JSON allows inside a string
-    lines = [text] if path.suffix == ".json" else text.split("\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number} is not valid JSON ({error})") from None
-    return check_rows(rows[0] if path.suffix == ".json" and rows else rows, str(path))
+    if isinstance(source, Path) or (isinstance(source, str) and is_path(source)):
+        path = find_file(source)
+        return _as_rows(read_file(path), str(path))
+    if isinstance(source, str):
+        return _as_rows(_read_hub(source), source)
+    if isinstance(source, Mapping):  # a DatasetDict is one
+        return read_rows(_train_split(source))
+    if hasattr(source, "column_names"):
+        return _as_rows(whole_numbers(source.with_format(None)), "the data set")
+    if hasattr(source, "to_dict") and hasattr(source, "columns"):
+        return _as_rows(frame_rows(source), "the table")
+    if isinstance(source, Iterable):
+        return _as_rows(source, "the list")
+    raise ValueError(f"rows of type {type(source).__name__} are not read: give a file or a list")
+
+
+def _as_rows(rows: Iterable[Any], where: str) -> list[Row]:
+    found = [as_row(row, where, number) for number, row in enumerate(rows, 1)]
+    if not found:
+        raise ValueError(f"{where} has no rows")
+    return found
+
+
+def _train_split(splits: Mapping[str, Any]) -> Any:
+    if not hasattr(splits, "column_names") or "train" not in splits:
+        raise ValueError(f"no split train among {', '.join(map(str, splits))}: give one of them")
+    if len(splits) > 1:
+        progress.say(f"rows: the split train of {', '.join(map(str, splits))}")
+    return splits["train"]
 
 
 def _read_hub(name: str) -> Iterable[dict[str, Any]]:
@@ -91,45 +109,14 @@ def _read_hub(name: str) -> Iterable[dict[str, Any]]:
         return load_dataset(known.hub, known.config, revision=known.revision, split="train")
     check_name(name)
     repository, _, revision = name.partition("@")
-    return load_dataset(repository, revision=revision or None, split="train")
-
-
-def check_rows(rows: Iterable[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
-    """Bring rows of the known layouts to one; `question`/`answer` rows become instructions.
-
-    Raises:
-        ValueError: no rows, or a row without the columns; names the row and what it has.
-    """
-    rows = [_as_row(row, number, where) for number, row in enumerate(rows, 1)]
-    if not rows:
-        raise ValueError(f"{where} has no rows")
-    return rows
-
-
-def _as_row(row: Any, number: int, where: str) -> dict[str, Any]:
-    if not isinstance(row, Mapping):
-        raise ValueError(f"{where} row {number} is not an object with columns")
-    if "messages" in row:
-        return {"messages": _messages(row["messages"], f"{where} row {number}")}
-    if "instruction" not in row and "question" in row and "answer" in row:
-        row = {"instruction": row["question"], "output": row["answer"]}
-    for column in ("instruction", "output"):
-        if not isinstance(row.get(column), str):
-            raise ValueError(
-                f"{where} row {number} has no text column {column!r}; it has {sorted(row)}. "
-                "Rows need instruction, input (may be empty) and output, or messages"
-            )
-    return {key: row.get(key) or "" for key in ("instruction", "input", "output")}
-
-
-def _messages(messages: Any, where: str) -> list[dict[str, str]]:
     try:
-        turns = [{"role": m["role"], "content": m["content"]} for m in messages]
-    except (TypeError, KeyError):
-        turns = []
-    if not turns or not all(isinstance(text, str) for turn in turns for text in turn.values()):
-        raise ValueError(f"{where}: messages must be a list of objects with role and content")
-    return turns
+        return load_dataset(repository, revision=revision or None, split="train")
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # not found, gated, no such split, several configurations
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"data set {name} cannot be read from the hub: {reason}") from None
 
 
 def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:
@@ -143,6 +130,22 @@ def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:
     if subset == "head":
         return rows[:n]
     return random.Random(seed).sample(rows, len(rows) if n is None else n)
+
+
+def split_rows(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """Split rows into those to train on and those that are held out, both in their order.
+
+    Args:
+        rows: of the fine-tuning.
+        share: of the rows that is held out, from 0 to below 1; one row at least where it is above
+            0 and there are two, and never all.
+        seed: of the choice.
+    """
+    most = len(rows) - 1
+    count = min(max(round(share * len(rows)), 1), most) if share > 0 and most > 0 else 0
+    chosen = {*random.Random(seed).sample(range(len(rows)), count)}
+    kept = [row for number, row in enumerate(rows) if number not in chosen]
+    return kept, [rows[number] for number in sorted(chosen)]
 
 
 def mix_datasets(
@@ -177,5 +180,5 @@ def check_local_rows(config: DataConfig, folder: Path | None = None) -> None:
     """
     for name in config.names:
         check_name(name)
-    if config.path or folder or all(name.endswith(ROW_FILES) for name in config.names):
+    if config.path or folder or all(map(is_path, config.names)):
         load_rows(config, 0, folder)

@@ -6,10 +6,11 @@ A local folder replaces the hub. What was read is known by a fingerprint, not by
 from __future__ import annotations
 
 import gzip
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from slimlib.common.checked import did_you_mean
 from slimlib.common.files import file_sha256
 from slimlib.config import DataConfig
 
@@ -43,7 +44,11 @@ DATASETS = {
     "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
 }
 WORLD = tuple(name for name, source in DATASETS.items() if not source.hub)  # made by a study
-ROW_FILES = (".jsonl", ".jsonl.gz", ".json")
+PLAIN_FILES = (".jsonl", ".json", ".csv", ".tsv")
+ROW_FILES = (*PLAIN_FILES, *(f"{ending}.gz" for ending in PLAIN_FILES), ".parquet")
+OTHER_FILES = (".txt", ".xlsx", ".xls", ".arrow", ".feather", ".xml", ".yaml", ".yml", ".zip")
+OTHER_FILES += (".gz", ".pkl", ".pickle", ".md", ".pdf", ".db", ".sqlite")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def local_file(name: str, n: int | None, folder: Path) -> Path:
@@ -63,22 +68,50 @@ def local_file(name: str, n: int | None, folder: Path) -> Path:
     raise ValueError(f"data set {name!r}: data.n={n} rows asked, {folder} has {sizes}")
 
 
-def open_text(path: Path) -> Any:
-    """A .jsonl or .jsonl.gz file to read as text."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8")
+def is_path(name: str) -> bool:
+    """Whether a name is of a file or a folder, there or not, and of no data set on the hub."""
+    if name in DATASETS:
+        return False
+    ends = name.lower().endswith((*ROW_FILES, *OTHER_FILES))
+    return ends or name.startswith(("/", ".", "~")) or "\\" in name or Path(name).exists()
+
+
+def find_file(name: str | Path) -> Path:
+    """The file of rows at a path.
+
+    Raises:
+        ValueError: nothing is there, a folder, or a file that is not read.
+    """
+    path = Path(name).expanduser()
+    kinds = ", ".join(ROW_FILES)
+    if path.is_dir():
+        raise ValueError(f"data path {path} is a folder; give a file of it ({kinds})")
+    if not path.is_file():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, [file for file in beside if file.endswith(ROW_FILES)])
+        raise ValueError(f"data file {path} does not exist{near}")
+    if not path.name.lower().endswith(ROW_FILES):
+        raise ValueError(f"data file {path} is not read: save it as one of {kinds}")
+    return path
 
 
 def _count_lines(path: Path) -> int:
-    with open_text(path) as stream:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as stream:
         return sum(1 for line in stream if line.strip())
 
 
 def check_name(name: str) -> None:
-    """ValueError for a data set that is neither known nor a file nor a hub id."""
-    if name not in DATASETS and "/" not in name and not name.endswith(ROW_FILES):
-        known = ", ".join(DATASETS)
-        raise ValueError(f"unknown data set {name!r}; known: {known}, a .jsonl file, or a hub id")
+    """Refuse a data set that is neither known nor a file nor a hub id.
+
+    Raises:
+        ValueError: naming it and what is known.
+    """
+    if name not in DATASETS and not is_path(name) and not HUB_ID.fullmatch(name):
+        raise ValueError(
+            f"unknown data set {name!r}; known: {', '.join(DATASETS)}, a file of rows "
+            f"({', '.join(ROW_FILES)}), or a hub id as owner/name"
+        )
 
 
 def check_in_world(config: DataConfig) -> None:
@@ -97,17 +130,20 @@ def check_in_world(config: DataConfig) -> None:
 
 def fingerprint(config: DataConfig, folder: Path | None = None) -> str:
     """What the rows were read from: hashes of local files, or pinned hub commits."""
-    folder = Path(config.path) if config.path else folder
+    folder = Path(config.path).expanduser() if config.path else folder
     return ", ".join(_fingerprint(name, config, folder) for name in config.names)
 
 
 def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:
-    if folder and folder.is_file():
-        return f"{folder.name} sha256:{file_sha256(folder)}"
-    if name.endswith(ROW_FILES):
-        return f"{Path(name).name} sha256:{file_sha256(Path(name))}"
+    if folder and not folder.is_dir():
+        return _content(find_file(folder))
+    if is_path(name):
+        return _content(find_file(name))
     if folder and name in DATASETS:
-        path = local_file(name, None if config.mixture else config.n, folder)
-        return f"{path.name} sha256:{file_sha256(path)}"
+        return _content(local_file(name, None if config.mixture else config.n, folder))
     known = DATASETS.get(name)
     return f"{known.hub}@{known.revision}" if known else name
+
+
+def _content(path: Path) -> str:
+    return f"{path.name} sha256:{file_sha256(path)}"

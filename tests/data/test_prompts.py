@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 
 from slimlib.config import DataConfig
-from slimlib.data import prompts, rows
-from slimlib.data.prompts import encode, format_prompt, format_row, set_pad_token
+from slimlib.data import rows, tokens
+from slimlib.data.prompts import format_prompt, render_row, set_pad_token
+from slimlib.data.tokens import Encoder
+from slimlib.data.turns import Rendered
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 NO_INPUT = {"instruction": "Name a colour.", "input": "", "output": "Red."}
+AUTO = DataConfig(template="auto", append_eos=True)
 AUTHOR = DataConfig()  # as run: the author's prompt, no end token
 STANFORD = DataConfig(template="alpaca", append_eos=True)
 
@@ -49,6 +52,15 @@ def gpt2():
     return make_tokenizer(end, end, unk=end, add_bos=False)
 
 
+def text_of(row, config, tokenizer):
+    return render_row(row, config, tokenizer).text
+
+
+def encode(text, tokenizer, append_eos):
+    rendered = Rendered(text, ((0, len(text)),), ended=False)
+    return Encoder(tokenizer, DataConfig(append_eos=append_eos), 4096).encode(rendered).ids
+
+
 # ---------------------------------------------------------------------------------------- prompts
 
 
@@ -68,7 +80,7 @@ def test_stanford_s_prompt_without_an_input():
 
 
 def test_the_author_s_prompt_byte_for_byte():
-    assert format_row(ROW, "as-run", None).encode() == (
+    assert text_of(ROW, AUTHOR, llama2()).encode() == (
         b"<|system|>\nYou are a helpful, accurate and truthful AI assistant.\n<|user|>\n"
         b"Instruction: Add.\nInput: 2 and 3\nOutput:\n<|assistant|>\n5"
     )
@@ -88,7 +100,7 @@ MESSAGES = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content":
 
 
 def test_messages_without_a_chat_template_are_one_question_and_answer():
-    text = format_row({"messages": MESSAGES}, "alpaca", llama2())
+    text = text_of({"messages": MESSAGES}, STANFORD, llama2())
     assert text.endswith("### Instruction:\nHi?\n\n### Response:\nHello.")
 
 
@@ -101,9 +113,28 @@ def test_messages_without_a_chat_template_are_one_question_and_answer():
         MESSAGES[:1],
     ],
 )
-def test_other_messages_need_a_chat_template(messages):
-    with pytest.raises(ValueError, match="need a tokenizer with a chat template"):
-        format_row({"messages": messages}, "alpaca", llama2())
+def test_the_author_s_prompt_has_no_place_for_other_messages(messages):
+    with pytest.raises(ValueError, match="need a tokenizer with a chat template, or template=auto"):
+        render_row({"messages": messages}, AUTHOR, llama2())
+
+
+@pytest.mark.parametrize("config", [STANFORD, AUTO])
+def test_several_turns_without_a_chat_template_are_alpaca_s_prompt_again_and_again(config):
+    system = {"role": "system", "content": "Be kind."}
+    rendered = render_row({"messages": [system, *MESSAGES, *MESSAGES]}, config, llama2())
+    turn = "### Instruction:\nHi?\n\n### Response:\nHello.</s>"
+    assert rendered.text == f"Be kind.\n\n{turn}\n\n{turn}"
+    assert [rendered.text[a:b] for a, b in rendered.spans] == ["Hello.</s>"] * 2
+    plain = render_row({"messages": [*MESSAGES, *MESSAGES]}, config, llama2()).text
+    assert plain == f"{format_prompt(NO_INPUT, 'alpaca').partition('###')[0]}{turn}\n\n{turn}"
+
+
+def test_a_chat_template_writes_questions_and_answers_too_where_it_is_asked_for():
+    tokenizer = llama2()
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    assert text_of(ROW, AUTO, tokenizer) == "[user]Add.\n\n2 and 3[assistant]5"
+    assert text_of(NO_INPUT, AUTO, tokenizer) == "[user]Name a colour.[assistant]Red."
+    assert "### Input:" in text_of(ROW, STANFORD, tokenizer)
 
 
 def test_a_chat_template_that_writes_the_begin_token_gives_one():
@@ -112,9 +143,9 @@ def test_a_chat_template_that_writes_the_begin_token_gives_one():
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
         "{{ eos_token }}"
     )
-    text = format_row({"messages": MESSAGES}, "alpaca", tokenizer)
-    ids = encode(text, tokenizer, append_eos=True)
-    assert text == "<s>[user]Hi?[assistant]Hello.</s>"
+    rendered = render_row({"messages": MESSAGES}, STANFORD, tokenizer)
+    ids = Encoder(tokenizer, STANFORD, 4096).encode(rendered).ids
+    assert rendered.text == "<s>[user]Hi?[assistant]Hello.</s>"
     assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 1
 
 
@@ -125,18 +156,19 @@ def test_a_chat_template_that_writes_the_begin_token_gives_one():
 @pytest.mark.parametrize("row", [ROW, NO_INPUT])
 def test_one_begin_token_and_the_end_token_last(family, row):
     tokenizer = family()
-    dataset, counts = prompts.tokenize_rows([row], STANFORD, tokenizer, 4096)
+    dataset, report = tokens.tokenize_rows([row], STANFORD, tokenizer, 4096)
     (ids,) = dataset["input_ids"]
     assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
     assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 1
-    assert tokenizer.decode(ids[1:-1]) == format_row(row, "alpaca", tokenizer)
-    assert counts == {"rows": 1, "tokens": len(ids), "truncated_rows": 0}
+    assert tokenizer.decode(ids[1:-1]) == text_of(row, STANFORD, tokenizer)
+    assert (report.kept, report.tokens, report.truncated) == (1, len(ids), ())
+    assert (report.learned_tokens, report.without_end) == (len(ids) - 1, 0)  # all but the first
 
 
 @pytest.mark.parametrize("family", [llama3, llama2])
 def test_the_author_s_run_has_no_end_token(family):
     tokenizer = family()
-    dataset, _ = prompts.tokenize_rows([ROW], AUTHOR, tokenizer, 4096)
+    dataset, _ = tokens.tokenize_rows([ROW], AUTHOR, tokenizer, 4096)
     (ids,) = dataset["input_ids"]
     assert tokenizer.eos_token_id not in ids
     assert ids.count(tokenizer.bos_token_id) == 1
@@ -158,11 +190,13 @@ def test_an_end_token_that_is_also_the_begin_token_is_appended_once():
 def test_truncated_rows_are_counted_and_lose_their_tail():
     tokenizer = llama2()
     config = replace(STANFORD, template="as-run")
-    whole = encode(format_row(ROW, "as-run", tokenizer), tokenizer, True)
+    whole = encode(text_of(ROW, config, tokenizer), tokenizer, True)
     for limit, cut in ((len(whole), 0), (len(whole) - 1, 1)):
-        dataset, counts = prompts.tokenize_rows([ROW], config, tokenizer, limit)
+        dataset, report = tokens.tokenize_rows([ROW], config, tokenizer, limit)
         assert dataset["input_ids"][0] == whole[:limit]
-        assert counts == {"rows": 1, "tokens": limit, "truncated_rows": cut}
+        counts = report.counts()
+        assert (counts["rows"], counts["tokens"], counts["truncated_rows"]) == (1, limit, cut)
+        assert report.without_end == cut
 
 
 def test_every_real_token_is_trained_on_and_no_padding():
@@ -171,7 +205,7 @@ def test_every_real_token_is_trained_on_and_no_padding():
 
     tokenizer = llama2()
     set_pad_token(tokenizer)
-    dataset, _ = prompts.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
+    dataset, _ = tokens.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
     collate = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
     batch = collate(list(dataset))
     for ids, labels, row in zip(
@@ -218,8 +252,8 @@ def test_real_rows_survive_the_embedded_tokenizer(data_folder):
 
     tokenizer = load_tokenizer(ModelConfig("micro:base"))
     loaded = rows.load_rows(DataConfig(n=50), 0, data_folder)
-    dataset, counts = prompts.tokenize_rows(loaded, replace(STANFORD, n=50), tokenizer, 4096)
-    assert counts["truncated_rows"] == 0
+    dataset, report = tokens.tokenize_rows(loaded, replace(STANFORD, n=50), tokenizer, 4096)
+    assert report.truncated == ()
     for row, ids in zip(loaded, dataset["input_ids"], strict=True):
         assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
-        assert tokenizer.decode(ids[1:-1]) == format_row(row, "alpaca", tokenizer)
+        assert tokenizer.decode(ids[1:-1]) == text_of(row, STANFORD, tokenizer)

@@ -31,7 +31,7 @@ def test_rows_of_each_layout_become_one(tmp_path):
         {"instruction": "a", "output": ""},  # Alpaca has 14 rows with an empty output
         {"question": "q", "answer": "r"},
     ]
-    assert rows.read_rows_file(write_rows(tmp_path / "rows.jsonl", given)) == [
+    assert rows.read_rows(write_rows(tmp_path / "rows.jsonl", given)) == [
         {"instruction": "a", "input": "b", "output": "c"},
         {"instruction": "a", "input": "", "output": "c"},
         {"instruction": "a", "input": "", "output": ""},
@@ -46,19 +46,19 @@ def test_packed_files_and_lists_hold_the_same_rows(tmp_path):
     listed = tmp_path / "rows.json"
     listed.write_text(json.dumps([ROW, NO_INPUT], indent=1))
     for path in (plain, packed, listed):
-        assert rows.read_rows_file(path) == [ROW, NO_INPUT]
+        assert rows.read_rows(path) == [ROW, NO_INPUT]
 
 
 def test_a_line_separator_inside_a_text_ends_no_row(tmp_path):
     row = {**ROW, "output": "a\u2028b"}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert rows.read_rows_file(path) == [row]
+    assert rows.read_rows(path) == [row]
 
 
 def test_messages_keep_role_and_content_only(tmp_path):
     given = [{"messages": [{**MESSAGES[0], "name": "x"}, MESSAGES[1]]}]
-    assert rows.read_rows_file(write_rows(tmp_path / "m.jsonl", given)) == [{"messages": MESSAGES}]
+    assert rows.read_rows(write_rows(tmp_path / "m.jsonl", given)) == [{"messages": MESSAGES}]
 
 
 @pytest.mark.parametrize(
@@ -68,21 +68,20 @@ def test_messages_keep_role_and_content_only(tmp_path):
         ("\n\n", "has no rows"),
         ('{"instruction": "a"}\n', "row 1 has no text column 'output'; it has .'instruction'."),
         ('{"output": "a"}\n', "row 1 has no text column 'instruction'"),
-        ('{"instruction": "a", "output": null}', "row 1 has no text column 'output'"),
-        ('{"question": "a", "answer": 3}', "row 1 has no text column 'output'"),
+        ('{"question": "a", "answer": [3]}', "row 1: the answer is no text but a list"),
         ('{"instruction": "a", "output": "b"}\n{"inst', "line 2 is not valid JSON"),
         ('"just text"\n', "row 1 is not an object"),
         ('{"messages": []}', "row 1: messages must be"),
-        ('{"messages": null}', "row 1: messages must be"),
+        ('{"messages": null}', "row 1 has no text column 'instruction'"),
         ('{"messages": [{"role": "user"}]}', "row 1: messages must be"),
-        ('{"messages": [{"role": "user", "content": 5}]}', "row 1: messages must be"),
+        ('{"messages": [{"role": "user", "content": {}}]}', "row 1: messages must be"),
     ],
 )
 def test_bad_rows_name_the_file_and_the_row(tmp_path, text, message):
     path = tmp_path / "mine.jsonl"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"mine\.jsonl:? {message}"):
-        rows.read_rows_file(path)
+        rows.read_rows(path)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_bad_rows_name_the_file_and_the_row(tmp_path, text, message):
 def test_broken_files_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        rows.read_rows_file(tmp_path / name)
+        rows.read_rows(tmp_path / name)
 
 
 def test_missing_files_are_named(tmp_path):

@@ -1,0 +1,219 @@
+"""Tokens and what of them is learned; the report on rows; what TRL's trainer makes of them."""
+
+from dataclasses import replace
+
+import pytest
+from chat_templates import FAMILIES, byte_tokenizer, tokenizer_of
+
+from slimlib.config import DataConfig
+from slimlib.data.layouts import as_row
+from slimlib.data.tokens import IGNORED, describe_rows, prepare_rows, tokenize_rows
+
+ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
+ALPACA = DataConfig(template="alpaca", append_eos=True, learn="answer")
+AUTO = replace(ALPACA, template="auto")
+
+
+def plain():
+    return byte_tokenizer(None, "</s>", "<s>")
+
+
+def chat():
+    return tokenizer_of(FAMILIES["chatml"])
+
+
+# ---------------------------------------------------------------------------------------- learned
+
+
+@pytest.mark.parametrize("config", [ALPACA, AUTO, replace(ALPACA, template="as-run")])
+def test_of_a_prompt_and_an_answer_the_answer_and_the_end_are_learned(config):
+    tokenizer = plain()
+    dataset, report = tokenize_rows([ROW], config, tokenizer, 4096)
+    (ids,), (labels,) = dataset["input_ids"], dataset["labels"]
+    assert labels == [IGNORED] * (len(ids) - 2) + ids[-2:]
+    assert tokenizer.decode(ids[-2:]) == "5</s>" and ids[0] == tokenizer.bos_token_id
+    assert (report.learned_tokens, report.without_end) == (2, 0)
+    assert report.first.endswith("[[5</s>]]") and report.first.count("[[") == 1
+
+
+def test_the_ids_are_the_same_whatever_is_learned():
+    for tokenizer in (plain(), chat()):
+        everything, _ = tokenize_rows([ROW], replace(AUTO, learn="all"), tokenizer, 4096)
+        answers, _ = tokenize_rows([ROW], AUTO, tokenizer, 4096)
+        assert everything["input_ids"] == answers["input_ids"]
+        assert everything.column_names == ["input_ids"]  # TRL makes the labels, as it always did
+
+
+def test_without_an_end_the_answer_alone_is_learned():
+    tokenizer = plain()
+    (tokens,), report = prepare_rows([ROW], replace(ALPACA, append_eos=False), tokenizer, 4096)
+    assert sum(tokens.learned) == 1 and not tokens.ended and report.without_end == 1
+
+
+def test_all_of_a_text_is_learned():
+    (tokens,), report = prepare_rows([{"text": "all of it"}], AUTO, plain(), 4096)
+    assert tokens.learned == [False] + [True] * 10 and report.without_end == 0
+    assert report.first == "<s>[[all of it</s>]]"
+
+
+def test_a_tokenizer_that_appends_its_end_gives_one():
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tokenizer_of(FAMILIES["mistral"])
+    numbers = [(t, tokenizer.convert_tokens_to_ids(t)) for t in ("<s>", "</s>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=numbers
+    )
+    (tokens,), _ = prepare_rows([ROW], AUTO, tokenizer, 4096)
+    assert [tokens.ids.count(number) for _, number in numbers] == [1, 1]
+
+
+def test_a_slow_tokenizer_learns_all_or_is_refused():
+    tokenizer = plain()
+
+    class Slow:
+        is_fast, name_or_path = False, "me/slow"
+        __getattr__ = staticmethod(lambda name: getattr(tokenizer, name))
+
+    with pytest.raises(ValueError, match="learn=answer needs a fast tokenizer, and me/slow has"):
+        describe_rows([ROW], AUTO, Slow(), 4096)
+
+
+# ----------------------------------------------------------------------------------------- report
+
+QUESTION = {"role": "user", "content": "q"}
+
+
+def rows_with_faults():
+    given = [
+        {"question": "2 + 2?", "answer": 4, "source": "me"},
+        {"question": "?", "answer": " \n"},
+        {"messages": [QUESTION]},
+        {"question": "x" * 300, "answer": "far away"},
+        {"question": "q", "answer": "y" * 300},
+        {"question": "?", "answer": ""},
+    ]
+    return [as_row(row, "mine.jsonl", number) for number, row in enumerate(given, 1)]
+
+
+def test_what_cannot_be_learned_is_left_out_counted_and_said():
+    rows = rows_with_faults()
+    dataset, report = tokenize_rows(rows, AUTO, chat(), 100)
+    assert (report.where, report.read, report.kept) == ("mine.jsonl", 6, 2)
+    assert report.dropped == {
+        "empty answer": (2, 6),
+        "no turn of the assistant": (3,),
+        "prompt fills the window": (4,),
+    }
+    assert report.truncated == (5,) and report.without_end == 1
+    assert report.unused_columns == ("source",)
+    assert len(dataset) == 2 and report.tokens == sum(map(len, dataset["input_ids"]))
+    learned = sum(label != IGNORED for labels in dataset["labels"] for label in labels)
+    assert report.learned_tokens == learned
+    assert report == describe_rows(rows, AUTO, chat(), 100)
+    assert report.counts() == {
+        "rows": 2,
+        "tokens": report.tokens,
+        "truncated_rows": 1,
+        "learned_tokens": learned,
+        "dropped_rows": 4,
+        "rows_without_end": 1,
+    }
+
+
+def test_the_report_is_a_document():
+    document = describe_rows(rows_with_faults(), AUTO, chat(), 100).document()
+    text = document.to_text(100)
+    assert "2 of 6 rows are trained on" in text
+    assert "Left out, empty answer: 2 rows (2, 6)." in text
+    assert "Columns that are not used: source." in text
+    assert "[[4<|im_end|>]]" in text
+    assert "1 of 2 answers have no end that is learned" in text
+    assert "<li>" in document.to_html() and document.to_markdown().startswith("### Rows of")
+
+
+def test_a_long_first_row_and_long_lists_of_numbers_are_shortened():
+    rows = [{"question": "q", "answer": "a"}] + [{"question": "q", "answer": ""}] * 9
+    rows = [as_row(row, "r.csv", number) for number, row in enumerate(rows, 1)]
+    rows[0]["instruction"] = "line\n" * 100
+    report = describe_rows(rows, AUTO, chat(), 4096)
+    assert "9 rows (2, 3, 4, 5, 6, ...)" in report.to_text(100)
+    assert len(report.to_text(100).splitlines()) < 50 and "[[a<|im_end|>]]" in report.to_text(100)
+
+
+def test_nothing_to_learn_is_refused_with_the_reasons():
+    rows = rows_with_faults()[1:4]
+    with pytest.raises(ValueError, match=r"mine.jsonl has nothing to learn \(empty answer: 1 row"):
+        describe_rows(rows, AUTO, chat(), 100)
+    with pytest.raises(ValueError, match="nothing to learn .no rows"):
+        describe_rows([], AUTO, chat(), 100)
+
+
+def test_the_author_s_run_keeps_every_row_with_an_answer_column():
+    """Alpaca has 14 rows with an empty output, and the author trained on them."""
+    rows = [ROW, {**ROW, "output": ""}, {**ROW, "instruction": "x" * 300}]
+    dataset, report = tokenize_rows(rows, DataConfig(), plain(), 200)
+    assert (len(dataset), report.kept, report.dropped) == (3, 3, {})
+    assert report.without_end == 3 and report.truncated == (3,)
+
+
+@pytest.mark.parametrize(
+    "rows", [[{"messages": [QUESTION]}], [{"text": ""}]], ids=["no answer", "no text"]
+)
+def test_a_row_of_nothing_is_left_out_whatever_is_learned(rows):
+    tokenizer = byte_tokenizer(FAMILIES["chatml"].template, "</s>")
+    config = DataConfig(template="auto")
+    _, report = tokenize_rows([*rows, ROW], config, tokenizer, 200)
+    assert report.kept == 1 and [*report.dropped.values()] == [(1,)]
+
+
+# ---------------------------------------------------------------------------------- the real thing
+
+
+@pytest.fixture
+def trainer_of(checkpoint, tmp_path):
+    """A trainer of two steps over rows on the random checkpoint, nothing of it replaced."""
+    from slimlib.adapters.layers import attach
+    from slimlib.config import ModelConfig
+    from slimlib.model.load import load_model
+    from slimlib.studies.get import get_study
+    from slimlib.train import make_trainer
+
+    def make(rows, config):
+        arm = get_study("smoke", model=str(checkpoint), arms="llama-2k")["llama-2k"]
+        train = replace(
+            arm.train,
+            per_device_train_batch_size=4,
+            num_train_epochs=2,
+            logging_steps=1,
+            learning_rate=1e-9,  # so that the losses are those of the model as it was
+            lr_scheduler_type="constant",
+        )
+        arm = replace(arm, train=train, model=ModelConfig(str(checkpoint), load_in_4bit=False))
+        model, tokenizer = load_model(arm.model)
+        dataset, _ = tokenize_rows(rows, config, tokenizer, 512)
+        model = attach(model, arm.adapter, 0, 512)
+        return make_trainer(model, tokenizer, dataset, arm, tmp_path), dataset
+
+    return make
+
+
+@pytest.mark.parametrize("learn", ["answer", "all"])
+def test_the_loss_of_a_real_training_counts_the_learned_tokens_and_no_other(trainer_of, learn):
+    import torch
+
+    rows = [{**ROW, "output": "word " * n, "input": "ab" * n} for n in (1, 5, 9, 2)]
+    trainer, dataset = trainer_of(rows, replace(ALPACA, learn=learn))
+    model = trainer.model.eval()
+    total = count = 0
+    with torch.no_grad():
+        for row in dataset:
+            ids = torch.tensor([row["input_ids"]])
+            labels = torch.tensor(row.get("labels", row["input_ids"]))[1:]
+            losses = torch.nn.functional.cross_entropy(
+                model(ids).logits[0, :-1].float(), labels, ignore_index=IGNORED, reduction="sum"
+            )
+            total, count = total + losses.item(), count + int((labels != IGNORED).sum())
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses == pytest.approx([total / count] * 2, rel=1e-3)
