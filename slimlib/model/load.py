@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.modules import linear_shapes
+from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
@@ -109,12 +109,16 @@ def load_base(
         The model; with a quantiser other than NF4 its `quantisation` says what that cost.
 
     Raises:
-        ValueError: a block that does not fit a module, or None without an adapter that has one.
+        ValueError: a block that does not fit a module, or None without an adapter that has one;
+            GPT-2's Conv1D layers in 4 bit.
     """
     load = _load_unsloth if backend == "unsloth" else load_transformers
-    if not config.load_in_4bit or config.quantiser == "nf4":
-        return load(config)
-    model = load(replace(config, load_in_4bit=False))
+    quantised_here = config.load_in_4bit and config.quantiser != "nf4"
+    model = load(replace(config, load_in_4bit=False) if quantised_here else config)
+    if config.load_in_4bit:
+        refuse_transposed_4bit(model)
+    if not quantised_here:
+        return model
     shapes = linear_shapes(model)
     quantiser, _, folder = config.quantiser.partition(":")
     if quantiser == "gptq":
