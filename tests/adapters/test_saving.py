@@ -371,7 +371,7 @@ REFUSED = [
         AdapterConfig(method="q-bara", r=4, target_modules=("q_proj", "lm_head")),
         "lm_head: no such linear",
     ),
-    (AdapterConfig(r=4, target_modules=("q_proj", "embed_tokens")), "embed_tokens: no such linear"),
+    (AdapterConfig(r=4, target_modules=("q_proj", "embed_tokens")), "embed_tokens: no such"),
 ]
 
 
