@@ -15,14 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from slimlib.common.checked import Allowed, ConfigError, checked, did_you_mean, fields_of
 from slimlib.common.names import check_name, check_text
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
-ALL_LINEAR = (*ATTENTION, *MLP)
+ALL_LINEAR = (*ATTENTION, *MLP)  # by name, as Llama's family has them
+EVERY_LINEAR = "all-linear"  # as target module: whatever the architecture calls them
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 Evaluator = Literal["slim", "hf"]
@@ -143,6 +144,14 @@ class Rule:
 RULED = ("r", "lam", "lam1", "lam2")  # what a rule can set, where the method has it
 
 
+def _alone(names: Any) -> Any:
+    """One name as a tuple of it; all-linear stands alone, since it names the others."""
+    names = (names,) if names == EVERY_LINEAR else tuple(names) if type(names) is list else names
+    if isinstance(names, tuple) and EVERY_LINEAR in names and len(names) > 1:
+        raise ValueError("all-linear is every linear module already: give it alone")
+    return names
+
+
 @checked
 class AdapterConfig:
     """The adapter, under the names of PEFT: what all methods share.
@@ -160,8 +169,11 @@ class AdapterConfig:
     lora_alpha: int = Field(16, ge=1, le=1_000_000, description="scale s = lora_alpha / r; as run")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="share of inputs dropped; as run")
     target_modules: Annotated[
-        tuple[Text, ...], Field(min_length=1), Allowed("names of modules, as q_proj,v_proj")
-    ] = Field(ALL_LINEAR, description="as run; the paper says Q/K/V")
+        tuple[Text, ...],
+        BeforeValidator(_alone),
+        Field(min_length=1),
+        Allowed("names of modules, as q_proj,v_proj, or all-linear"),
+    ] = Field(ALL_LINEAR, description="as run; the paper says Q/K/V; all-linear: every one")
     keep_scale: bool = Field(False, description="a rule's rank keeps lora_alpha / r of the whole")
     rules: Annotated[
         tuple[Rule, ...], Allowed('a list of rules, as [{"layer_type": "mlp", "r": 8}]')

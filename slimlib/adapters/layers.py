@@ -18,10 +18,10 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.lora import Linear, Linear4bit
 from torch import nn
 
-from slimlib.adapters.modules import linear_shapes
+from slimlib.adapters.modules import linear_shapes, transposed
 from slimlib.adapters.structure import build_pair
 from slimlib.common.hardware import find_device, unsloth_loaded
-from slimlib.config import AdapterConfig
+from slimlib.config import EVERY_LINEAR, AdapterConfig
 from slimlib.methods.definitions import METHODS, Entry
 from slimlib.methods.plan import Plan, compile_plan, targeted
 
@@ -180,20 +180,18 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
         model = slimlib.attach(model, adapter, seed=3407, max_seq_length=1024)
 
     Raises:
-        ValueError: no module has a name in target_modules, one that has it is no linear layer of
-            the decoder, or the values do not fit one (named, with its shape); no weight has been
-            touched.
+        ValueError: a name in target_modules that no linear layer of the decoder has, or values that
+            do not fit one (named, with its shape); no weight has been touched.
     """
-
     plan = compile_plan(linear_shapes(model), config)
-    _check_targets(model, plan, config)
+    _check_layers(model, plan, config)
     if plan.warning():
         print(plan.warning())
     lora = {
         "r": config.r,
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,
-        "target_modules": list(config.target_modules),
+        "target_modules": peft_targets(model, plan, config),
         "bias": "none",
     }
     torch.manual_seed(seed)
@@ -207,13 +205,26 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
     return model
 
 
-def _check_targets(model: Any, plan: Plan, config: AdapterConfig) -> None:
-    """Refuse a target that PEFT would adapt outside the plan, such as lm_head."""
-    for name in targeted((name for name, _ in model.named_modules()), config.target_modules):
-        if name not in plan:
-            raise ValueError(
-                f"{name} is no linear layer inside the decoder: leave it out of target_modules"
-            )
+def _check_layers(model: Any, plan: Plan, config: AdapterConfig) -> None:
+    """Refuse a structured method on GPT-2's Conv1D, for which it has no layer."""
+    method = METHODS[config.method]
+    if method.structured and (names := plan.keys() & transposed(model)):
+        raise ValueError(
+            f"{method.label} does not go on {min(names)}, a Conv1D, which stores its weight "
+            "transposed: take method='qlora'"
+        )
+
+
+def peft_targets(model: Any, plan: Plan, config: AdapterConfig) -> list[str]:
+    """The plan's modules as PEFT is to be told them.
+
+    The last parts of their paths, as people write them, unless those name other modules too: a
+    vision tower has a q_proj of its own. Then whole paths.
+    """
+    every = EVERY_LINEAR in config.target_modules
+    short = dict.fromkeys(n.rsplit(".", 1)[-1] for n in plan) if every else config.target_modules
+    there = targeted((name for name, _ in model.named_modules()), short)
+    return [*short] if {*there} == {*plan} else [*plan]
 
 
 def _attach_peft(model: Any, plan: Plan, lora: dict[str, Any]) -> Any:

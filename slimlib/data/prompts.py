@@ -87,30 +87,3 @@ def as_messages(row: Mapping[str, str]) -> list[dict[str, str]]:
         {"role": "user", "content": question},
         {"role": "assistant", "content": row["output"]},
     ]
-
-
-PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")
-
-
-def set_pad_token(tokenizer: Any) -> None:
-    """Give the tokenizer a pad token that is not its end token.
-
-    With pad = end, masking the padding would also mask the end, and the model would never learn to
-    stop. Llama 3 has a reserved token for it, Llama 2's family uses <unk>; where there is none,
-    the begin token serves: the collator masks by position, and no text holds it twice.
-
-    Raises:
-        ValueError: the tokenizer has no token to spare.
-    """
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
-        return
-    vocabulary = tokenizer.get_vocab()
-    spare = [*PAD_TOKENS, tokenizer.unk_token, tokenizer.bos_token]
-    for token in spare:
-        if token in vocabulary and token != tokenizer.eos_token:
-            tokenizer.pad_token = token
-            return
-    raise ValueError(
-        f"{tokenizer.name_or_path} has no pad token besides its end token "
-        f"{tokenizer.eos_token!r}; add one with tokenizer.add_special_tokens"
-    )

@@ -12,13 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from slimlib.config import ADAPTERS, ATTENTION, MLP, AdapterConfig, Rule
+from slimlib.config import ADAPTERS, ATTENTION, EVERY_LINEAR, MLP, AdapterConfig, Rule
 from slimlib.methods.definitions import METHODS, Entry
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LAYER_TYPES = {"attention": ATTENTION, "mlp": MLP}
+# How the parts of a layer are called; what is in neither is of neither type (LFM2's convolution).
+LAYER_TYPES = {
+    "attention": (*ATTENTION, "attn", "self_attn", "attention", "self_attention"),
+    "mlp": (*MLP, "mlp", "feed_forward", "ffn", "fc1", "fc2", "block_sparse_moe"),
+}
+# They choose among experts, whose weights the adapter changes; all-linear leaves them out.
+ROUTERS = ("gate", "router", "shared_expert_gate")
 ENTRY_VALUES = {f.name for f in fields(Entry)}
 
 
@@ -101,16 +107,13 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
         [3072, 5632]
 
     Raises:
-        ValueError: no module is targeted; a rule that matches nothing or contradicts another;
+        ValueError: a name that no module has; a rule that matches nothing or contradicts another;
             values that do not fit a module (named, with its shape).
     """
     targets = targeted(linears, config.target_modules)
-    if not targets:
-        there = ", ".join(dict.fromkeys(map(_leaf, linears)))
-        asked = ", ".join(config.target_modules)
-        raise ValueError(f"target_modules {asked}: no such module; there are {there}")
+    _check_names(linears, config.target_modules)
     layers = 1 + max((_layer(name) for name in linears), default=0)
-    matches = [_matching(rule, targets, layers, config) for rule in config.rules]
+    matches = [_matching(rule, targets, layers) for rule in config.rules]
     values = {f.name: getattr(config, f.name) for f in fields(config) if f.name in ENTRY_VALUES}
     entries = []
     for name in targets:
@@ -125,8 +128,26 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
 
 
 def targeted(names: Iterable[str], target_modules: Iterable[str]) -> list[str]:
-    """The module paths whose last part is among target_modules, as PEFT matches them."""
-    return [name for name in names if _leaf(name) in target_modules]
+    """The module paths that target_modules names, as PEFT matches them, or every one.
+
+    A name is the last part of a path, or more of its end: "mlp.c_proj" is GPT-2's second c_proj.
+    """
+    wanted = tuple(target_modules)
+    if EVERY_LINEAR in wanted:
+        return [name for name in names if _leaf(name) not in ROUTERS]
+    return [name for name in names if f".{name}".endswith(tuple(f".{end}" for end in wanted))]
+
+
+def _check_names(linears: Iterable[str], target_modules: Iterable[str]) -> None:
+    """Refuse a name that matches nothing: what it was meant for would stay as it is, unsaid."""
+    names = [*linears]
+    absent = [end for end in target_modules if not targeted(names, [end])]
+    if absent:
+        there = ", ".join(dict.fromkeys(map(_leaf, names)))
+        raise ValueError(
+            f"target_modules {', '.join(absent)}: no such linear layer inside the decoder; there "
+            f"are {there}; or {EVERY_LINEAR}, which takes every one"
+        )
 
 
 def _ruled(name: str, rules: Iterable[Rule]) -> dict[str, int]:
@@ -143,15 +164,27 @@ def _ruled(name: str, rules: Iterable[Rule]) -> dict[str, int]:
     return found
 
 
-def _matching(rule: Rule, targets: list[str], layers: int, config: AdapterConfig) -> set[str]:
+def _matching(rule: Rule, targets: list[str], layers: int) -> set[str]:
     """The modules that a rule speaks of."""
-    names = {*LAYER_TYPES.get(rule.layer_type, config.target_modules)}
-    names &= {*(rule.projection or names)}
     depths = _depths(rule.layers, layers)
-    found = {n for n in targets if _leaf(n) in names and _layer(n) in depths}
-    if not found:
-        raise ValueError(f"{rule} matches none of the {len(targets)} target modules")
+    found = {
+        name
+        for name in targeted(targets, rule.projection or (EVERY_LINEAR,))
+        if _layer(name) in depths and _of_type(name, rule.layer_type)
+    }
+    absent = [end for end in rule.projection if not targeted(targets, [end])]
+    if absent or not found:
+        what = f" by the name {', '.join(absent)}" if absent else ""
+        raise ValueError(f"{rule} matches none of the {len(targets)} target modules{what}")
     return found
+
+
+def _of_type(name: str, layer_type: str | None) -> bool:
+    """Whether a module is of a layer type, by the nearest part of its path that says it."""
+    if layer_type is None:
+        return True
+    said = (t for part in reversed(name.split(".")) for t, n in LAYER_TYPES.items() if part in n)
+    return next(said, None) == layer_type
 
 
 def _depths(layers: str | None, count: int) -> set[int]:

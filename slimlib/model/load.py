@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.modules import linear_shapes
+from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
-from slimlib.data.prompts import set_pad_token
 from slimlib.methods.plan import compile_plan
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
+from slimlib.model.tokens import check_vocabulary, set_pad_token
 
 BACKENDS = ("unsloth", "transformers")
 
@@ -57,7 +57,7 @@ def choose_backend(name: str) -> str:
 
 
 def load_tokenizer(config: ModelConfig) -> Any:
-    """The tokenizer of a model, padded on the right and never with its end token."""
+    """The tokenizer of a model, padded on the right."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_name(config.name), revision=_revision(config))
@@ -85,11 +85,14 @@ def load_model(
         model, tokenizer = slimlib.load_model(config)
 
     Raises:
-        ValueError: unknown backend, dtype or embedded checkpoint.
+        ValueError: unknown backend, dtype or embedded checkpoint; a tokenizer with more tokens
+            than the embedding has rows.
         OSError: the hub or the folder has no such model (transformers' own message).
     """
     backend = choose_backend(backend or config.backend)
-    return load_base(config, adapter, backend), load_tokenizer(config)
+    model, tokenizer = load_base(config, adapter, backend), load_tokenizer(config)
+    check_vocabulary(tokenizer, model.config)
+    return model, tokenizer
 
 
 def load_base(
@@ -106,12 +109,16 @@ def load_base(
         The model; with a quantiser other than NF4 its `quantisation` says what that cost.
 
     Raises:
-        ValueError: a block that does not fit a module, or None without an adapter that has one.
+        ValueError: a block that does not fit a module, or None without an adapter that has one;
+            GPT-2's Conv1D layers in 4 bit.
     """
     load = _load_unsloth if backend == "unsloth" else load_transformers
-    if not config.load_in_4bit or config.quantiser == "nf4":
-        return load(config)
-    model = load(replace(config, load_in_4bit=False))
+    quantised_here = config.load_in_4bit and config.quantiser != "nf4"
+    model = load(replace(config, load_in_4bit=False) if quantised_here else config)
+    if config.load_in_4bit:
+        refuse_transposed_4bit(model)
+    if not quantised_here:
+        return model
     shapes = linear_shapes(model)
     quantiser, _, folder = config.quantiser.partition(":")
     if quantiser == "gptq":

@@ -97,7 +97,9 @@ def check(
     if relation == AUTO and _one_made_of_the_other(*sides):
         how["relation"] = TUNED
     if minutes is None:
-        sources = [_ask_all(side, units, folder / n, limit) for side, n in zip(asked, FOLDERS, strict=True)]
+        sources = [
+            _ask_all(side, units, folder / n, limit) for side, n in zip(asked, FOLDERS, strict=True)
+        ]
         comparison = compare(*sources, **how)
     else:
         if fixed := [side for side in asked if isinstance(side, Results)]:

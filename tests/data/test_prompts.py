@@ -1,12 +1,13 @@
-"""Rows as text and as tokens: prompts; where the begin, end and pad tokens are."""
+"""Rows as text and as tokens: prompts; where the begin and end tokens are."""
 
 from dataclasses import replace
 
 import pytest
+from tokenizers_of_families import gpt2, llama2, llama3
 
 from slimlib.config import DataConfig
 from slimlib.data import rows, tokens
-from slimlib.data.prompts import format_prompt, render_row, set_pad_token
+from slimlib.data.prompts import format_prompt, render_row
 from slimlib.data.tokens import Encoder
 from slimlib.data.turns import Rendered
 
@@ -15,41 +16,6 @@ NO_INPUT = {"instruction": "Name a colour.", "input": "", "output": "Red."}
 AUTO = DataConfig(template="auto", append_eos=True)
 AUTHOR = DataConfig()  # as run: the author's prompt, no end token
 STANFORD = DataConfig(template="alpaca", append_eos=True)
-
-
-def make_tokenizer(bos=None, eos=None, unk=None, pad=None, extra=(), add_bos=True):
-    """A byte-level tokenizer with the special tokens of one family."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
-
-    special = list(dict.fromkeys(t for t in (bos, eos, unk, pad, *extra) if t))
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*special, *letters])}
-    core = Tokenizer(models.BPE(vocabulary, [], unk_token=unk))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    if bos and add_bos:
-        core.post_processor = TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=bos, eos_token=eos, unk_token=unk, pad_token=pad
-    )
-
-
-def llama3():
-    spare = ("<|finetune_right_pad_id|>",)
-    return make_tokenizer("<|begin_of_text|>", "<|end_of_text|>", extra=spare)
-
-
-def llama2():
-    return make_tokenizer("<s>", "</s>", unk="<unk>")
-
-
-def gpt2():
-    end = "<|endoftext|>"
-    return make_tokenizer(end, end, unk=end, add_bos=False)
 
 
 def text_of(row, config, tokenizer):
@@ -197,50 +163,6 @@ def test_truncated_rows_are_counted_and_lose_their_tail():
         counts = report.counts()
         assert (counts["rows"], counts["tokens"], counts["truncated_rows"]) == (1, limit, cut)
         assert report.without_end == cut
-
-
-def test_every_real_token_is_trained_on_and_no_padding():
-    """The trainer's collator on rows of two lengths: labels are the ids, the padding is masked."""
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
-    tokenizer = llama2()
-    set_pad_token(tokenizer)
-    dataset, _ = tokens.tokenize_rows([ROW, NO_INPUT], STANFORD, tokenizer, 4096)
-    collate = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
-    batch = collate(list(dataset))
-    for ids, labels, row in zip(
-        batch["input_ids"], batch["labels"], dataset["input_ids"], strict=True
-    ):
-        assert labels[labels != -100].tolist() == row
-        assert labels[labels != -100][-1] == tokenizer.eos_token_id
-        assert set(ids[labels == -100].tolist()) <= {tokenizer.pad_token_id}
-
-
-# --------------------------------------------------------------------------------------- padding
-
-
-@pytest.mark.parametrize(
-    ("tokenizer", "pad"),
-    [
-        (llama3(), "<|finetune_right_pad_id|>"),
-        (llama2(), "<unk>"),
-        (make_tokenizer("<s>", "</s>", unk="<unk>", pad="</s>"), "<unk>"),  # pad = end, as often
-        (make_tokenizer("<s>", "</s>", pad="<mine>"), "<mine>"),  # one that is right is kept
-        (make_tokenizer("<s>", "</s>"), "<s>"),
-        (make_tokenizer(None, "<|endoftext|>", extra=("<|pad|>",)), "<|pad|>"),
-    ],
-)
-def test_the_pad_token_is_never_the_end_token(tokenizer, pad):
-    size = len(tokenizer)
-    set_pad_token(tokenizer)
-    assert tokenizer.pad_token == pad
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id
-    assert len(tokenizer) == size  # a new token would need a row in the embeddings
-
-
-def test_a_tokenizer_with_nothing_to_spare_is_refused():
-    with pytest.raises(ValueError, match=r"no pad token .*'<\|endoftext\|>'; add one with"):
-        set_pad_token(gpt2())
 
 
 # -------------------------------------------------------------------------------------- real rows

@@ -27,13 +27,16 @@ def counted(side, monkeypatch):
     from slimlib.evaluate.scoring import SlimLM
 
     seen = []
-    for kind in ("loglikelihood", "generate_until"):
 
-        def ask(self, requests, disable_tqdm=False, answer=getattr(SlimLM, kind)):
+    def counting(answer):
+        def ask(self, requests, disable_tqdm=False):
             seen.extend(request.args for request in requests)
             return answer(self, requests, disable_tqdm)
 
-        monkeypatch.setattr(SlimLM, kind, ask)
+        return ask
+
+    for kind in ("loglikelihood", "generate_until"):
+        monkeypatch.setattr(SlimLM, kind, counting(getattr(SlimLM, kind)))
     return seen
 
 
@@ -61,7 +64,9 @@ def test_whole_tasks_are_asked_as_lm_eval_asks_them(side, units):
         task_manager=TaskManager(include_defaults=False),
         limit=5,
     )
-    for a, b in zip(*(found["samples"]["micro_arithmetic"] for found in (ours, stock)), strict=True):
+    for a, b in zip(
+        *(found["samples"]["micro_arithmetic"] for found in (ours, stock)), strict=True
+    ):
         assert a["arguments"][0][0] == b["arguments"][0][0]
         assert a["filtered_resps"] == b["filtered_resps"]
 

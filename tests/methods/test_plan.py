@@ -251,7 +251,10 @@ def test_the_scale_follows_the_rank_unless_it_is_kept():
             {"method": "lora"},
             "method=lora: must be qlora or ir-qlora or qa-lora or q-bara or qa",
         ),
-        ({"target_modules": ("query",)}, "target_modules query: no such module; there are q_proj"),
+        (
+            {"target_modules": ("query",)},
+            "target_modules query: no such linear layer inside the decoder; there are q_proj",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name_and_shape(values, message):
@@ -274,7 +277,7 @@ def test_a_rule_can_make_a_method_fit():
 
 
 def test_no_model_has_no_modules():
-    with pytest.raises(ValueError, match="no such module; there are $"):
+    with pytest.raises(ValueError, match="no such linear layer .*; there are ;"):
         compile_plan({}, AdapterConfig())
 
 
@@ -458,3 +461,71 @@ def test_what_rescales_or_reads_the_plain_matrices_is_refused(method, name, valu
 def test_plain_lora_stays_pefts_own():
     config = peft_config(plan_of(), LORA | {"use_rslora": True})
     assert type(config).__name__ == "LoraConfig" and config.use_rslora
+
+
+# ---------------------------------------------------------------- the names of other architectures
+
+PHI3 = {f"model.layers.0.self_attn.{n}": (64, 64) for n in ("o_proj", "qkv_proj")} | {
+    f"model.layers.0.mlp.{n}": (64, 64) for n in ("gate_up_proj", "down_proj")
+}
+GPT2 = {f"transformer.h.0.{n}": (64, 64) for n in ("attn.c_attn", "attn.c_proj", "mlp.c_proj")}
+MOE = {
+    "model.layers.0.self_attn.q_proj": (64, 64),
+    "model.layers.0.mlp.experts.3.up_proj": (64, 64),
+    "model.layers.0.mlp.shared_expert_gate": (64, 1),
+}
+
+
+def names_of(linears, *rules, **values):
+    return [*compile_plan(linears, AdapterConfig(r=4, rules=rules, **values))]
+
+
+@pytest.mark.parametrize("linears", [PHI3, GPT2])
+def test_all_linear_takes_every_module_of_any_architecture(linears):
+    assert names_of(linears, target_modules="all-linear") == [*linears]
+    assert AdapterConfig(target_modules="all-linear").target_modules == ("all-linear",)
+
+
+def test_all_linear_leaves_out_what_chooses_among_experts():
+    assert names_of(MOE, target_modules="all-linear") == [*MOE][:2]
+
+
+def test_a_partial_match_is_refused_with_the_names_that_there_are():
+    """Of the seven names Phi-3 has two: the others would have stayed untrained, unsaid."""
+    words = "q_proj, k_proj, v_proj, gate_proj, up_proj: no such .*there are o_proj, qkv_proj, gate"
+    with pytest.raises(ValueError, match=f"target_modules {words}"):
+        names_of(PHI3)
+
+
+def test_a_name_may_be_more_of_a_path_s_end():
+    assert names_of(GPT2, target_modules=("mlp.c_proj",)) == ["transformer.h.0.mlp.c_proj"]
+    assert len(names_of(GPT2, target_modules=("c_proj",))) == 2
+    with pytest.raises(ValueError, match="ttn.c_attn: no such"):  # parts of a path, not letters
+        names_of(GPT2, target_modules=("ttn.c_attn",))
+
+
+@pytest.mark.parametrize(("linears", "attention"), [(PHI3, 2), (GPT2, 2), (MOE, 1)])
+@pytest.mark.parametrize("layer_type", ["attention", "mlp"])
+def test_a_rule_for_a_layer_type_reads_the_path(layer_type, linears, attention):
+    config = AdapterConfig(
+        r=4, target_modules="all-linear", rules=(Rule(layer_type=layer_type, r=2),)
+    )
+    ruled = [name for name, entry in compile_plan(linears, config).items() if entry.r == 2]
+    targets = names_of(linears, target_modules="all-linear")
+    assert ruled == (targets[:attention] if layer_type == "attention" else targets[attention:])
+
+
+def test_a_convolution_s_projections_are_of_neither_type():
+    linears = {"model.layers.0.conv.in_proj": (64, 192), "model.layers.0.feed_forward.w1": (64, 64)}
+    config = AdapterConfig(target_modules="all-linear", rules=(Rule(layer_type="mlp", r=2),))
+    assert [entry.r for entry in compile_plan(linears, config).values()] == [16, 2]
+
+
+def test_a_misspelt_projection_of_a_rule_is_refused_though_another_matches():
+    with pytest.raises(ValueError, match="matches none .* by the name kproj"):
+        plan_of(Rule(projection=("q_proj", "kproj"), r=2))
+
+
+def test_all_linear_stands_alone():
+    with pytest.raises(ValueError, match="all-linear is every linear module already"):
+        AdapterConfig(target_modules=("all-linear", "q_proj"))

@@ -89,7 +89,7 @@ class KeysValues(Cache):
 
 def token_bytes(network: Any) -> int:
     """Bytes of one token's keys and values in all layers, in the model's dtype."""
-    config = network.config
+    config = network.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * config.num_hidden_layers * heads * size * network.dtype.itemsize

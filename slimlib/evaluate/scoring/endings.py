@@ -89,7 +89,7 @@ def _probabilities(
     """
     asked, where = places.unique(return_inverse=True)  # on the CPU: a GPU would have to wait
     order, values, greedy = [], [], []
-    step = max(1, LOGITS_BYTES // (4 * forward.network.config.vocab_size))
+    step = max(1, LOGITS_BYTES // (4 * forward.network.config.get_text_config().vocab_size))
     for begin in range(0, len(asked), step):
         logits = forward.logits(hidden[asked[begin : begin + step].to(hidden.device)])
         logprobs = log_softmax(logits, -1, dtype=dtype)

@@ -53,7 +53,12 @@ class Layout:
         return cls(queries, torch.cat([prefix, queries + start], 1), back.to(device), mask)
 
     def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float | None,
+        window: int | None,
     ) -> torch.Tensor:
         """Attend within every sequence.
 
@@ -61,17 +66,31 @@ class Layout:
             query: (1, heads, tokens, head_dim), packed.
             key: (1, key heads, start + tokens, head_dim), packed behind the prefix; value alike.
             scaling: of the scores.
+            window: see `windowed`.
 
         Returns:
             (1, tokens, heads, head_dim), packed.
         """
         queries = query[0].transpose(0, 1)[self.queries].transpose(1, 2)
         keys, values = (x[0].transpose(0, 1)[self.keys].transpose(1, 2) for x in (key, value))
-        out = _attention(queries, keys, values, self.mask, scaling)
+        mask = windowed(self.mask, queries, keys, window)
+        out = _attention(queries, keys, values, mask, scaling)
         return out.transpose(1, 2).flatten(0, 1)[self.back][None]
 
 
 _layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
+_windows: contextvars.ContextVar[list | None] = contextvars.ContextVar("windows", default=None)
+
+
+@contextlib.contextmanager
+def noting_windows() -> Iterator[list[int | None]]:
+    """Collect the window that each call of the attention is given."""
+    seen: list[int | None] = []
+    token = _windows.set(seen)
+    try:
+        yield seen
+    finally:
+        _windows.reset(token)
 
 
 def attention(
@@ -81,6 +100,7 @@ def attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """The function of transformers' AttentionInterface.
@@ -91,6 +111,7 @@ def attention(
         key: (rows, key heads, all tokens, head_dim); value alike.
         attention_mask: bool, broadcastable to (rows, 1, new tokens, all tokens); None is causal.
         scaling: of the scores; None is 1 / sqrt(head_dim).
+        sliding_window: of this layer, where not every token sees all before it.
         **kwargs: what else a model hands over.
 
     Returns:
@@ -102,11 +123,36 @@ def attention(
     for name in EXTRAS:
         if kwargs.get(name) is not None:
             raise TypeError(f"its attention has {name}")
+    if (seen := _windows.get()) is not None:
+        seen.append(sliding_window)
     layout = _layout.get()
     if layout is not None:
-        return layout.attend(query, key, value, scaling), None
+        return layout.attend(query, key, value, scaling, sliding_window), None
+    mask = windowed(attention_mask, query, key, sliding_window)
     attend = _one_token if query.shape[2] == 1 else _attention
-    return attend(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
+    return attend(query, key, value, mask, scaling).transpose(1, 2).contiguous(), None
+
+
+def windowed(
+    mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor, window: int | None
+) -> torch.Tensor | None:
+    """The mask where a token sees itself and the window - 1 before it, and no more.
+
+    Sequences of no more than the window keep their mask, and with it the fast kernel.
+
+    Args:
+        mask: of `attention`; what a token sees is a beginning of the sequence.
+        query: (rows, heads, new tokens, head_dim).
+        key: (rows, key heads, all tokens, head_dim).
+        window: tokens; None is no window.
+    """
+    length = key.shape[2]
+    if window is None or length <= window:
+        return mask
+    if mask is None:
+        mask = behind(length - query.shape[2], query.shape[2], key.device)
+    places = torch.arange(length, device=key.device)
+    return mask & (places >= mask.sum(-1, keepdim=True) - window)
 
 
 def _one_token(

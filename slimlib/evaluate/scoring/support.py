@@ -17,8 +17,10 @@ from slimlib.common.hardware import unsloth_loaded
 from slimlib.evaluate.scoring.cache import KeysValues
 from slimlib.evaluate.scoring.decoding import decode, prefill
 from slimlib.evaluate.scoring.endings import compute_prefix, packed_hidden
-from slimlib.evaluate.scoring.forward import ATTENTION, Forward
+from slimlib.evaluate.scoring.forward import ATTENTION, Forward, noting_windows
 from slimlib.evaluate.scoring.packing import Tokens, pack
+
+SLIDING = "sliding_attention"  # the kind of a layer that has a window, in `layer_types`
 
 # Differences of logits, as a share of their range: rounding, and what no rounding explains. In
 # float32 at most 4e-7 was measured where models are computed alike.
@@ -84,17 +86,24 @@ def why_stock(lm: Any) -> str | None:
     for adapter in (getattr(lm.model, "peft_config", None) or {}).values():
         if adapter.is_prompt_learning or getattr(adapter, "alora_invocation_tokens", None):
             return f"its adapter ({adapter.peft_type}) reads the prompt"
-    config = network.config
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    config = network.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", SLIDING}
     if kinds:
         return f"it has layers of the kind {', '.join(sorted(kinds))}"
-    for name in ("sliding_window", "attention_chunk_size"):
-        if getattr(config, name, None) is not None:
-            return f"{name}={getattr(config, name)}: not every token sees all before it"
+    if getattr(config, "attention_chunk_size", None) is not None:
+        chunk = config.attention_chunk_size
+        return f"attention_chunk_size={chunk}: not every token sees all before it"
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in ("dynamic", "longrope"):
         return f"its positions (rope_type={rope}) depend on the longest sequence of a batch"
     return _trial(lm)
+
+
+def windows_of(config: Any) -> list[int | None]:
+    """The sliding window of each layer, None where it sees all, as a text model's config has it."""
+    window = getattr(config, "sliding_window", None)
+    layers = getattr(config, "layer_types", None) or [SLIDING] * config.num_hidden_layers
+    return [window if kind == SLIDING else None for kind in layers]
 
 
 def _trial(lm: Any) -> str | None:
@@ -112,7 +121,8 @@ def _trial(lm: Any) -> str | None:
 
 def _largest_difference(lm: Any) -> tuple[float, float]:
     """Logits computed SlimLM's way against HFLM's, and what is allowed: shares of their range."""
-    vocabulary = min(len(lm.tokenizer), plain_network(lm.model).config.vocab_size)
+    config = plain_network(lm.model).config.get_text_config()
+    vocabulary = min(len(lm.tokenizer), config.vocab_size)
     seed = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (28,), generator=seed).tolist()
     sequences = [tuple(ids[:20]), tuple(ids[:9] + ids[20:])]  # nine tokens in common
@@ -123,6 +133,7 @@ def _largest_difference(lm: Any) -> tuple[float, float]:
     with forward.ready():
         if forward.network.config._attn_implementation != ATTENTION:
             raise TypeError("its attention is not one that transformers lets be chosen")
+        _check_windows(forward, sequences[0], windows_of(config))
         found = [*_packed(forward, sequences, 4), *_decoded(forward, sequences[0], (12, 7))]
     wanted = [logits[4:] for logits in plain] + [plain[0][[12, 7]]]
     share = max(_gap(x, y) for x, y in zip(found, wanted, strict=True)) / extent
@@ -141,6 +152,17 @@ def _check_head(forward: Forward, ids: Tokens, plain: torch.Tensor, extent: floa
         logits = forward.head(forward.decoder(input_ids=tokens).last_hidden_state[0])
     if not _gap(logits, plain) <= TOLERANCE * extent:
         raise ValueError("its logits are not those of its head alone")
+
+
+def _check_windows(forward: Forward, ids: Tokens, windows: list[int | None]) -> None:
+    """Refuse a model that does not hand its layers' windows to the attention.
+
+    The trial's sequences are shorter than most windows, so that their logits cannot tell.
+    """
+    with noting_windows() as seen:
+        compute_prefix(forward, ids)
+    if [*filter(None, seen)] != [*filter(None, windows)]:
+        raise ValueError("its layers do not say their sliding window")
 
 
 def _packed(forward: Forward, sequences: list[Tokens], start: int) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from slimlib.data.tasks import task_yaml
 from slimlib.evaluate.scoring import SlimLM
 from slimlib.evaluate.scoring.cache import KeysValues
 from slimlib.evaluate.scoring.decoding import Ends
+from slimlib.evaluate.scoring.forward import windowed
 from slimlib.model.load import load_transformers, resolve_name
 
 TOLERANCE = 1e-4  # absolute, of a log-likelihood in float32
@@ -544,6 +546,8 @@ DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "facto
 SCALED = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
 SCALED |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 
+GEMMA3 = {**SIZES, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window_pattern": 2}
+
 OWN_WAY: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", SIZES),
     "llama, tied": ("LlamaConfig", {**SIZES, "tie_word_embeddings": True}),
@@ -552,9 +556,19 @@ OWN_WAY: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", {**SIZES, "sliding_window": None}),
     "qwen2": ("Qwen2Config", SIZES),
     "qwen3": ("Qwen3Config", {**SIZES, "head_dim": 8}),
+    # contexts of these tests are longer than a window of 8 tokens, and shorter than one of 512
+    "mistral, window": ("MistralConfig", {**SIZES, "sliding_window": 8}),
+    "mistral, long window": ("MistralConfig", {**SIZES, "sliding_window": 512}),
+    "phi 3, window": ("Phi3Config", {**SIZES, "sliding_window": 8}),
+    "qwen2, window": (
+        "Qwen2Config",
+        {**SIZES, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+    ),
+    "gemma 3": ("Gemma3TextConfig", GEMMA3),
+    "gemma 3, window": ("Gemma3TextConfig", {**GEMMA3, "sliding_window": 8}),
+    "gemma 3, eager": ("Gemma3TextConfig", {**GEMMA3, "attn_implementation": "eager"}),
 }
 ANY_WAY: dict[str, tuple[str, dict[str, Any]]] = {
-    "mistral, window": ("MistralConfig", {**SIZES, "sliding_window": 8}),
     "gemma 2": (
         "Gemma2Config",
         {
@@ -566,7 +580,6 @@ ANY_WAY: dict[str, tuple[str, dict[str, Any]]] = {
             "attn_logit_softcapping": 2.0,
         },
     ),
-    "gemma 3": ("Gemma3TextConfig", {**SIZES, "head_dim": 8, "sliding_window": 8}),
     "phi": ("PhiConfig", OLD_SIZES),
     "gpt-neox": ("GPTNeoXConfig", OLD_SIZES),
     "gpt-2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}),
@@ -646,8 +659,70 @@ def test_models_of_the_llama_family_go_the_fast_way(kind, tiny):
 @pytest.mark.parametrize("kind", ANY_WAY)
 def test_other_models_give_hflm_s_numbers_whatever_way_they_go(kind, tiny):
     lm = assert_equal_to_stock(random_model(*ANY_WAY[kind], tiny.tokenizer))
-    if kind in ("mistral, window", "gemma 2", "gemma 3", "t5", "mamba"):
+    if kind in ("gemma 2", "t5", "mamba"):
         assert lm.stock_reason and lm.stock_reason[-1] != "\n"
+
+
+def test_a_multimodal_gemma_is_scored_by_its_language_model(tiny):
+    """Texts alone: the vision tower is there and has no part in it."""
+    text = {**GEMMA3, **SPECIAL, "sliding_window": 8, "initializer_range": 0.2}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=1, **SPECIAL
+    )
+    torch.manual_seed(0)
+    network = transformers.AutoModelForCausalLM.from_config(config).eval()
+    assert type(network).__name__ == "Gemma3ForConditionalGeneration"
+    lm = assert_equal_to_stock(Model(network, tiny.tokenizer))
+    assert lm.stock_reason is None
+
+
+def test_a_window_matters_to_what_is_compared_here(tiny):
+    """Else the tests above would pass with no window at all."""
+    settings = {"initializer_range": 0.2, **SIZES, **SPECIAL}
+    pair = [(SENTENCE, " The dog")]
+    found = []
+    for window in (8, 512):
+        torch.manual_seed(0)
+        network = transformers.MistralForCausalLM(
+            transformers.MistralConfig(**settings, sliding_window=window)
+        )
+        found.append(score(slim(Model(network.eval(), tiny.tokenizer)), pair)[0][0])
+    assert abs(found[0] - found[1]) > 0.01
+
+
+def test_the_mask_of_a_window_by_hand():
+    """Five tokens behind none, and one token in rows of three and five, window 2."""
+
+    def new(tokens, rows=1):
+        return torch.zeros(rows, 1, tokens, 4)
+
+    causal = windowed(None, new(5), new(5), 2)[0, 0].int().tolist()
+    first, last = [1, 0, 0, 0, 0], [0, 0, 0, 1, 1]
+    assert causal == [first, [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], last]
+    seen = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()[:, None, None]
+    one = windowed(seen, new(1, 2), new(5, 2), 2)[:, 0, 0].int().tolist()
+    assert one == [[0, 1, 1, 0, 0], last]
+    for window in (None, 5):  # no longer than it: as it was
+        assert windowed(None, new(5), new(5), window) is None
+        assert windowed(seen, new(1, 2), new(5, 2), window) is seen
+
+
+def test_layers_that_keep_their_window_to_themselves_are_left_to_hflm(tiny, monkeypatch):
+    """A window longer than the trial's sequences shows in no logit of it."""
+    name, settings = OWN_WAY["mistral, long window"]
+    model = random_model(name, settings, tiny.tokenizer)
+    module = sys.modules[type(model.network).__module__]
+    eager = module.ALL_ATTENTION_FUNCTIONS
+
+    class Silent:
+        def get_interface(self, *arguments):
+            found = eager.get_interface(*arguments)
+            return lambda *args, sliding_window=None, **kwargs: found(*args, **kwargs)
+
+    monkeypatch.setattr(module, "ALL_ATTENTION_FUNCTIONS", Silent())
+    assert "do not say their sliding window" in slim(model).stock_reason
 
 
 def test_a_model_with_an_adapter(tiny):

@@ -1,0 +1,53 @@
+"""Models that bring Python code of their own: it is never run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def refuse_own_code(name: str, revision: str | None = None) -> None:
+    """Refuse a model that transformers can only read by running the repository's own code.
+
+    One that brings code beside an architecture that transformers has, as Phi-3 does, is fine:
+    transformers' own is used.
+
+    Args:
+        name: folder or hub id; only its JSON files are read.
+        revision: hub commit.
+
+    Raises:
+        ValueError: names the file and the class that it asks for.
+        OSError: there is no config.json (transformers' own message).
+    """
+    from transformers import PretrainedConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    config, _ = PretrainedConfig.get_config_dict(name, revision=revision)
+    wanted = config.get("auto_map") or {}
+    known = _known(config.get("model_type"))
+    if wanted and not known:
+        _refuse(name, wanted.get("AutoModelForCausalLM") or next(iter(wanted.values())))
+    settings = get_tokenizer_config(name, revision=revision, trust_remote_code=False)
+    own = (settings.get("auto_map") or {}).get("AutoTokenizer")
+    if own and not _has_class(settings.get("tokenizer_class"), known):
+        _refuse(name, own if isinstance(own, str) else next(filter(None, own)))
+
+
+def _known(model_type: str | None) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def _has_class(tokenizer_class: str | None, known: bool) -> bool:
+    """Whether transformers has a tokenizer for it: by the class's name, or by the model's type."""
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    return tokenizer_class_from_name(tokenizer_class) is not None if tokenizer_class else known
+
+
+def _refuse(name: str, wanted: Any) -> None:
+    raise ValueError(
+        f"{name}: needs code of its own ({wanted}), which is never run here, since it could do "
+        "anything on this machine: take a checkpoint of an architecture that transformers has"
+    )
