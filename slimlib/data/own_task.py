@@ -3,8 +3,8 @@
 Three layouts, told by their columns:
 
     question, answer            the model writes; right if its first line is the answer
-    question, choices, answer   right if the answer (a place from 0, a letter, or the choice itself)
-                                is the likeliest of the choices
+    question, choices, answer   right if the answer (the choice itself, a letter, or a place from
+                                0, tried in this order) is the likeliest of the choices
     prompt, regex               the model writes; right if the expression is found in it
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.names import check_name
-from slimlib.data.sources import open_text
+from slimlib.data.readers import read_file
 
 ENDS = (".jsonl", ".jsonl.gz")
 MAX_NEW_TOKENS = 128  # of a written answer
@@ -66,20 +66,10 @@ def _dataset(rows: Sequence[Mapping[str, Any]], **_: Any) -> Any:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    import json
-
-    rows = []
-    with open_text(path) as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {number} is not valid JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path} line {number} is not an object with columns")
-            rows.append(row)
+    rows = read_file(path)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path} row {number} is not an object with columns")
     if not rows:
         raise ValueError(f"{path} has no questions")
     return rows
@@ -103,13 +93,12 @@ def _chosen(row: Mapping[str, Any]) -> dict[str, Any]:
     choices = row["choices"]
     if not isinstance(choices, list) or len(choices) < 2:
         raise ValueError(f"choices is {choices!r}: must be a list of two or more")
-    choices, answer = [str(choice) for choice in choices], row["answer"]
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
-        place = answer
-    elif str(answer) in choices:
-        place = choices.index(str(answer))
-    elif isinstance(answer, str) and len(answer) == 1 and 0 <= ord(answer) - 65 < len(choices):
-        place = ord(answer) - 65
+    choices, answer = [str(choice) for choice in choices], str(row["answer"])
+    letters = [chr(ord("A") + place) for place in range(len(choices))]
+    for names in (choices, letters, [str(place) for place in range(len(choices))]):
+        if answer in names:
+            place = names.index(answer)
+            break
     else:
         raise ValueError(f"answer is {answer!r}: must be one of the choices, a letter or a place")
     return {"question": _text(row, "question"), "choices": choices, "answer": place}

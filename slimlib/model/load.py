@@ -18,7 +18,7 @@ from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.methods.plan import compile_plan
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
-from slimlib.model.tokens import check_vocabulary, set_pad_token
+from slimlib.model.vocabulary import check_vocabulary, set_pad_token
 
 BACKENDS = ("unsloth", "transformers")
 

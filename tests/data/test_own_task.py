@@ -57,8 +57,8 @@ def test_an_expression_is_searched_in_the_whole_answer():
         ([{"question": "?", "answer": "a"}, {"question": "?"}], "row 2 has no 'answer'"),
         ([{"question": "?", "answer": None}], "row 1: answer is None"),
         ([{"question": "?", "choices": ["a"], "answer": 0}], "row 1: choices is"),
-        ([{"question": "?", "choices": ["a", "b"], "answer": 2}], "row 1: answer is 2"),
-        ([{"question": "?", "choices": ["a", "b"], "answer": True}], "row 1: answer is True"),
+        ([{"question": "?", "choices": ["a", "b"], "answer": 2}], "row 1: answer is '2'"),
+        ([{"question": "?", "choices": ["a", "b"], "answer": True}], "row 1: answer is 'True'"),
         ([{"prompt": "?", "regex": "("}], r"row 1: regex '\(' is no regular expression"),
     ],
 )
@@ -75,5 +75,5 @@ def test_broken_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="mine.jsonl line 2 is not valid JSON"):
         own_task(path)
     path.write_text("[1]\n")
-    with pytest.raises(ValueError, match="line 1 is not an object"):
+    with pytest.raises(ValueError, match="row 1 is not an object"):
         own_task(path)

@@ -8,8 +8,8 @@ from tokenizers_of_families import gpt2, llama2, llama3, make_tokenizer
 from transformers import Gemma3Config, LlamaConfig, LlamaForCausalLM
 
 from slimlib.config import DataConfig
-from slimlib.data.prompts import tokenize_rows
-from slimlib.model.tokens import check_vocabulary, set_pad_token
+from slimlib.data.tokens import tokenize_rows
+from slimlib.model.vocabulary import check_vocabulary, set_pad_token
 from slimlib.studies.get import get_study
 from slimlib.train import make_trainer
 
