@@ -132,7 +132,9 @@ def split_names(names: Sequence[str] | str) -> list[str]:
 def _sides(base: str, tuned: str | None) -> list[Opened | Results]:
     """Both models, or results of them; an adapter alone stands against its own base."""
     if tuned is not None:
-        return [results_made(name) or open_model(name) for name in (base, tuned)]
+        before = results_made(base) or open_model(base)
+        fallback = before if isinstance(before, Opened) else None
+        return [before, results_made(tuned) or open_model(tuned, fallback)]
     opened = open_model(base)
     if not opened.adapter:
         raise ValueError(f"{base} is no adapter: give the model after it, too")
