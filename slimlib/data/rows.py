@@ -92,7 +92,9 @@ def _as_rows(rows: Iterable[Any], where: str) -> list[Row]:
 
 
 def _train_split(splits: Mapping[str, Any]) -> Any:
-    if not hasattr(splits, "column_names") or "train" not in splits:
+    if not hasattr(splits, "column_names"):
+        raise ValueError("the rows are one object: give a list of objects, each a row")
+    if "train" not in splits:
         raise ValueError(f"no split train among {', '.join(map(str, splits))}: give one of them")
     if len(splits) > 1:
         progress.say(f"rows: the split train of {', '.join(map(str, splits))}")

@@ -60,6 +60,7 @@ class RowsReport(Shown):
         moved: numbers of the rows whose system turn stands before their first user turn.
         rewritten: numbers of the rows of which the chat template leaves a part out.
         first: the first kept row as the model sees it, what is learned in [[ ]].
+        numbers: of the kept rows, in their order.
     """
 
     where: str
@@ -74,6 +75,7 @@ class RowsReport(Shown):
     moved: tuple[int, ...]
     rewritten: tuple[int, ...]
     first: str
+    numbers: tuple[int, ...]
 
     def counts(self) -> dict[str, int]:
         """The numbers for a record."""
@@ -169,6 +171,7 @@ def prepare_rows(
     """The rows that are trained on as tokens, and the report on all of them."""
     encoder = Encoder(tokenizer, config, max_seq_length)
     kept: list[Tokens] = []
+    numbers: list[int] = []
     dropped: dict[str, list[int]] = {}
     marks: dict[str, list[int]] = {"truncated": [], "moved": [], "rewritten": []}
     for position, row in enumerate(rows, 1):
@@ -178,13 +181,14 @@ def prepare_rows(
             dropped.setdefault(why, []).append(number)
             continue
         kept.append(tokens)
+        numbers.append(number)
         for name, found in (
             ("truncated", tokens.truncated),
             ("moved", rendered.moved),
             ("rewritten", rendered.rewritten),
         ):
             marks[name] += [number] if found else []
-    where = getattr(rows[0], "where", "the list") if rows else "the list"
+    where = ", ".join(dict.fromkeys(_where(row) for row in rows)) or "the list"
     if not kept:
         reasons = "; ".join(f"{why}: {_rows(numbers)}" for why, numbers in dropped.items())
         raise ValueError(f"{where} has nothing to learn ({reasons or 'no rows'})")
@@ -199,8 +203,13 @@ def prepare_rows(
         learned_tokens=sum(tokens.count for tokens in kept),
         unused_columns=tuple(unused),
         first=marked(kept[0], tokenizer),
+        numbers=tuple(numbers),
         **{name: tuple(numbers) for name, numbers in marks.items()},
     )
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    return getattr(row, "where", "the list")
 
 
 def _prepared(
@@ -211,7 +220,7 @@ def _prepared(
     Raises:
         ValueError: the chat template refuses its system turn.
     """
-    place = f"{getattr(row, 'where', 'the list')} row {getattr(row, 'number', position)}"
+    place = f"{_where(row)} row {getattr(row, 'number', position)}"
     if why := _lacks(row, config.learn):
         return None, None, why
     try:
