@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     folder = run.arm_folder(config.name)
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
     trainer.add_callback(_live_line(counts["tokens"]))
-    _stop_at_no_number(trainer, dataset)
+    _stop_at_no_number(trainer, dataset, report.numbers)
     checkpoint = last_checkpoint(folder / "checkpoints")
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     with atomic_path(folder / "adapter") as temporary:
@@ -93,7 +94,7 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
 
 
 def training_rows(config: Arm, run: Run) -> tuple[list[Any], list[Any]]:
-    """The rows of an arm that it is trained on, and those that are held out."""
+    """The rows of an arm that are left for its training, and those that are held out."""
     rows = load_rows(config.data, config.seed, run.data_folder())
     return split_rows(rows, config.data.held_out, config.seed)
 
@@ -235,10 +236,13 @@ def _loss_log(trainer: Any, path: Path) -> Any:
     return LossLog()
 
 
-def _stop_at_no_number(trainer: Any, dataset: Any) -> None:
+def _stop_at_no_number(trainer: Any, dataset: Any, numbers: Sequence[int]) -> None:
     """Stop at the first loss or weight that is not finite, ahead of any checkpoint of it.
 
     An optimiser step that float16's scaler skipped left the weights as they were.
+
+    Args:
+        numbers: of the data set's rows in their file, for the message.
     """
     from transformers import TrainerCallback
 
@@ -248,9 +252,10 @@ def _stop_at_no_number(trainer: Any, dataset: Any) -> None:
         rows = inputs["input_ids"]
         loss = step_of(model, inputs, *args, **kwargs)
         if not bool(loss.isfinite()):
+            named = ", ".join(str(numbers[row]) for row in _rows_of(rows, dataset))
             raise ValueError(
                 f"step {trainer.state.global_step + 1}: the loss is {loss.item()} on rows "
-                f"{', '.join(map(str, _rows_of(rows, dataset)))}; nothing of this step is kept. "
+                f"{named}; nothing of this step is kept. "
                 "Train again with a lower learning_rate, or with max_grad_norm=1"
             )
         return loss

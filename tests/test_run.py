@@ -426,6 +426,13 @@ def test_a_reason_is_kept_until_the_arm_goes_on(run):
 
 # ------------------------------------------------------------------------------ what a key covers
 
+
+def test_a_run_from_before_a_field_came_keeps_its_key(run):
+    """Where the field says what was so before it came."""
+    assert {"dataset", "n", "template"} <= run.settings("llama-2k", "finetune")["data"].keys()
+    assert not {"learn", "held_out", "system"} & run.settings("llama-2k", "finetune")["data"].keys()
+
+
 CHANGED = {  # another value for each field that a stage reads
     "finetune": {
         "model": {

@@ -225,6 +225,49 @@ def test_bad_rows_stop_before_any_weight_is_loaded(dropout_study, tmp_path, monk
         finetune_arm(Run(replace(dropout_study, arms=(arm,)), tmp_path), "llama-2k")
 
 
+def on_rows(study, path, **data):
+    """The arm's study on rows of a file, all of them, answers learned."""
+    (arm,) = study.arms
+    data = {"n": None, "template": "auto", "append_eos": True, "learn": "answer"} | data
+    return replace(study, arms=(replace(arm, data=replace(arm.data, path=str(path), **data)),))
+
+
+def test_a_file_of_conversations_is_trained_on_its_answers_but_for_what_is_held_out(
+    dropout_study, tmp_path, capsys
+):
+    turns = [{"from": "human", "value": "Say yes."}, {"from": "gpt", "value": "Yes."}]
+    rows = [{"conversations": turns, "id": n} for n in range(20)]
+    rows[4] = {"conversations": turns[:1], "id": 4}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    study = on_rows(dropout_study, path, held_out=0.25)
+    stage = trained(study, tmp_path).record("llama-2k")["stages"]["finetune"]
+    kept = stage["rows"]
+    assert kept + stage["dropped_rows"] == 15 and kept in (14, 15)  # the fifth row may be held out
+    assert 0 < stage["learned_tokens"] < stage["tokens"] and stage["rows_without_end"] == 0
+    assert stage["learned_tokens"] % kept == 0  # equal answers
+    said = capsys.readouterr().out
+    assert f"{kept} of 15 rows are trained on" in said and "not used: id." in said
+
+
+def test_a_system_turn_that_is_refused_is_said_before_any_weight_is_loaded(
+    dropout_study, checkpoint, tmp_path, monkeypatch
+):
+    from chat_templates import FAMILIES
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.chat_template = FAMILIES["gemma"].template
+    monkeypatch.setattr(train, "load_tokenizer", lambda _: tokenizer)
+    monkeypatch.setattr(train, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"question": "q", "answer": "a"}\n{"system": "s", "question": "q", "answer": 1}'
+    )
+    with pytest.raises(ValueError, match="rows.jsonl row 2: .*not supported; data.system=to-user"):
+        trained(on_rows(dropout_study, path), tmp_path)
+
+
 # ------------------------------------------------------------------------------ steps, checkpoints
 
 

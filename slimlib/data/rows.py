@@ -92,7 +92,9 @@ def _as_rows(rows: Iterable[Any], where: str) -> list[Row]:
 
 
 def _train_split(splits: Mapping[str, Any]) -> Any:
-    if not hasattr(splits, "column_names") or "train" not in splits:
+    if not hasattr(splits, "column_names"):
+        raise ValueError("the rows are one object: give a list of objects, each a row")
+    if "train" not in splits:
         raise ValueError(f"no split train among {', '.join(map(str, splits))}: give one of them")
     if len(splits) > 1:
         progress.say(f"rows: the split train of {', '.join(map(str, splits))}")
@@ -100,22 +102,20 @@ def _train_split(splits: Mapping[str, Any]) -> Any:
 
 
 def _read_hub(name: str) -> Iterable[dict[str, Any]]:
+    import httpx  # what the hub is asked with; its errors are no OSError
     from datasets import load_dataset
 
     known = DATASETS.get(name)
     if known and not known.hub:
         raise ValueError(f"data set {name!r} is made by the micro study and lies in its run folder")
-    if known:
-        return load_dataset(known.hub, known.config, revision=known.revision, split="train")
     check_name(name)
     repository, _, revision = name.partition("@")
+    asked = (known.hub, known.config) if known else (repository,)
+    revision = known.revision if known else revision or None
     try:
-        return load_dataset(repository, revision=revision or None, split="train")
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # not found, gated, no such split, several configurations
-        reason = str(error).strip().splitlines()[0]
+        return load_dataset(*asked, revision=revision, split="train")
+    except (OSError, ValueError, httpx.HTTPError) as error:  # not there, gated, no split train
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"data set {name} cannot be read from the hub: {reason}") from None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from slimlib.common.document import Document, Shown
 from slimlib.config import DataConfig
+from slimlib.data.layouts import Row, as_row
 from slimlib.data.prompts import render_row
 from slimlib.data.turns import Rendered, SystemRefused, TurnsRefused
 
@@ -60,6 +61,7 @@ class RowsReport(Shown):
         moved: numbers of the rows whose system turn stands before their first user turn.
         rewritten: numbers of the rows of which the chat template leaves a part out.
         first: the first kept row as the model sees it, what is learned in [[ ]].
+        numbers: of the kept rows, in their order.
     """
 
     where: str
@@ -74,6 +76,7 @@ class RowsReport(Shown):
     moved: tuple[int, ...]
     rewritten: tuple[int, ...]
     first: str
+    numbers: tuple[int, ...]
 
     def counts(self) -> dict[str, int]:
         """The numbers for a record."""
@@ -152,7 +155,7 @@ def describe_rows(
     """Say what would become of rows in a fine-tuning; nothing is trained.
 
     Args:
-        rows: of `load_rows` or `read_rows`.
+        rows: of `load_rows` or `read_rows`, or a list of objects of any layout.
         config: template, end-of-text and what is learned.
         tokenizer: of the model.
         max_seq_length: tokens.
@@ -167,28 +170,33 @@ def prepare_rows(
     rows: Sequence[Mapping[str, Any]], config: DataConfig, tokenizer: Any, max_seq_length: int
 ) -> tuple[list[Tokens], RowsReport]:
     """The rows that are trained on as tokens, and the report on all of them."""
+    rows = [
+        as_row(row, "the list", n) if not isinstance(row, Row) else row
+        for n, row in enumerate(rows, 1)
+    ]
     encoder = Encoder(tokenizer, config, max_seq_length)
     kept: list[Tokens] = []
+    numbers: list[int] = []
     dropped: dict[str, list[int]] = {}
     marks: dict[str, list[int]] = {"truncated": [], "moved": [], "rewritten": []}
-    for position, row in enumerate(rows, 1):
-        number = getattr(row, "number", position)
-        rendered, tokens, why = _prepared(row, position, config, encoder)
+    for row in rows:
+        rendered, tokens, why = _prepared(row, config, encoder)
         if why:
-            dropped.setdefault(why, []).append(number)
+            dropped.setdefault(why, []).append(row.number)
             continue
         kept.append(tokens)
+        numbers.append(row.number)
         for name, found in (
             ("truncated", tokens.truncated),
             ("moved", rendered.moved),
             ("rewritten", rendered.rewritten),
         ):
-            marks[name] += [number] if found else []
-    where = getattr(rows[0], "where", "the list") if rows else "the list"
+            marks[name] += [row.number] if found else []
+    where = ", ".join(dict.fromkeys(row.where for row in rows)) or "the list"
     if not kept:
         reasons = "; ".join(f"{why}: {_rows(numbers)}" for why, numbers in dropped.items())
         raise ValueError(f"{where} has nothing to learn ({reasons or 'no rows'})")
-    unused = dict.fromkeys(name for row in rows for name in getattr(row, "unused", ()))
+    unused = dict.fromkeys(name for row in rows for name in row.unused)
     return kept, RowsReport(
         where=where,
         read=len(rows),
@@ -199,19 +207,20 @@ def prepare_rows(
         learned_tokens=sum(tokens.count for tokens in kept),
         unused_columns=tuple(unused),
         first=marked(kept[0], tokenizer),
+        numbers=tuple(numbers),
         **{name: tuple(numbers) for name, numbers in marks.items()},
     )
 
 
 def _prepared(
-    row: Mapping[str, Any], position: int, config: DataConfig, encoder: Encoder
+    row: Row, config: DataConfig, encoder: Encoder
 ) -> tuple[Rendered | None, Tokens | None, str]:
     """A row as text and as tokens; or why it is left out.
 
     Raises:
         ValueError: the chat template refuses its system turn.
     """
-    place = f"{getattr(row, 'where', 'the list')} row {getattr(row, 'number', position)}"
+    place = f"{row.where} row {row.number}"
     if why := _lacks(row, config.learn):
         return None, None, why
     try:
@@ -230,7 +239,7 @@ def _prepared(
     return rendered, tokens, FULL if nothing else "" if tokens.ids else EMPTY
 
 
-def _lacks(row: Mapping[str, Any], learn: str) -> str:
+def _lacks(row: Row, learn: str) -> str:
     """What a row has not that could be learned; the author trained on empty answers, too."""
     if "messages" in row:
         answers = [t["content"] for t in row["messages"] if t["role"] == "assistant"]

@@ -161,24 +161,19 @@ def _places(
     base = _free_marks(text, 2 * len(answers))
     marked = list(messages)
     for k, number in enumerate(answers):
-        content = messages[number]["content"]
-        before = len(content) - len(content.lstrip())
-        behind = len(content.rstrip())
-        inside = content[before:behind] if before < behind else ""
-        before, behind = (before, behind) if inside else (0, 0)
         opened, closed = chr(base + 2 * k), chr(base + 2 * k + 1)
-        content = f"{content[:before]}{opened}{inside}{closed}{content[behind:]}"
+        content = messages[number]["content"]
+        said = content.strip()  # the marks stand inside of white space, which may be trimmed
+        before, behind = content.split(said, 1) if said else (content, "")
+        content = f"{before}{opened}{said}{closed}{behind}"
         marked[number] = {**messages[number], "content": content}
     probe = chat.write(marked)
+    pattern = re.compile(f"[{chr(base)}-{chr(base + 2 * len(answers) - 1)}]")
     found: dict[str, int] = {}
-    letters: list[str] = []
-    for letter in probe:
-        if base <= ord(letter) < base + 2 * len(answers):
-            found.setdefault(letter, len(letters))
-        else:
-            letters.append(letter)
+    for earlier, mark in enumerate(pattern.finditer(probe)):
+        found.setdefault(mark.group(), mark.start() - earlier)
     closes = [found.get(chr(base + 2 * k + 1)) for k in range(len(answers))]
-    if "".join(letters) != text or None in closes:
+    if pattern.sub("", probe) != text or None in closes:
         raise TurnsRefused("the chat template rewrites the answers, so that they are not found")
     return [(found.get(chr(base + 2 * k)), close) for k, close in enumerate(closes)]
 

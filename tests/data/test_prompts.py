@@ -140,6 +140,19 @@ def test_the_author_s_run_has_no_end_token(family):
     assert ids.count(tokenizer.bos_token_id) == 1
 
 
+def test_the_author_s_ids_are_the_tokenizer_s_own_of_prompt_and_answer(data_folder):
+    from slimlib.config import ModelConfig
+    from slimlib.model.load import load_tokenizer
+
+    tokenizer = load_tokenizer(ModelConfig("micro:base"))
+    loaded = rows.load_rows(DataConfig(n=200), 0, data_folder)
+    dataset, _ = tokens.tokenize_rows(loaded, AUTHOR, tokenizer, 300)
+    assert dataset.column_names == ["input_ids"]
+    for row, ids in zip(loaded, dataset["input_ids"], strict=True):
+        text = format_prompt(row, "as-run") + row["output"]
+        assert ids == tokenizer(text)["input_ids"][:300]
+
+
 def test_a_begin_or_end_token_that_is_there_already_is_not_doubled():
     tokenizer = llama2()
     ids = encode("<s><s>text</s></s>", tokenizer, append_eos=True)

@@ -213,6 +213,8 @@ def test_a_folder_and_an_unknown_kind_of_file_are_refused(tmp_path):
         read_rows(sheet)
     with pytest.raises(ValueError, match="of type int are not read"):
         read_rows(7)
+    with pytest.raises(ValueError, match="one object: give a list of objects"):
+        read_rows({"question": ["q"], "answer": ["a"]})
     with pytest.raises(ValueError, match="unknown data set 'a/b/c'"):
         read_rows("a/b/c")
 

@@ -132,6 +132,12 @@ def test_the_report_is_a_document():
     assert "<li>" in document.to_html() and document.to_markdown().startswith("### Rows of")
 
 
+def test_rows_as_they_come_are_described_too():
+    report = describe_rows([{"prompt": "q", "completion": 7, "id": 1}], AUTO, chat(), 100)
+    assert (report.where, report.unused_columns, report.numbers) == ("the list", ("id",), (1,))
+    assert report.first.endswith("assistant\n[[7<|im_end|>]]")
+
+
 def test_a_long_first_row_and_long_lists_of_numbers_are_shortened():
     rows = [{"question": "q", "answer": "a"}] + [{"question": "q", "answer": ""}] * 9
     rows = [as_row(row, "r.csv", number) for number, row in enumerate(rows, 1)]
@@ -217,3 +223,59 @@ def test_the_loss_of_a_real_training_counts_the_learned_tokens_and_no_other(trai
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses == pytest.approx([total / count] * 2, rel=1e-3)
+
+
+PAIRS = [("Say yes.", "Yes."), ("Say no.", "No."), ("Name a pet.", "A cat."), ("2 + 2?", "4")]
+PAIRS += [("What colour is the sky?", "Blue."), ("Who are you?", "A model."), ("Food?", "Rice.")]
+
+
+def turn(role, text):
+    return {"role": role, "content": text}
+
+
+LAYOUTS = {
+    "instruction": lambda q, a: {"instruction": q, "input": "", "output": a},
+    "completion": lambda q, a: {"prompt": q, "completion": a},
+    "messages": lambda q, a: {"messages": [turn("user", q), turn("assistant", a)]},
+    "several turns": lambda q, a: {
+        "system": "Be short.",
+        "conversations": [
+            *({"from": "human", "value": q}, {"from": "gpt", "value": a}),
+            *({"from": "human", "value": f"Again: {q}"}, {"from": "gpt", "value": a}),
+        ],
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_model_trained_on_short_answers_ends_all_of_them(layout, tmp_path):
+    """300 rows of each layout on the embedded base model, which has no chat template."""
+    import json
+
+    from peft import PeftModel
+
+    from slimlib.data.layouts import as_row
+    from slimlib.data.prompts import render_row
+    from slimlib.model.load import load_model
+    from slimlib.run import Run
+    from slimlib.studies.get import get_study
+    from slimlib.train import finetune_arm
+
+    path = tmp_path / "rows.jsonl"
+    rows = [LAYOUTS[layout](*PAIRS[n % 7]) for n in range(300)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"path": str(path), "n": "none", "template": "auto", "learn": "answer"}
+    settings = {f"data.{name}": value for name, value in settings.items()}
+    study = get_study("smoke", arms="llama-2k", **settings, **{"data.append_eos": True})
+    run = Run(study, tmp_path)
+    assert finetune_arm(run, "llama-2k")["rows"] == 300
+
+    model, tokenizer = load_model(study["llama-2k"].model)
+    model = PeftModel.from_pretrained(model, str(run.adapter_folder("llama-2k"))).eval()
+    for number, (question, answer) in enumerate(PAIRS):
+        rendered = render_row(as_row(rows[number], "rows", number), AUTO, tokenizer)
+        asked = rendered.text[: rendered.spans[-1][0]]
+        ids = tokenizer(asked, return_tensors="pt")
+        made = model.generate(**ids, max_new_tokens=40, do_sample=False)[0]
+        assert made[-1] == tokenizer.eos_token_id, (question, answer, tokenizer.decode(made))
