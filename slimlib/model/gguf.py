@@ -75,15 +75,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def _load_weights(path: Path, said: Mapping[str, Any], dtype: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    where = {"gguf_file": path.name, "trust_remote_code": False}
+    where = {"gguf_file": path.name}
     if rope := scaled_rope(said, path):
-        where["config"] = AutoConfig.from_pretrained(path.parent, **where)
-        where["config"].rope_parameters = rope
+        config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False, **where)
+        config.rope_parameters = rope
+        where["config"] = config
     model, info = AutoModelForCausalLM.from_pretrained(
         path.parent,
         dtype=resolve_dtype(dtype),
         device_map={"": find_device().kind},
         output_loading_info=True,
+        trust_remote_code=False,
         **where,
     )
     if info["missing_keys"]:
