@@ -121,8 +121,10 @@ def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, An
         revision=revision,
         dtype=resolve_dtype(config.dtype),
         device_map={"": find_device().kind},
+        trust_remote_code=False,
     )
-    return network.eval(), AutoTokenizer.from_pretrained(model, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+    return network.eval(), tokenizer
 
 
 def _evaluate_task(

@@ -75,16 +75,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def _load_weights(path: Path, said: Mapping[str, Any], dtype: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    where = {"gguf_file": path.name, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(path.parent, **where)
-    if rope := scaled_rope(said, config, path):
+    where = {"gguf_file": path.name}
+    if rope := scaled_rope(said, path):
+        config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False, **where)
         config.rope_parameters = rope
+        where["config"] = config
     model, info = AutoModelForCausalLM.from_pretrained(
         path.parent,
-        config=config,
         dtype=resolve_dtype(dtype),
         device_map={"": find_device().kind},
         output_loading_info=True,
+        trust_remote_code=False,
         **where,
     )
     if info["missing_keys"]:
@@ -100,7 +101,7 @@ def _load_weights(path: Path, said: Mapping[str, Any], dtype: str) -> Any:
     return model
 
 
-def scaled_rope(said: Mapping[str, Any], config: Any, path: Path) -> dict[str, Any] | None:
+def scaled_rope(said: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
     """The config's rope_parameters where the file scales its positions; None where it does not.
 
     transformers drops the file's scaling without a word, which shows in long texts only.
@@ -108,17 +109,16 @@ def scaled_rope(said: Mapping[str, Any], config: Any, path: Path) -> dict[str, A
     Raises:
         ValueError: a scaling that is neither none nor Llama 3's.
     """
-    kind = said.get(f"{said['general.architecture']}.rope.scaling.type", "none")
-    factors = said.get("rope_freqs.weight")
+    about = f"{said['general.architecture']}.rope"
+    kind, factors = said.get(f"{about}.scaling.type", "none"), said.get("rope_freqs.weight")
     if kind != "none":
         raise ValueError(f"{path.name}: its positions are scaled by {kind!r}, which is not read")
     if factors is None or max(factors) == 1:
         return None
-    theta = config.rope_parameters["rope_theta"]
+    theta = said.get(f"{about}.freq_base", 10_000.0)
     rope = {**LLAMA3_ROPE, "rope_theta": theta, "factor": float(max(factors))}
-    if not all(
-        map(math.isclose, factors, llama3_factors(rope, len(factors)), [1e-3] * len(factors))
-    ):
+    wanted = llama3_factors(rope, len(factors))
+    if not all(math.isclose(x, y, rel_tol=1e-3) for x, y in zip(factors, wanted, strict=True)):
         raise ValueError(
             f"{path.name}: its positions are scaled by other factors than Llama 3's, which cannot "
             "be said in a config of transformers"

@@ -60,7 +60,9 @@ def load_tokenizer(config: ModelConfig) -> Any:
     """The tokenizer of a model, padded on the right."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve_name(config.name), revision=_revision(config))
+    tokenizer = AutoTokenizer.from_pretrained(
+        resolve_name(config.name), revision=_revision(config), trust_remote_code=False
+    )
     tokenizer.padding_side = "right"
     set_pad_token(tokenizer)
     return tokenizer
