@@ -13,6 +13,7 @@ from slimlib.methods.shapes import count_parameters as count_parameters
 from slimlib.methods.shapes import equal_cut as equal_cut
 from slimlib.common.hardware import find_device as find_device
 from slimlib.pipeline.check import check as check
+from slimlib.pipeline.tune import tune as tune
 from slimlib.pipeline.preflight import preflight as preflight
 from slimlib.pipeline.study import open_run as open_run
 from slimlib.pipeline.study import run_study as run_study

@@ -28,7 +28,13 @@ from slimlib.common.stopping import Stopped, stoppable
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 
 UsageError = typer.BadParameter.__base__  # click's own, wherever typer keeps it
-RESUMED = ("run", "notebooks", "sweep")  # commands that go on where they were stopped
+RESUMED = (
+    "check",
+    "tune",
+    "run",
+    "notebooks",
+    "sweep",
+)  # commands that go on where they were stopped
 
 app = typer.Typer(
     name="slimlib",
@@ -110,6 +116,28 @@ AsMarkdown = Annotated[bool, typer.Option("--markdown", help="print Markdown", s
 FailOn = Annotated[
     Literal["forgot", "broken", "any"] | None,
     typer.Option(help="end with exit code 3 where a task is so", show_default="never"),
+]
+Tasks = Annotated[
+    str,
+    typer.Option(
+        help="lm-eval's tasks or groups, .yaml files, or .jsonl files of questions, by commas",
+        show_default="the panel's",
+    ),
+]
+Panel = Annotated[Literal["quick", "standard", "paper"], typer.Option(help="tasks by capability")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="ask a random sample that fits; run again, it asks more", show_default="all"),
+]
+Limit = Annotated[
+    int | None, typer.Option(help="the first so many documents of each task", show_default="all")
+]
+Shots = Annotated[
+    int | None,
+    typer.Option(help="solved examples in the prompt", show_default="each task's own"),
+]
+ChatTemplate = Annotated[
+    bool, typer.Option("--apply-chat-template", help="ask through the models' chat templates")
 ]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where models run")]
 Margin = Annotated[float, typer.Option(help="points within which a change counts as kept")]
@@ -227,33 +255,12 @@ def check(
             show_default="BASE is an adapter; its model is found",
         ),
     ] = None,
-    tasks: Annotated[
-        str,
-        typer.Option(
-            help="lm-eval's tasks or groups, .yaml files, or .jsonl files of questions, by commas",
-            show_default="the panel's",
-        ),
-    ] = "",
-    panel: Annotated[
-        Literal["quick", "standard", "paper"], typer.Option(help="tasks by capability")
-    ] = "quick",
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="ask a random sample that fits; run again, it asks more", show_default="all"
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(help="the first so many documents of each task", show_default="all"),
-    ] = None,
-    num_fewshot: Annotated[
-        int | None,
-        typer.Option(help="solved examples in the prompt", show_default="each task's own"),
-    ] = None,
-    apply_chat_template: Annotated[
-        bool, typer.Option("--apply-chat-template", help="ask through the models' chat templates")
-    ] = False,
+    tasks: Tasks = "",
+    panel: Panel = "quick",
+    minutes: Minutes = None,
+    limit: Limit = None,
+    num_fewshot: Shots = None,
+    apply_chat_template: ChatTemplate = False,
     dtype: Annotated[
         Literal["auto", "float16", "bfloat16", "float32"], typer.Option(help="of the weights")
     ] = "auto",
@@ -291,6 +298,59 @@ def check(
     )
     show(found)
     return FAILED if fail_on and failures(found, fail_on) else 0
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="hub id, folder or micro:base")],
+    rows: Annotated[
+        str, typer.Argument(help="a file (.jsonl, .json, .csv, .parquet, ...) or a hub id")
+    ],
+    tasks: Tasks = "",
+    panel: Panel = "quick",
+    minutes: Minutes = None,
+    limit: Limit = None,
+    num_fewshot: Shots = None,
+    apply_chat_template: ChatTemplate = False,
+    seeds: Annotated[int, typer.Option(help="fine-tunings, each with another seed")] = 1,
+    load_in_4bit: Annotated[
+        bool, typer.Option("--4bit/--no-4bit", help="QLoRA on NF4 weights, or LoRA on 16-bit ones")
+    ] = True,
+    device: DeviceName = "auto",
+    data: Data = None,
+    runs: Runs = None,
+    margin: Margin = MARGIN,
+    alpha: Alpha = ALPHA,
+    overrides: Set = None,
+    fail_on: FailOn = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> int:
+    """Fine-tune a model on rows, and say what it learned and what it lost."""
+    show = _printer(as_json, as_markdown)
+    choose_device(device)
+    from slimlib.pipeline.tune import tune
+    from slimlib.report.verdicts import failures
+
+    found = tune(
+        model,
+        rows,
+        tasks=tasks,
+        panel=panel,
+        minutes=minutes,
+        limit=limit,
+        num_fewshot=num_fewshot,
+        apply_chat_template=apply_chat_template,
+        seeds=seeds,
+        load_in_4bit=load_in_4bit,
+        data=data,
+        runs=runs,
+        margin=margin,
+        alpha=alpha,
+        **parse_overrides(overrides or ()),
+    )
+    show(found)
+    return FAILED if fail_on and failures(found.comparison, fail_on) else 0
 
 
 @app.command()

@@ -83,7 +83,7 @@ def check(
         ValueError: a model, task or value that cannot be, before anything is asked.
     """
     begin = time.monotonic()
-    _check_amounts(minutes, limit)
+    check_amounts(minutes, limit)
     config = AskConfig(num_fewshot, apply_chat_template, dtype)
     sides = _sides(base, tuned)
     how: dict[str, Any] = {"margin": margin, "alpha": alpha, "relation": relation}
@@ -111,7 +111,8 @@ def check(
     return comparison
 
 
-def _check_amounts(minutes: float | None, limit: int | None) -> None:
+def check_amounts(minutes: float | None, limit: int | None) -> None:
+    """ValueError for a time or a number of documents that cannot be, or for both at once."""
     if minutes is not None and not 0 < minutes < 10_000:
         raise ValueError(f"minutes={minutes}: must be above 0")
     if limit is not None and limit < 1:

@@ -33,6 +33,7 @@ from slimlib.pipeline.budget import (
 FILE = "looks.json"
 SEED = 3407  # of the random sample
 WARM_UP, PILOT = 2, 8  # documents of each task: before the speed is measured, and after
+PILOT_SHARE = 0.3  # of the time that the pilot may take at most
 FIRST = 0.4  # share of a look after which the speed is measured again
 RESERVE = 0.04  # of the time: reading the answers and writing the report
 
@@ -127,7 +128,7 @@ class Sampling:
             self._ask(have)
             return self._results()
         else:
-            self._pilot(have)
+            self._pilot(have, end)
             target = self._planned(have, end, rounds=2)
             self._keep(target)
             print(self.plan(target, self.looks.taken + 1).to_text())
@@ -147,9 +148,12 @@ class Sampling:
     def _results(self) -> list[list[dict[str, Any]]]:
         return [[found[unit.name] for unit in self.units] for found in self.results]
 
-    def _pilot(self, have: Mapping[str, int]) -> None:
+    def _pilot(self, have: Mapping[str, int], end: float) -> None:
         """Measure the speed on the first documents that no look has asked."""
         for more in (WARM_UP, PILOT):
+            cost = (PILOT - WARM_UP) * sum(self.seconds.values()) + self.beside
+            if cost > PILOT_SHARE * (end - time.monotonic()):
+                return  # each document takes so long that two tell enough
             self._ask(
                 {
                     unit.name: min(max(have[unit.name] + more, len(unit.sizes)), unit.documents)

@@ -67,10 +67,10 @@ def _stages() -> tuple[Callable[[Run, str], Any], ...]:
     from slimlib.evaluate.harness import evaluate_arm
     from slimlib.merge.plain import merge_arm
 
-    return _finetune, merge_arm, evaluate_arm
+    return finetune, merge_arm, evaluate_arm
 
 
-def _finetune(run: Run, arm: str) -> None:
+def finetune(run: Run, arm: str) -> None:
     """Fine-tune here, or with Unsloth in a process of its own, which leaves this one clean."""
     from slimlib.train import finetune_arm
 

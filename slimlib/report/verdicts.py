@@ -6,19 +6,25 @@ import html
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from slimlib.common.document import Document
 from slimlib.common.files import atomic_path, json_text
 from slimlib.common.layout import plain
 from slimlib.comparison.change import LOSSES, NO_VERDICT, Change
 from slimlib.comparison.two_models import Comparison
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FORGOT, BROKEN, ANY = "forgot", "broken", "any"
 FAIL_ON = {FORGOT: LOSSES, BROKEN: NO_VERDICT, ANY: (*LOSSES, *NO_VERDICT)}
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "svg{max-width:100%;height:auto}div.wide{overflow-x:auto}table{border-collapse:collapse}"
+    "h1{font-size:1.4em}svg{max-width:100%;height:auto}div.wide{overflow-x:auto}table{border-collapse:collapse}"
     "td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
 )
 
@@ -45,7 +51,11 @@ def write_report(comparison: Comparison, path: Path) -> Path:
         ValueError: another ending than .html, .xml (JUnit), .json and .md.
     """
     check_report(path)
-    text = FORMATS[path.suffix](comparison)
+    return write_text(path, FORMATS[path.suffix](comparison))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a whole file or none."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -64,23 +74,33 @@ def check_report(path: Path) -> None:
 
 
 def html_page(comparison: Comparison) -> str:
-    """One page that needs nothing else: the answer, the picture, the evidence."""
-    title = html.escape(plain(comparison.title))
-    body = comparison.document().to_html().replace("<table", '<div class="wide"><table')
+    """A comparison as one page that needs nothing else: see `page`."""
+    figure = comparison.plot().figure if comparison.changes else None
+    return page(comparison.document(), figure)
+
+
+def page(document: Document, figure: Figure | None) -> str:
+    """One HTML page that needs nothing else: the answer, the picture, the evidence.
+
+    Args:
+        document: its first point is the answer.
+        figure: is closed.
+    """
+    title, (answer, *rest) = html.escape(plain(document.title)), document.points
+    body = replace(document, points=rest).to_html().replace("<table", '<div class="wide"><table')
+    body = body.partition("</h4>")[2].replace("</table>", "</table></div>")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n{_picture(comparison)}\n"
-        f"{body.replace('</table>', '</table></div>')}\n</body></html>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n"
+        f"<p><strong>{html.escape(plain(answer))}</strong></p>\n"
+        f"{_svg(figure) if figure else ''}\n{body}\n</body></html>\n"
     )
 
 
-def _picture(comparison: Comparison) -> str:
-    """The plot as SVG inside the page; nothing where there is nothing to draw."""
-    if not comparison.changes:
-        return ""
+def _svg(figure: Figure) -> str:
+    """A figure as SVG inside a page."""
     from matplotlib import pyplot
 
-    figure = comparison.plot().figure
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)

@@ -1,0 +1,266 @@
+"""My model, my rows: fine-tune, merge, ask before and after, and say what was learned and lost.
+
+runs/<model>-on-<rows>/  <arm>/  asked/<arm>/  looks.json  report.html  answer.json
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slimlib.common import progress
+from slimlib.common.files import sha256, write_json, write_jsonl
+from slimlib.common.hardware import find_device
+from slimlib.comparison.benchmarks import ALPHA, MARGIN
+from slimlib.comparison.contrast import Contrast, over_runs
+from slimlib.comparison.relation import TUNED as MADE_FROM
+from slimlib.comparison.two_models import Comparison, compare
+from slimlib.config import Arm, AskConfig
+from slimlib.data.named_tasks import Unit, load_units
+from slimlib.data.rows import read_rows
+from slimlib.data.tokens import tokenize_rows
+from slimlib.evaluate.asking import Side
+from slimlib.evaluate.held_out import row_losses
+from slimlib.merge.plain import merge_arm
+from slimlib.metrics import Spread
+from slimlib.metrics.over_seeds import pool
+from slimlib.model.load import load_tokenizer
+from slimlib.model.opened import open_model
+from slimlib.pipeline.check import check_amounts, split_names
+from slimlib.pipeline.looks import Looks, Sampling
+from slimlib.pipeline.preflight import check_input
+from slimlib.pipeline.study import finetune
+from slimlib.report.answer import Answer, Learned, Stage, better_merge
+from slimlib.report.verdicts import page, write_text
+from slimlib.run import Run, default_root
+from slimlib.studies.mine import BASE, QUANTISED, TUNED, TUNED_16BIT, mine, of_seeds, slug
+from slimlib.studies.panels import QUICK, panel_tasks
+from slimlib.train import training_rows, training_set
+
+ASKED = "asked"  # folder of what lm-eval returned, by arm
+STEPS = {  # before, after -> what it changed
+    (BASE, QUANTISED): "quantising",
+    (QUANTISED, TUNED): "fine-tuning, merged into the 4-bit weights",
+    (BASE, TUNED_16BIT): "fine-tuning, merged into 16 bit",
+}
+
+
+def tune(
+    model: str,
+    rows: Any,
+    *,
+    tasks: Sequence[str] | str = (),
+    panel: str = QUICK,
+    minutes: float | None = None,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    apply_chat_template: bool = False,
+    seeds: int = 1,
+    load_in_4bit: bool = True,
+    data: str | Path | None = None,
+    runs: str | Path | None = None,
+    margin: float = MARGIN,
+    alpha: float = ALPHA,
+    **overrides: Any,
+) -> Answer:
+    """Fine-tune a model on rows, and say what it learned and what it lost.
+
+    Args:
+        model: hub id[@revision], folder, or "micro:base".
+        rows: a file (.jsonl, .json, .csv, .parquet, ...), a hub id, a `datasets.Dataset`, a
+            DataFrame or a list of rows, of any layout that `slimlib.data.layouts` reads.
+        tasks: what both models are asked, as `slimlib.check`'s; add a .jsonl file of your own
+            questions to see what it learned.
+        panel: as `slimlib.check`'s.
+        minutes: for the asking alone, as `slimlib.check`'s.
+        limit: as `slimlib.check`'s.
+        num_fewshot: as `slimlib.check`'s.
+        apply_chat_template: as `slimlib.check`'s.
+        seeds: fine-tunings with other seeds; of three the claim is about the recipe.
+        load_in_4bit: QLoRA, on NF4 weights; False: LoRA on 16-bit ones.
+        data: folder of local files that replace the hub for the tasks that it has.
+        runs: parent folder of the run; default SLIMLIB_RUNS, else ./runs.
+        margin: points within which a change counts as kept.
+        alpha: level of every claim.
+        **overrides: KEY=VALUE as for the command line's --set, e.g. **{"train.max_steps": 100}.
+
+    Returns:
+        The answer. report.html and answer.json lie in the run's folder.
+
+    Example:
+
+        slimlib.tune("HuggingFaceTB/SmolLM2-135M-Instruct", "my-rows.jsonl", minutes=10)
+
+    Raises:
+        ValueError: a model, rows, a task or a value that cannot be, before anything is trained.
+    """
+    check_amounts(minutes, limit)
+    root = Path(runs) if runs else default_root()
+    study = mine(
+        model,
+        _rows_file(rows, model, root),
+        seeds=seeds,
+        load_in_4bit=load_in_4bit,
+        merged_dtype="float16" if find_device().kind == "cuda" else "float32",
+        overrides=overrides,
+    )
+    run = Run(study, root)
+    names = split_names(tasks) or panel_tasks(panel, [model])
+    units = load_units(names, Path(data) if data else None, root / "checks" / "micro-data")
+    check_input(run)
+    _, report = training_set(study.tuned, run)
+    print(report.to_text())
+    _, held_out = training_rows(study.tuned, run)
+    said = [*report.sentences(), f"{len(held_out):,} more rows are held out of the training."]
+    for arm in study.arms:
+        finetune(run, arm.name)
+        merge_arm(run, arm.name)
+    config = AskConfig(num_fewshot, apply_chat_template)
+    sides = {
+        arm.name: Side(arm.name, open_model(run.model_path(arm.name)), config, _answers(root))
+        for arm in study.arms
+    }
+    asked, look = _ask(sides, units, run.folder, minutes, limit, alpha)
+    answer = _answer(run, sides, asked, look, said, margin, alpha)
+    write_text(run.folder / "report.html", page(answer.document(), answer.figure()))
+    write_json(run.folder / "answer.json", answer.to_dict())
+    progress.say(f"report: {run.folder / 'report.html'}")
+    return answer
+
+
+def _rows_file(rows: Any, model: str, root: Path) -> str:
+    """Rows by their name; rows that lie in memory are written into a file called by their hash."""
+    if isinstance(rows, str | Path):
+        return str(Path(rows).resolve()) if Path(rows).exists() else str(rows)
+    read = [dict(row) for row in read_rows(rows)]
+    name = f"rows-{sha256(read)[:8]}.jsonl"
+    path = root.absolute() / slug(model, name) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, read)
+    return str(path)
+
+
+def _answers(root: Path) -> Path:
+    return root / "checks" / "answers"
+
+
+# ---- asking ----
+
+
+def _ask(
+    sides: Mapping[str, Side],
+    units: Sequence[Unit],
+    folder: Path,
+    minutes: float | None,
+    limit: int | None,
+    alpha: float,
+) -> tuple[dict[str, Path], int | None]:
+    """Where the results of each arm lie, and which look they are; None: the documents are fixed."""
+    if minutes is None:
+        for name, side in sides.items():
+            side.write([side.ask(unit, limit=limit or 0) for unit in units], folder / ASKED / name)
+            side.rest()
+        return {name: folder / ASKED / name for name in sides}, None
+    looks = Looks.read(folder)
+    found = Sampling([*sides.values()], units, looks, folder, alpha).run(60 * minutes)
+    for (name, side), results in zip(sides.items(), found, strict=True):
+        side.write(results, folder / ASKED / name)
+    return {name: folder / ASKED / name for name in sides}, looks.taken
+
+
+# ---- answering ----
+
+
+def _answer(
+    run: Run,
+    sides: Mapping[str, Side],
+    asked: Mapping[str, Path],
+    look: int | None,
+    rows: Sequence[str],
+    margin: float,
+    alpha: float,
+) -> Answer:
+    study = run.study
+    results = {
+        BASE: asked[BASE],
+        **({QUANTISED: asked[QUANTISED]} if QUANTISED in asked else {}),
+        **{
+            kind: [asked[arm.name] for arm in of_seeds(study, kind)]
+            for kind in (TUNED, TUNED_16BIT)
+            if of_seeds(study, kind)
+        },
+    }
+
+    def held(before: str, after: str) -> Comparison:
+        how = {"margin": margin, "alpha": alpha, "relation": MADE_FROM, "look": look}
+        return compare(results[before], results[after], **how)
+
+    kind, advice = TUNED, "The fine-tuned model is merged into the weights that it was trained on."
+    if TUNED_16BIT in results:
+        kind, advice = _choose(held(TUNED, TUNED_16BIT))
+    best = of_seeds(study, kind)
+    return Answer(
+        title=study.title,
+        rows=rows,
+        learned=_learned(run, sides, best, alpha),
+        comparison=held(BASE, kind),
+        steps=[Stage(cause, held(*pair)) for pair, cause in STEPS.items() if {*pair} <= {*results}],
+        advice=advice,
+        place=run.model_path(best[0].name),
+        notes=[study.note] if study.note else [],
+    )
+
+
+def _choose(merges: Comparison) -> tuple[str, str]:
+    """Which merge to take, and why: the one into 4-bit weights against the one into 16 bit."""
+    better = better_merge(merges)
+    if better is None:
+        return TUNED, (
+            "Neither merge is shown to be better than the other (into the 4-bit weights that it "
+            "was trained on, or into the un-quantised base); the first is taken."
+        )
+    names = "un-quantised base", "4-bit weights that it was trained on"
+    taken, other = names if better else names[::-1]
+    return (TUNED_16BIT if better else TUNED), (
+        f"Take the merge into the {taken}: the one into the {other} answers worse."
+    )
+
+
+def _learned(run: Run, sides: Mapping[str, Side], tuned: Sequence[Arm], alpha: float) -> Learned:
+    """The loss on the rows that were held out, before and after, over rows and seeds."""
+    before, after, kept = [], [], 0
+    for arm in tuned:
+        _, held_out = training_rows(arm, run)
+        if not held_out:
+            return Learned(0, math.nan, math.nan, over_runs(np.array([math.nan]), []))
+        tokenizer = load_tokenizer(arm.model)
+        dataset, _ = tokenize_rows(held_out, arm.data, tokenizer, arm.model.max_seq_length)
+        kept = len(dataset)
+        for losses, name in ((before, BASE), (after, arm.name)):
+            losses.append(row_losses(sides[name].load()[0], dataset, tokenizer.pad_token_id))
+            sides[name].rest()
+    changes = [b - a for a, b in zip(before, after, strict=True)]
+    return Learned(
+        kept,
+        float(np.mean([losses.mean() for losses in before])),
+        float(np.mean([losses.mean() for losses in after])),
+        mean_change(changes, alpha),
+    )
+
+
+def mean_change(changes: Sequence[np.ndarray], alpha: float) -> Contrast:
+    """The mean of changes, one array of rows per seed; each seed holds other rows out.
+
+    The rows' own variance and that between seeds are both counted.
+    """
+    rows = [Spread(float(c.var(ddof=1)) / len(c), len(c) - 1) for c in changes if len(c) > 1]
+    own = pool(rows) if rows else None
+    parts = [Spread(own.variance / len(changes), own.df)] if own else []
+    means = np.array([change.mean() for change in changes])
+    if len(means) > 1:
+        parts.append(Spread(float(means.var(ddof=1)) / len(means), len(means) - 1))
+    return over_runs(means, parts, alpha=alpha)

@@ -1,0 +1,158 @@
+"""What a fine-tuning of one's own learned, what it lost, which step lost it: the answer, shown.
+
+The sentence comes first, then what was learned beside what was lost, then the steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slimlib.common.document import Document, Point, Shown
+from slimlib.comparison.change import GAINS, LOSSES, finite
+from slimlib.comparison.contrast import Contrast
+from slimlib.comparison.plots import GAINED, NOISE, TOTAL, plot_changes
+from slimlib.comparison.sentences import brief, change_table, from_to
+from slimlib.comparison.two_models import Comparison
+from slimlib.metrics.text import number, p_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The loss on held-out rows before and after: nats per token."""
+
+    rows: int
+    before: float
+    after: float
+    change: Contrast  # after - before, over rows (and seeds)
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval of the change leaves 0 out."""
+        low, high = self.change.difference[1:]
+        return not low <= 0 <= high
+
+    def sentence(self) -> str:
+        """What was learned, as far as the interval goes."""
+        if math.isnan(self.before):
+            return "No row was held out, so what was learned was not measured."
+        verb = "Not told whether it learned its rows"
+        if self.real:
+            verb = "Learned its rows" if self.after < self.before else "Unlearned its rows"
+        value, low, high = (number(limit, 2, "+") for limit in self.change.difference)
+        return (
+            f"{verb}: loss on {self.rows} held-out rows {number(self.before)} -> "
+            f"{number(self.after)} nats a token ({value} [{low}, {high}], "
+            f"{p_text(self.change.p_value)})."
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step between two of the study's models."""
+
+    cause: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Answer(Shown):
+    """What became of one's own model; see `slimlib.tune`."""
+
+    title: str
+    rows: Sequence[str]  # sentences on the rows
+    learned: Learned
+    comparison: Comparison  # base against the model that is recommended
+    steps: Sequence[Stage]
+    advice: str  # which merge to take, and why
+    place: str  # where that model lies
+    notes: Sequence[str] = ()
+
+    def sentence(self) -> str:
+        """The answer in one or two sentences."""
+        return f"{self.learned.sentence()} {self.comparison.answer()}"
+
+    def document(self) -> Document:
+        """Answer, advice, verdict on each task, steps, table, notes."""
+        points: list[Point] = [self.sentence(), self.advice, f"The model lies in {self.place}."]
+        points += [self.comparison.sentence(change) for change in self.comparison.headlines]
+        for found in self.comparison.answers.values():
+            first, *examples = found.points()
+            points.append((first, examples))
+        steps = [line for step in self.steps for line in _step_lines(step)]
+        points.append(("Which step?", steps))
+        points.append(("Rows", self.rows))
+        table = change_table(self.comparison.changes, self.comparison.alpha)
+        notes = [*self.comparison.rules(), *self.comparison.notes, *self.notes]
+        return Document(self.title, points, table, notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, texts and None, as JSON takes them."""
+        loss = self.learned
+        return {
+            "answer": self.sentence(),
+            "learned": {
+                "rows": loss.rows,
+                "loss_before": finite(loss.before),
+                "loss_after": finite(loss.after),
+                "change": [finite(limit) for limit in loss.change.difference],
+                "p_value": loss.change.p_value,
+            },
+            "advice": self.advice,
+            "model": self.place,
+            "comparison": self.comparison.to_dict(),
+            "steps": {step.cause: step.comparison.to_dict()["tasks"] for step in self.steps},
+            "rows": [*self.rows],
+        }
+
+    def figure(self) -> Figure:
+        """Learned beside lost: the held-out loss before and after, and each task's change."""
+        from matplotlib import pyplot
+
+        changes = self.comparison.headlines
+        height = max(2.4, 1.5 + 0.55 * len(changes))
+        figure, (left, right) = pyplot.subplots(
+            1, 2, figsize=(9.5, height), width_ratios=(1, 2.4), layout="constrained"
+        )
+        _draw_loss(self.learned, left)
+        margin, alpha = self.comparison.margin, self.comparison.alpha
+        plot_changes(changes, margin, "Lost or kept", alpha, right)
+        return figure
+
+
+def _step_lines(step: Stage) -> list[str]:
+    return [
+        f"{step.cause}, {change.title}: {from_to(change)}, {brief(change)}: {change.verdict}"
+        for change in step.comparison.headlines
+    ]
+
+
+def _draw_loss(learned: Learned, ax: Any) -> None:
+    ax.set_title("Learned", loc="left", fontweight="bold", fontsize=9)
+    if math.isnan(learned.before):
+        ax.text(0.5, 0.5, "no row held out", ha="center", transform=ax.transAxes, fontsize=8)
+        ax.set_axis_off()
+        return
+    colours = (TOTAL, GAINED if learned.real and learned.after < learned.before else NOISE)
+    for x, (value, colour) in enumerate(zip((learned.before, learned.after), colours, strict=True)):
+        ax.bar(x, value, width=0.55, color=colour)
+        ax.text(x, value, f"{value:.2f}", ha="center", va="bottom", fontsize=8)
+    ax.set_xticks((0, 1), ("before", "after"))
+    ax.set(ylabel="loss on held-out rows, nats a token")
+    ax.margins(y=0.15)
+
+
+def better_merge(comparison: Comparison) -> bool | None:
+    """Whether the second of two merges of one adapter is the better one; None: neither is shown.
+
+    Args:
+        comparison: the merge into the weights that were trained on, against that into 16 bit.
+    """
+    gains = any(change.verdict in GAINS for change in comparison.headlines)
+    losses = any(change.verdict in LOSSES for change in comparison.headlines)
+    return None if gains == losses else gains
