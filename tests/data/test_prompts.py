@@ -6,8 +6,8 @@ import pytest
 
 from slimlib.config import DataConfig
 from slimlib.data import rows, tokens
+from slimlib.data.encoding import Encoder
 from slimlib.data.prompts import format_prompt, render_row, set_pad_token
-from slimlib.data.tokens import Encoder
 from slimlib.data.turns import Rendered
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
