@@ -122,22 +122,29 @@ def _separated(text: str, kind: str, path: Path) -> list[dict[str, str]]:
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
+    import pandas as pd
 
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise ValueError(
-            f"{path} is no whole Parquet file ({str(error).splitlines()[0]})"
-        ) from None
-    return whole_numbers(table.to_pylist())
+        # with Arrow's own types: lists of objects stay that, whole numbers with a gap whole
+        return frame_rows(pd.read_parquet(path, dtype_backend="pyarrow"))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is no whole Parquet file ({reason})") from None
 
 
 def frame_rows(frame: Any) -> list[dict[str, Any]]:
     """The rows of a pandas DataFrame; what is missing is None."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    return whole_numbers(plain.to_dict("records"))
+    cells = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return whole_numbers(_plain(row) for row in cells)
+
+
+def _plain(value: Any) -> Any:
+    """A cell in Python's own types: pandas holds lists of a Parquet file as numpy's arrays."""
+    if isinstance(value, Mapping):
+        return {name: _plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def whole_numbers(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
-"""Rows as tokens, each with whether the loss counts it, and the report of what became of them.
+"""Rows as the data set of a training, and the report of what became of them.
 
-Rows are tokenised here, not in the trainer, so that every backend trains on the same ids: exactly
-one begin token, an end token behind the answer (unless the author's run is reproduced, which had
-none), and labels that leave out all but the answers where only these are learned.
+Rows are tokenised here, not in the trainer, so that every backend trains on the same ids, and what
+cannot be learned from is left out here, by its number, not in silence.
 """
 
 from __future__ import annotations
@@ -13,35 +12,15 @@ from typing import Any
 
 from slimlib.common.document import Document, Shown
 from slimlib.config import DataConfig
+from slimlib.data.encoding import Encoder, Tokens
 from slimlib.data.layouts import Row, as_row
 from slimlib.data.prompts import render_row
 from slimlib.data.turns import Rendered, SystemRefused, TurnsRefused
 
-IGNORED = -100  # torch's and transformers' label that the loss leaves out
 SHOWN_NUMBERS, SHOWN_LINES = 5, 24  # of rows in a sentence, of the first row
 NO_ANSWER = "no turn of the assistant"
 EMPTY = "empty answer"
 FULL = "prompt fills the window"
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A row as token ids, and which of them the loss counts."""
-
-    ids: list[int]
-    learned: list[bool]
-    ended: bool  # the last one is an end token that is learned
-    truncated: bool
-
-    @property
-    def labels(self) -> list[int]:
-        """The ids, with IGNORED in the place of what is not learned."""
-        return [i if kept else IGNORED for i, kept in zip(self.ids, self.learned, strict=True)]
-
-    @property
-    def count(self) -> int:
-        """How many tokens the loss counts: the first is never predicted."""
-        return sum(self.learned[1:])
 
 
 @dataclass(frozen=True)
@@ -171,44 +150,38 @@ def prepare_rows(
 ) -> tuple[list[Tokens], RowsReport]:
     """The rows that are trained on as tokens, and the report on all of them."""
     rows = [
-        as_row(row, "the list", n) if not isinstance(row, Row) else row
-        for n, row in enumerate(rows, 1)
+        as_row(row, "the list", number) if not isinstance(row, Row) else row
+        for number, row in enumerate(rows, 1)
     ]
     encoder = Encoder(tokenizer, config, max_seq_length)
-    kept: list[Tokens] = []
-    numbers: list[int] = []
+    kept: list[tuple[int, Rendered, Tokens]] = []
     dropped: dict[str, list[int]] = {}
-    marks: dict[str, list[int]] = {"truncated": [], "moved": [], "rewritten": []}
     for row in rows:
         rendered, tokens, why = _prepared(row, config, encoder)
         if why:
             dropped.setdefault(why, []).append(row.number)
-            continue
-        kept.append(tokens)
-        numbers.append(row.number)
-        for name, found in (
-            ("truncated", tokens.truncated),
-            ("moved", rendered.moved),
-            ("rewritten", rendered.rewritten),
-        ):
-            marks[name] += [row.number] if found else []
+        else:
+            kept.append((row.number, rendered, tokens))
     where = ", ".join(dict.fromkeys(row.where for row in rows)) or "the list"
     if not kept:
         reasons = "; ".join(f"{why}: {_rows(numbers)}" for why, numbers in dropped.items())
         raise ValueError(f"{where} has nothing to learn ({reasons or 'no rows'})")
     unused = dict.fromkeys(name for row in rows for name in row.unused)
-    return kept, RowsReport(
+    all_tokens = [tokens for _, _, tokens in kept]
+    return all_tokens, RowsReport(
         where=where,
         read=len(rows),
         kept=len(kept),
         dropped={why: tuple(numbers) for why, numbers in dropped.items()},
-        without_end=sum(not tokens.ended for tokens in kept),
-        tokens=sum(len(tokens.ids) for tokens in kept),
-        learned_tokens=sum(tokens.count for tokens in kept),
+        truncated=tuple(number for number, _, tokens in kept if tokens.truncated),
+        without_end=sum(not tokens.ended for tokens in all_tokens),
+        tokens=sum(len(tokens.ids) for tokens in all_tokens),
+        learned_tokens=sum(tokens.count for tokens in all_tokens),
         unused_columns=tuple(unused),
-        first=marked(kept[0], tokenizer),
-        numbers=tuple(numbers),
-        **{name: tuple(numbers) for name, numbers in marks.items()},
+        moved=tuple(number for number, rendered, _ in kept if rendered.moved),
+        rewritten=tuple(number for number, rendered, _ in kept if rendered.rewritten),
+        first=marked(all_tokens[0], tokenizer),
+        numbers=tuple(number for number, _, _ in kept),
     )
 
 
@@ -259,86 +232,3 @@ def marked(tokens: Tokens, tokenizer: Any) -> str:
             parts.append(f"[[{text}]]" if tokens.learned[begin] else text)
             begin = end
     return "".join(parts)
-
-
-# ----------------------------------------------------------------------------------------- tokens
-
-
-class Encoder:
-    """From a text with what is to be learned of it to tokens with the same.
-
-    Args:
-        tokenizer: a fast one where only answers are learned, since those know their characters.
-        config: what is learned, and whether an end token is appended.
-        max_seq_length: tokens; a longer row loses its tail.
-
-    Raises:
-        ValueError: a slow tokenizer where only answers are learned.
-    """
-
-    def __init__(self, tokenizer: Any, config: DataConfig, max_seq_length: int) -> None:
-        if config.learn == "answer" and not tokenizer.is_fast:
-            raise ValueError(
-                f"learn=answer needs a fast tokenizer, and {tokenizer.name_or_path} has none: "
-                "take learn=all"
-            )
-        self.tokenizer, self.config, self.length = tokenizer, config, max_seq_length
-        self.special = {*tokenizer.added_tokens_encoder.values()}
-        whole, bare = (
-            tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False)
-        )
-        self.prefix = whole[: whole.index(bare[0])]  # what the tokenizer puts first
-
-    def encode(self, rendered: Rendered) -> Tokens:
-        """The tokens of a row: one begin token where the tokenizer adds it, the end on demand."""
-        ids, learned = self._text(rendered)
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        if self.prefix and ids[: len(self.prefix)] != self.prefix:
-            ids, learned = [*self.prefix, *ids], [*map(self._counts, self.prefix), *learned]
-        while bos is not None and ids[:2] == [bos, bos]:
-            ids, learned = ids[1:], learned[1:]
-        ended = rendered.ended
-        if not ended:
-            while eos is not None and eos != bos and ids[-1:] == [eos]:
-                ids, learned = ids[:-1], learned[:-1]
-            if self.config.append_eos and eos is not None:
-                ids, learned, ended = [*ids, eos], [*learned, True], True
-        cut = len(ids) > self.length
-        ended = ended and not cut and learned[-1]
-        return Tokens(ids[: self.length], learned[: self.length], ended, cut)
-
-    def _counts(self, _: int) -> bool:
-        """Whether the loss counts a token that is no part of an answer."""
-        return self.config.learn == "all"
-
-    def _text(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
-        everything = self.config.learn == "all"
-        found = self.tokenizer(
-            rendered.text, add_special_tokens=False, return_offsets_mapping=not everything
-        )
-        ids = list(found["input_ids"])
-        if everything:
-            return ids, [True] * len(ids)
-        return ids, [
-            self._learned(token, begin, end, rendered.spans)
-            for token, (begin, end) in zip(ids, _tiles(found["offset_mapping"]), strict=True)
-        ]
-
-    def _learned(self, token: int, begin: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
-        """Whether a token holds a character of an answer; a special one must begin in it."""
-        return any(
-            begin < stop and end > start and (begin >= start or token not in self.special)
-            for start, stop in spans
-        )
-
-
-def _tiles(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Characters of each token without gaps: some tokenizers leave white space out of offsets.
-
-    Example: " a", "\\n" as (1, 2), (3, 3) -> (0, 2), (2, 3).
-    """
-    tiles, reached = [], 0
-    for begin, end in offsets:
-        tiles.append((min(begin, reached), end))
-        reached = max(reached, end)
-    return tiles

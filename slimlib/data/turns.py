@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateError
+
 Turn = dict[str, str]  # role, content
 
 MARKS = 0xF0000  # first of 65,534 characters for private use, which hardly any text has
@@ -54,8 +56,6 @@ class ChatTemplate:
         Raises:
             TurnsRefused: the template refuses them, with its reason.
         """
-        from jinja2 import TemplateError
-
         try:
             return self.tokenizer.apply_chat_template(
                 list(messages),

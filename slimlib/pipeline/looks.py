@@ -179,6 +179,8 @@ class Sampling:
         seconds, begin = dict.fromkeys(target, 0.0), time.monotonic()
         for found, side in zip(self.results, self.sides, strict=True):
             for unit in self.units:
+                if unit.name in found and self.answered[unit.name] == target[unit.name]:
+                    continue
                 before = side.seconds
                 chosen = by_task(self.orders[unit.name][: target[unit.name]])
                 found[unit.name] = side.ask(unit, chosen)

@@ -133,7 +133,7 @@ def _step_lines(step: Stage) -> list[str]:
 
 
 def _draw_loss(learned: Learned, ax: Any) -> None:
-    ax.set_title("Learned", loc="left", fontweight="bold", fontsize=9)
+    ax.set_title("Learned? Held-out rows", loc="left", fontweight="bold", fontsize=9)
     if math.isnan(learned.before):
         ax.text(0.5, 0.5, "no row held out", ha="center", transform=ax.transAxes, fontsize=8)
         ax.set_axis_off()
@@ -143,7 +143,7 @@ def _draw_loss(learned: Learned, ax: Any) -> None:
         ax.bar(x, value, width=0.55, color=colour)
         ax.text(x, value, f"{value:.2f}", ha="center", va="bottom", fontsize=8)
     ax.set_xticks((0, 1), ("before", "after"))
-    ax.set(ylabel="loss on held-out rows, nats a token")
+    ax.set(ylabel="loss, nats a token")
     ax.margins(y=0.15)
 
 

@@ -7,8 +7,8 @@ from tokenizers_of_families import gpt2, llama2, llama3
 
 from slimlib.config import DataConfig
 from slimlib.data import rows, tokens
+from slimlib.data.encoding import Encoder
 from slimlib.data.prompts import format_prompt, render_row
-from slimlib.data.tokens import Encoder
 from slimlib.data.turns import Rendered
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}

@@ -80,13 +80,14 @@ NESTED = [
 
 
 def test_turns_lie_in_tables_too(tmp_path):
+    import pandas as pd
     from datasets import Dataset
 
     path = tmp_path / "rows.parquet"
     Dataset.from_list(NESTED).to_parquet(path)
     csv = tmp_path / "rows.csv"
     frame([{"messages": json.dumps(row["messages"])} for row in NESTED]).to_csv(csv, index=False)
-    for source in (path, csv, Dataset.from_list(NESTED), frame(NESTED)):
+    for source in (path, csv, Dataset.from_list(NESTED), frame(NESTED), pd.read_parquet(path)):
         assert read_rows(source) == NESTED
 
 

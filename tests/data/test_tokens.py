@@ -6,8 +6,9 @@ import pytest
 from chat_templates import FAMILIES, byte_tokenizer, tokenizer_of
 
 from slimlib.config import DataConfig
+from slimlib.data.encoding import IGNORED
 from slimlib.data.layouts import as_row
-from slimlib.data.tokens import IGNORED, describe_rows, prepare_rows, tokenize_rows
+from slimlib.data.tokens import describe_rows, prepare_rows, tokenize_rows
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 ALPACA = DataConfig(template="alpaca", append_eos=True, learn="answer")

@@ -85,8 +85,12 @@ def test_tokens_that_an_adapter_adds_need_rows(checkpoint, adapter):
 
 def test_nf4_before_a_name_quantises_it(checkpoint):
     opened = open_model(f"nf4:{checkpoint}")
-    model, _ = load_opened(opened)
-    assert model.is_loaded_in_4bit and opened.label == f"nf4:{checkpoint.name}"
+    config = ModelConfig(str(checkpoint), dtype="float32")
+    expected = logits(load_transformers(config).eval())
+    assert torch.allclose(logits(load_opened(opened)[0]), expected, atol=1e-5)
+    plain = logits(load_opened(open_model(str(checkpoint)))[0])
+    assert not torch.allclose(plain, expected, atol=1e-3)
+    assert opened.label == f"nf4:{checkpoint.name}"
     assert identity(opened) != identity(open_model(str(checkpoint)))
 
 
