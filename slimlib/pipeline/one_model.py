@@ -1,21 +1,18 @@
 """One model, before it is downloaded or trained: what cannot work is said here, in words.
 
-`preflight_model` reads configs and tokenizers only: no weight is loaded, none is downloaded.
-`try_model` takes the first layers of the model through one step of everything.
+Configs and tokenizers alone are read: no weight is loaded, none is downloaded.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.common.hardware import find_device, resolve_dtype
-from slimlib.config import EVERY_LINEAR, AdapterConfig, Arm, ModelConfig
+from slimlib.config import EVERY_LINEAR, AdapterConfig, ModelConfig
 from slimlib.methods.plan import Plan, compile_plan
 from slimlib.model.load import load_tokenizer, resolve_name
 from slimlib.model.own_code import refuse_own_code
@@ -98,7 +95,7 @@ def _architecture(config: ModelConfig, outline: list[Outline]) -> str:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    name, revision = resolve_name(config.name), _revision(config)
+    name, revision = resolve_name(config.name), hub_revision(config)
     refuse_own_code(name, revision)
     network = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     with torch.device("meta"):
@@ -167,7 +164,7 @@ def _generation(config: ModelConfig, network: Any) -> str:
 
     try:
         name = resolve_name(config.name)
-        generation = GenerationConfig.from_pretrained(name, revision=_revision(config))
+        generation = GenerationConfig.from_pretrained(name, revision=hub_revision(config))
     except OSError:  # it has none: transformers takes the model's config
         generation = GenerationConfig.from_model_config(network)
     ends = generation.eos_token_id
@@ -221,98 +218,6 @@ def _disk(config: ModelConfig, outline: Outline, root: Path) -> Check:
     return Check("disk", free >= need, detail, f"Free space on {existing}, or another folder")
 
 
-def _revision(config: ModelConfig) -> str | None:
+def hub_revision(config: ModelConfig) -> str | None:
+    """The commit asked for; None for a folder, which has none."""
     return None if Path(resolve_name(config.name)).exists() else config.revision
-
-
-# ---------------------------------------------------------------------------------- the rehearsal
-
-
-def try_model(arm: Arm, rows: Sequence[dict[str, Any]], layers: int = 2) -> list[Check]:
-    """Take a model's first layers through one step of everything, with its own rows.
-
-    One row rendered, one step trained, saved, merged, loaded again by stock transformers and
-    compared; what would fail after an hour fails here in seconds. Nothing of it is kept.
-
-    Args:
-        arm: model, adapter, data, training and merging as they shall be.
-        rows: of the user, one or more; the first batch is trained on.
-        layers: how many of the model's are taken.
-
-    Example:
-
-        checks = try_model(study.tuned, rows)
-    """
-    from slimlib.merge.plain import write_merged
-
-    with tempfile.TemporaryDirectory() as folder:
-        trial: list[Arm] = []
-        place = Path(folder)
-        adapter = place / "adapter"
-        steps = {
-            "first layers": lambda: _cut(arm, layers, place / "base", trial),
-            "one step": lambda: _one_step(trial[0], rows, place),
-            "merge": lambda: _told(write_merged(trial[0], adapter, place / "merged")),
-        }
-        checks: list[Check] = []
-        for name, step in steps.items():
-            if all(check.ok for check in checks):
-                checks.append(_tried(name, step))
-        return checks
-
-
-def _tried(name: str, step: Callable[[], str]) -> Check:
-    way_out = "The model cannot be tuned so: see what was found"
-    try:
-        return Check(name, True, step())
-    except (ValueError, OSError, RuntimeError, TypeError, KeyError, NotImplementedError) as error:
-        return Check(name, False, str(error).strip().partition("\n")[0], way_out)
-
-
-def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
-    """Write the model's first layers as a model of its own; `trial` gets the arm on it."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    name, where = resolve_name(arm.model.name), {"revision": _revision(arm.model)}
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
-    text = config.get_text_config()
-    whole = text.num_hidden_layers
-    for key, value in text.to_dict().items():  # what is said layer by layer
-        if isinstance(value, list) and len(value) == whole:
-            setattr(text, key, value[:layers])
-    text.num_hidden_layers = min(layers, whole)
-    model = AutoModelForCausalLM.from_pretrained(
-        name, config=config, dtype="auto", trust_remote_code=False, **where
-    )
-    model.save_pretrained(folder)
-    load_tokenizer(arm.model).save_pretrained(folder)
-    once = replace(arm.train, max_steps=1, gradient_accumulation_steps=1, warmup_ratio=0.0)
-    model_config = replace(arm.model, name=str(folder), revision=None)
-    trial.append(replace(arm, model=model_config, train=once))
-    return f"{text.num_hidden_layers} of {whole} layers"
-
-
-def _one_step(arm: Arm, rows: Sequence[dict[str, Any]], folder: Path) -> str:
-    from slimlib.adapters.layers import attach
-    from slimlib.adapters.saving import save_adapter
-    from slimlib.data.prompts import tokenize_rows
-    from slimlib.model.load import load_model
-    from slimlib.train import make_trainer
-
-    length = arm.model.max_seq_length
-    model, tokenizer = load_model(arm.model, "transformers", arm.adapter)
-    batch = [*rows[: arm.train.per_device_train_batch_size]]
-    dataset, _ = tokenize_rows(batch, arm.data, tokenizer, length)
-    model = attach(model, arm.adapter, arm.seed, length)
-    trainer = make_trainer(model, tokenizer, dataset, arm, folder)
-    loss = trainer.train().training_loss
-    if not loss < float("inf"):
-        raise ValueError(f"the loss of the first rows is {loss}")
-    save_adapter(trainer.model, folder / "adapter")
-    return f"{len(dataset['input_ids'][0])} tokens in the first row, loss {loss:.2f}"
-
-
-def _told(entry: dict[str, Any]) -> str:
-    """What the merge's record says of its check."""
-    check = entry["logit_check"]
-    return f"loaded again, logits apart by {check['share_of_range']:.1e} of their range"

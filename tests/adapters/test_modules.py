@@ -85,9 +85,7 @@ def test_a_conv1d_is_linear_with_its_sides_the_right_way_round():
     wanted = {"attn.c_attn": (32, 96), "attn.c_proj": (32, 32), "mlp.c_fc": (32, 128)}
     assert found == {**wanted, "mlp.c_proj": (128, 32)}
     assert transposed(model) == [*linear_shapes(model)]
-    with pytest.raises(
-        ValueError, match="Q-BaRA does not go on transformer.h.0.attn.c_attn, a Con"
-    ):
+    with pytest.raises(ValueError, match="Q-BaRA does not go on .*c_attn, a Conv1D"):
         attach(model, AdapterConfig("q-bara", r=2, target_modules="all-linear"), 0, 64)
 
 

@@ -11,7 +11,8 @@ from slimlib.common.hardware import Device
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.model.load import resolve_name
 from slimlib.pipeline import one_model
-from slimlib.pipeline.one_model import preflight_model, try_model
+from slimlib.pipeline.one_model import preflight_model
+from slimlib.pipeline.trial import try_model
 from slimlib.studies.get import get_study
 
 EVERY = AdapterConfig(r=4, target_modules="all-linear")
