@@ -17,6 +17,8 @@ from slimlib.adapters.saving import load_adapter, save_adapter
 from slimlib.config import AdapterConfig, DataConfig, ModelConfig
 from slimlib.data.prompts import tokenize_rows
 from slimlib.model.load import load_model, resolve_name
+from slimlib.pipeline.one_model import preflight_model
+from slimlib.pipeline.trial import try_model
 from slimlib.studies.get import get_study
 from slimlib.train import make_trainer
 
@@ -125,6 +127,21 @@ def test_from_a_folder_to_a_merged_model_and_its_scores(kind, four_bit, tmp_path
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="float32")
     torch.testing.assert_close(logits(merged, tokenizer), trained, atol=2e-4, rtol=1e-4)
     assert_same_scores(merged.eval(), tokenizer, fast)
+
+
+TRIED = ("gemma 3, multimodal", "lfm 2", "phi 3", "opt", "qwen 3, experts", "gpt-neox")
+
+
+@pytest.mark.parametrize("kind", TRIED)
+def test_the_trial_of_one_model_takes_its_first_layer(kind, tmp_path):
+    arm = get_study("smoke")["llama-2k"]
+    model = replace(arm.model, name=str(make_folder(kind, tmp_path)))
+    assert not [c for c in preflight_model(model, ALL, tmp_path) if not c.ok]
+    arm = replace(arm, model=model, adapter=ALL)
+    checks = try_model(arm, ROWS, layers=1)
+    kinds = {"lfm 2": 2}.get(kind, 1)  # one layer of each kind
+    assert checks[0].detail == f"{kinds} of 2 layers" and len(checks) == 3
+    assert all(check.ok for check in checks), checks
 
 
 def merge(config, folder):

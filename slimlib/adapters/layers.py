@@ -184,7 +184,7 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
             do not fit one (named, with its shape); no weight has been touched.
     """
     plan = compile_plan(linear_shapes(model), config)
-    _check_layers(model, plan, config)
+    check_layers(model, plan, config)
     if plan.warning():
         print(plan.warning())
     lora = {
@@ -205,7 +205,7 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
     return model
 
 
-def _check_layers(model: Any, plan: Plan, config: AdapterConfig) -> None:
+def check_layers(model: Any, plan: Plan, config: AdapterConfig) -> None:
     """Refuse a structured method on GPT-2's Conv1D, for which it has no layer."""
     method = METHODS[config.method]
     if method.structured and (names := plan.keys() & transposed(model)):

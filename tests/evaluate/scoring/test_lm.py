@@ -663,6 +663,16 @@ def test_other_models_give_hflm_s_numbers_whatever_way_they_go(kind, tiny):
         assert lm.stock_reason and lm.stock_reason[-1] != "\n"
 
 
+def test_padding_by_the_end_token_changes_no_answer(tiny):
+    """It is masked: in batches of unlike lengths, scored and generated, by HFLM and by SlimLM."""
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    ended = Model(tiny.network, tokenizer)
+    assert_equal_to_stock(ended)
+    answers = [write(stock(model, batch_size=4), PROMPTS[:6]) for model in (tiny, ended)]
+    assert answers[0] == answers[1]
+
+
 def test_a_multimodal_gemma_is_scored_by_its_language_model(tiny):
     """Texts alone: the vision tower is there and has no part in it."""
     text = {**GEMMA3, **SPECIAL, "sliding_window": 8, "initializer_range": 0.2}

@@ -1,0 +1,223 @@
+"""One model, before it is downloaded or trained: what cannot work is said here, in words.
+
+Configs and tokenizers alone are read: no weight is loaded, none is downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slimlib.common.hardware import find_device, resolve_dtype
+from slimlib.config import EVERY_LINEAR, AdapterConfig, ModelConfig
+from slimlib.methods.plan import Plan, compile_plan
+from slimlib.model.load import load_tokenizer, resolve_name
+from slimlib.model.own_code import refuse_own_code
+from slimlib.model.tokens import check_vocabulary
+from slimlib.pipeline.preflight import Check
+
+NF4_BYTES = 0.52  # of a weight: 4 bits, and its share of a doubly quantised scale
+TRAINED_BYTES = 16  # of a trained number: itself, its gradient and Adam's two, in float32
+RUNTIME_GB = 1.0  # of Python, torch and what a step makes besides its logits
+QUANTISED = {"bitsandbytes": None, "gptq": "gptqmodel"}  # how a base may come; what reads it
+
+
+class Outline(NamedTuple):
+    """A model without its weights: its config, its modules on no device, what it would train."""
+
+    config: Any
+    model: Any
+    plan: Plan | None
+
+
+def preflight_model(
+    config: ModelConfig, adapter: AdapterConfig | None = None, root: str | Path = "runs"
+) -> list[Check]:
+    """Check one model in seconds, before anything of it is downloaded or trained.
+
+    Args:
+        config: of the model: a folder, a hub id, an embedded checkpoint or a GGUF file.
+        adapter: that shall be trained on it; None where it is only evaluated.
+        root: where the runs will lie.
+
+    Returns:
+        One line each on the model, its tokenizer, vocabulary, quantised weights, targets,
+        generation, memory and disk; only those that can be told while an earlier one is red.
+
+    Example:
+
+        config = slimlib.ModelConfig("Qwen/Qwen2.5-0.5B")
+        adapter = slimlib.AdapterConfig(target_modules="all-linear")
+        red = [check for check in preflight_model(config, adapter) if not check.ok]
+    """
+    if config.name.endswith(".gguf"):
+        return [_check("model", lambda: _gguf(config, adapter), "Take the original checkpoint")]
+    outline: list[Outline] = []
+    model = _check("model", lambda: _architecture(config, outline), "Check the name, or the folder")
+    if not outline:
+        return [model]
+    network = outline[0].config
+    checks = [model, *_tokens(config, network)]
+    checks += [_check("quantised base", lambda: _quantised(network), "Take its plain checkpoint")]
+    if adapter:
+        way_out = f"target_modules={EVERY_LINEAR}, or names of those that there are"
+        checks += [_check("targets", lambda: _targets(config, adapter, outline), way_out)]
+    checks += [_check("generation", lambda: _generation(config, network), "Mend the file")]
+    return [*checks, _memory(config, outline[0]), _disk(config, outline[0], Path(root))]
+
+
+def _check(name: str, find: Callable[[], str], way_out: str) -> Check:
+    """A green line of what was found, or a red one of the error's first line."""
+    try:
+        return Check(name, True, find())
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        return Check(name, False, str(error).strip().partition("\n")[0], way_out)
+
+
+def _gguf(config: ModelConfig, adapter: AdapterConfig | None) -> str:
+    from slimlib.model.gguf import read_metadata, scaled_rope
+    from slimlib.model.gguf_tokenizer import build_tokenizer
+
+    path = Path(config.name)
+    said = read_metadata(path)
+    build_tokenizer(said, path)
+    scaled_rope(said, path)
+    if adapter:
+        raise ValueError(f"{path.name}: a GGUF file is read only; it can be checked, not tuned")
+    return f"GGUF of {said['general.architecture']}, read only"
+
+
+def _architecture(config: ModelConfig, outline: list[Outline]) -> str:
+    """Read the config and build the model on no device; `outline` gets both."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    name, revision = resolve_name(config.name), hub_revision(config)
+    refuse_own_code(name, revision)
+    network = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(network, trust_remote_code=False)
+    outline.append(Outline(network, model, None))
+    size = sum(p.numel() for p in model.parameters())
+    return f"{network.model_type}, {size / 1e6:,.1f} million weights"
+
+
+def _tokens(config: ModelConfig, network: Any) -> list[Check]:
+    """Whether the tokenizer is there and knows its ends, and has a row for every token."""
+    found: list[Any] = []
+
+    def tokenizer() -> str:
+        found.append(load_tokenizer(config))
+        end, pad = found[0].eos_token, found[0].pad_token
+        if end is None:
+            raise ValueError(f"{config.name}: its tokenizer names no end token")
+        also = ", masked by its position" if pad == end else ""
+        return f"{len(found[0]):,} tokens, end {end}, padding {pad}{also}"
+
+    def vocabulary() -> str:
+        check_vocabulary(found[0], network)
+        return f"{len(found[0]):,} tokens, {network.get_text_config().vocab_size:,} rows"
+
+    checks = [_check("tokenizer", tokenizer, "Set eos_token in its tokenizer_config.json")]
+    if found:
+        checks += [_check("vocabulary", vocabulary, "Resize the embedding, save, name that folder")]
+    return checks
+
+
+def _quantised(network: Any) -> str:
+    how = getattr(network, "quantization_config", None)
+    if how is None:
+        return "none: plain weights"
+    method = (how if isinstance(how, dict) else how.to_dict()).get("quant_method")
+    method = getattr(method, "value", method)
+    if method not in QUANTISED:
+        known = ", ".join(QUANTISED)
+        raise ValueError(f"its weights are quantised by {method}, which is not known; {known} are")
+    library = QUANTISED[method]
+    if library and importlib.util.find_spec(library) is None:
+        raise ValueError(f"its weights are quantised by {method}: pip install {library} to read it")
+    return f"quantised by {method}"
+
+
+def _targets(config: ModelConfig, adapter: AdapterConfig, outline: list[Outline]) -> str:
+    """Plan the adapter on the shapes; the outline gets the plan."""
+    from slimlib.adapters.layers import check_layers
+    from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
+
+    model = outline[0].model
+    plan = compile_plan(linear_shapes(model), adapter)
+    check_layers(model, plan, adapter)
+    if config.load_in_4bit:
+        refuse_transposed_4bit(model)
+    outline[0] = outline[0]._replace(plan=plan)
+    names = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in plan))
+    experts = any(p.ndim == 3 for p in model.parameters())
+    note = "; its experts are no linear layers and stay as they are" if experts else ""
+    return f"{len(plan)} modules ({names}), {plan.parameters:,} parameters{note}"
+
+
+def _generation(config: ModelConfig, network: Any) -> str:
+    from transformers import GenerationConfig
+
+    try:
+        name = resolve_name(config.name)
+        generation = GenerationConfig.from_pretrained(name, revision=hub_revision(config))
+    except OSError:  # it has none: transformers takes the model's config
+        generation = GenerationConfig.from_model_config(network)
+    ends = generation.eos_token_id
+    ends = [ends] if isinstance(ends, int) else ends or []
+    rows = network.get_text_config().vocab_size
+    if beyond := [end for end in ends if end >= rows]:
+        raise ValueError(f"generation ends at token {beyond[0]}, and there are {rows:,}")
+    said = f"ends at {', '.join(map(str, ends))}" if ends else "ends where the tokenizer says"
+    return said + (
+        ", repetition penalised" if generation.repetition_penalty not in (None, 1) else ""
+    )
+
+
+# -------------------------------------------------------------------------------- memory and disk
+
+
+def memory_gb(config: ModelConfig, outline: Outline) -> float:
+    """GB that training needs by count, and that merging does, whichever is more.
+
+    Weights in their dtype (0.52 bytes where quantised), 16 bytes a trained number, two float32
+    copies of one row's logits; merging holds all weights in float32.
+    """
+    from slimlib.adapters.modules import linear_shapes
+
+    weights = sum(p.numel() for p in outline.model.parameters())
+    linear = sum(d_in * d_out for d_in, d_out in linear_shapes(outline.model).values())
+    size = resolve_dtype(config.dtype).itemsize
+    in_4bit = linear if config.load_in_4bit else 0
+    trained = outline.plan.parameters if outline.plan else 0
+    logits = 8 * config.max_seq_length * outline.config.get_text_config().vocab_size
+    step = in_4bit * NF4_BYTES + (weights - in_4bit) * size + trained * TRAINED_BYTES + logits
+    merge = 4 * weights if outline.plan else 0
+    return max(step, merge) / 2**30 + RUNTIME_GB
+
+
+def _memory(config: ModelConfig, outline: Outline) -> Check:
+    device, need = find_device(), memory_gb(config, outline)
+    detail = f"{device.free_gb:.1f} of {device.memory_gb:.1f} GB free, about {need:.1f} needed"
+    way_out = "A smaller model, or a shorter max_seq_length; or restart the runtime"
+    return Check("memory", device.free_gb >= need, detail, way_out)
+
+
+def _disk(config: ModelConfig, outline: Outline, root: Path) -> Check:
+    """Room for the download in 16 bit, and for the merged weights in at most 32."""
+    weights = sum(p.numel() for p in outline.model.parameters())
+    download = 0 if Path(resolve_name(config.name)).exists() else 2
+    need = weights * (download + (4 if outline.plan else 0)) / 2**30
+    existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    detail = f"{free:.1f} GB free, about {need:.1f} needed"
+    return Check("disk", free >= need, detail, f"Free space on {existing}, or another folder")
+
+
+def hub_revision(config: ModelConfig) -> str | None:
+    """The commit asked for; None for a folder, which has none."""
+    return None if Path(resolve_name(config.name)).exists() else config.revision

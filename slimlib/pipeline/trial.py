@@ -1,0 +1,128 @@
+"""The first layers of a model through one step of everything, before hours go into it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slimlib.adapters.layers import attach
+from slimlib.adapters.saving import save_adapter
+from slimlib.config import Arm
+from slimlib.data.prompts import tokenize_rows
+from slimlib.merge.plain import write_merged
+from slimlib.model.load import load_model, load_tokenizer, resolve_name
+from slimlib.pipeline.one_model import hub_revision
+from slimlib.pipeline.preflight import Check
+from slimlib.train import make_trainer
+
+
+def try_model(arm: Arm, rows: Sequence[dict[str, Any]], layers: int = 2) -> list[Check]:
+    """Take a model's first layers through one step of everything, with its own rows.
+
+    One row rendered, one step trained, saved, merged, loaded again by stock transformers and
+    compared; what would fail after an hour fails here in seconds. Nothing of it is kept.
+
+    Args:
+        arm: model, adapter, data, training and merging as they shall be.
+        rows: of the user, one or more; the first batch is trained on.
+        layers: how many of the model's are taken.
+
+    Example:
+
+        checks = try_model(study.tuned, rows)
+    """
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        trial: list[Arm] = []
+        place = Path(folder)
+        adapter = place / "adapter"
+        steps = {
+            "first layers": lambda: _cut(arm, layers, place / "base", trial),
+            "one step": lambda: _one_step(trial[0], rows, place),
+            "merge": lambda: _told(write_merged(trial[0], adapter, place / "merged")),
+        }
+        checks: list[Check] = []
+        for name, step in steps.items():
+            if all(check.ok for check in checks):
+                checks.append(_tried(name, step))
+        return checks
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the libraries quiet: a cut model leaves most weights of its checkpoint unread."""
+    import datasets
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _tried(name: str, step: Callable[[], str]) -> Check:
+    way_out = "The model cannot be tuned so: see what was found"
+    try:
+        return Check(name, True, step())
+    except (ValueError, OSError, RuntimeError, TypeError, KeyError, NotImplementedError) as error:
+        return Check(name, False, str(error).strip().partition("\n")[0], way_out)
+
+
+def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
+    """Write the model's first layers as a model of its own; `trial` gets the arm on it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    name, where = resolve_name(arm.model.name), {"revision": hub_revision(arm.model)}
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+    text = config.get_text_config()
+    whole = text.num_hidden_layers
+    layers = _enough(text, layers)
+    for key, value in text.to_dict().items():  # what is said layer by layer
+        if isinstance(value, list) and len(value) == whole:
+            setattr(text, key, value[:layers])
+    text.num_hidden_layers = layers
+    model = AutoModelForCausalLM.from_pretrained(
+        name, config=config, dtype="auto", trust_remote_code=False, **where
+    )
+    model.save_pretrained(folder)
+    load_tokenizer(arm.model).save_pretrained(folder)
+    once = replace(arm.train, max_steps=1, gradient_accumulation_steps=1, warmup_ratio=0.0)
+    model_config = replace(arm.model, name=str(folder), revision=None)
+    trial.append(replace(arm, model=model_config, train=once))
+    return f"{layers} of {whole} layers"
+
+
+def _enough(config: Any, layers: int) -> int:
+    """So many layers, or as many as it takes to have one of each kind (LFM2, Gemma 3)."""
+    kinds = getattr(config, "layer_types", None) or []
+    firsts = [kinds.index(kind) + 1 for kind in {*kinds}]
+    return min(max([layers, *firsts]), config.num_hidden_layers)
+
+
+def _one_step(arm: Arm, rows: Sequence[dict[str, Any]], folder: Path) -> str:
+
+    length = arm.model.max_seq_length
+    model, tokenizer = load_model(arm.model, "transformers", arm.adapter)
+    batch = [*rows[: arm.train.per_device_train_batch_size]]
+    dataset, _ = tokenize_rows(batch, arm.data, tokenizer, length)
+    model = attach(model, arm.adapter, arm.seed, length)
+    trainer = make_trainer(model, tokenizer, dataset, arm, folder)
+    loss = trainer.train().training_loss
+    if not loss < float("inf"):
+        raise ValueError(f"the loss of the first rows is {loss}")
+    save_adapter(trainer.model, folder / "adapter")
+    return f"{len(dataset['input_ids'][0])} tokens in the first row, loss {loss:.2f}"
+
+
+def _told(entry: dict[str, Any]) -> str:
+    """What the merge's record says of its check."""
+    check = entry["logit_check"]
+    return f"loaded again, logits apart by {check['share_of_range']:.1e} of their range"
