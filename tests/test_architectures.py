@@ -15,7 +15,7 @@ from slimlib.adapters.layers import attach
 from slimlib.adapters.modules import adapted_layers, linear_shapes
 from slimlib.adapters.saving import load_adapter, save_adapter
 from slimlib.config import AdapterConfig, DataConfig, ModelConfig
-from slimlib.data.prompts import tokenize_rows
+from slimlib.data.tokens import tokenize_rows
 from slimlib.model.load import load_model, resolve_name
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.trial import try_model

@@ -16,7 +16,7 @@ from slimlib.config import EVERY_LINEAR, AdapterConfig, ModelConfig
 from slimlib.methods.plan import Plan, compile_plan
 from slimlib.model.load import load_tokenizer, resolve_name
 from slimlib.model.own_code import refuse_own_code
-from slimlib.model.tokens import check_vocabulary
+from slimlib.model.vocabulary import check_vocabulary
 from slimlib.pipeline.preflight import Check
 
 NF4_BYTES = 0.52  # of a weight: 4 bits, and its share of a doubly quantised scale

@@ -12,7 +12,7 @@ from typing import Any
 from slimlib.adapters.layers import attach
 from slimlib.adapters.saving import save_adapter
 from slimlib.config import Arm
-from slimlib.data.prompts import tokenize_rows
+from slimlib.data.tokens import tokenize_rows
 from slimlib.merge.plain import write_merged
 from slimlib.model.load import load_model, load_tokenizer, resolve_name
 from slimlib.pipeline.one_model import hub_revision

@@ -32,8 +32,10 @@ from slimlib.model.load import load_tokenizer
 from slimlib.model.opened import open_model
 from slimlib.pipeline.check import check_amounts, split_names
 from slimlib.pipeline.looks import Looks, Sampling
-from slimlib.pipeline.preflight import check_input
+from slimlib.pipeline.one_model import preflight_model
+from slimlib.pipeline.preflight import Check, check_input
 from slimlib.pipeline.study import finetune
+from slimlib.pipeline.trial import try_model
 from slimlib.report.answer import Answer, Learned, Stage, better_merge
 from slimlib.report.verdicts import page, write_text
 from slimlib.run import Run, default_root
@@ -112,9 +114,12 @@ def tune(
     names = split_names(tasks) or panel_tasks(panel, [model])
     units = load_units(names, Path(data) if data else None, root / "checks" / "micro-data")
     check_input(run)
+    _stop_at_red(preflight_model(study.tuned.model, study.tuned.adapter, root))
     _, report = training_set(study.tuned, run)
     print(report.to_text())
-    _, held_out = training_rows(study.tuned, run)
+    trained_on, held_out = training_rows(study.tuned, run)
+    if not run.done(study.tuned.name, "finetune"):
+        _stop_at_red(try_model(study.tuned, trained_on))
     said = [*report.sentences(), f"{len(held_out):,} more rows are held out of the training."]
     for arm in study.arms:
         finetune(run, arm.name)
@@ -130,6 +135,14 @@ def tune(
     write_json(run.folder / "answer.json", answer.to_dict())
     progress.say(f"report: {run.folder / 'report.html'}")
     return answer
+
+
+def _stop_at_red(checks: Sequence[Check]) -> None:
+    """Say what was checked; ValueError at the first that failed, with the way out."""
+    for check in checks:
+        if not check.ok:
+            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}")
+        progress.say(f"{check.name}: {check.detail}")
 
 
 def _rows_file(rows: Any, model: str, root: Path) -> str:

@@ -1,0 +1,156 @@
+"""`slimlib tune`: one's own model and rows, from the rows to the answer, on the embedded model."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from slimlib.cli import main
+from slimlib.pipeline.tune import mean_change, tune
+from slimlib.run import Run
+from slimlib.studies.mine import mine, of_seeds, slug
+
+FEW = {"train.max_steps": 3, "train.logging_steps": 1}
+ASKED = {"tasks": "micro_facts", "limit": 6}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def rows(here):
+    made = [{"question": f"What is {a} plus {a}?", "answer": 2 * a} for a in range(40)]
+    (here / "sums.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in made))
+    return "sums.jsonl"
+
+
+@pytest.mark.slow
+def test_rows_become_a_model_and_an_answer(here, rows):
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    found = tune("micro:base", rows, **ASKED, **FEW)
+    folder = here / "runs" / "micro-base-on-sums"
+    assert found.learned.rows == 2 and found.learned.before > 0
+    assert found.rows[-1] == "2 more rows are held out of the training."
+    assert [step.cause for step in found.steps] == [
+        "quantising",
+        "fine-tuning, merged into the 4-bit weights",
+        "fine-tuning, merged into 16 bit",
+    ]
+    page = (folder / "report.html").read_text()
+    assert "micro:base, fine-tuned on sums.jsonl" in page and "http" not in page.split("<svg")[0]
+    assert json.loads((folder / "answer.json").read_text())["model"] == found.place
+    AutoPeftModelForCausalLM.from_pretrained(folder / "tuned" / "adapter")
+    AutoModelForCausalLM.from_pretrained(found.place)
+
+
+@pytest.mark.slow
+def test_without_4_bit_there_is_one_merge_and_no_quantised_base(here, rows):
+    found = tune("micro:base", rows, load_in_4bit=False, **ASKED, **FEW)
+    assert [step.cause for step in found.steps] == []
+    assert found.place.endswith("tuned/merged")
+
+
+@pytest.mark.slow
+def test_two_seeds_make_it_a_claim_about_the_recipe(here):
+    rows = [{"instruction": f"Say {a}.", "output": f"{a}."} for a in range(30)]
+    found = tune("micro:base", rows, seeds=2, **ASKED, **FEW)
+    (change,) = found.comparison.headlines
+    assert change.subject == "this recipe" and found.learned.change.seeds == 2
+    assert len([*here.glob("runs/micro-base-on-rows-*/tuned*/adapter")]) == 2
+
+
+@pytest.mark.slow
+def test_a_planted_loss_ends_with_exit_code_3_and_is_read_again_without_training(
+    here, rows, capsys
+):
+    wild = ["--set", "train.max_steps=6", "--set", "train.learning_rate=0.05"]
+    asked = ["tune", "micro:base", rows, "--tasks", "micro_stories", "--limit", "60", *wild]
+    assert main([*asked, "--fail-on", "forgot"]) == 3
+    capsys.readouterr()
+    assert main(asked) == 0
+    said = "".join(capsys.readouterr())
+    assert "finetune tuned: already done" in said and "Lost: micro_stories." in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "micro:bse"}, "unknown embedded checkpoint"),
+        ({"rows": "nowhere.csv"}, "nowhere.csv does not exist"),
+        ({"seeds": 0}, "seeds=0: must be 1 to 10"),
+        ({"tasks": "no.yaml"}, "no.yaml does not exist"),
+        ({"minutes": -1}, "minutes=-1: must be above 0"),
+        ({"adapter.r": 0}, "adapter.r"),
+        ({"adapter.target_modules": "q_prj"}, "no such linear layer"),
+        ({"train.optim": "adam"}, "train.optim"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_trained(here, rows, change, said):
+    with pytest.raises(ValueError, match=said):
+        tune(**{"model": "micro:base", "rows": rows, "tasks": "micro_facts"} | change)
+    assert not [*here.rglob("adapter_config.json")] and not [*here.rglob("record.json")]
+
+
+# ---- the study ----
+
+
+def test_the_arms_of_ones_own_study():
+    study = mine("micro:base", "sums.jsonl", seeds=2)
+    assert [arm.name for arm in study.arms] == [
+        "base",
+        "base-nf4",
+        "tuned",
+        "tuned-16bit",
+        "tuned-seed-1",
+        "tuned-16bit-seed-1",
+    ]
+    tuned = study["tuned"]
+    assert (tuned.data.learn, tuned.data.append_eos, tuned.data.n) == ("answer", True, None)
+    assert tuned.adapter.target_modules == ("all-linear",)
+    assert study["tuned-16bit"].merge.merge_base == "16bit"
+    assert study["tuned-seed-1"].seed != tuned.seed
+    assert [arm.name for arm in of_seeds(study, "tuned")] == ["tuned", "tuned-seed-1"]
+    assert not mine("me/model@v2", "me/rows", load_in_4bit=False)["tuned"].model.load_in_4bit
+    assert mine("me/model@v2", "me/rows")["base"].model.revision == "v2"
+
+
+def test_overrides_reach_the_tuned_arms(tmp_path):
+    study = mine("micro:base", "sums.jsonl", overrides={"r": "4", "train.max_steps": "7"})
+    assert study["tuned"].adapter.r == study["tuned-16bit"].adapter.r == 4
+    assert Run(study, tmp_path).folder.name == "micro-base-on-sums"
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "name"),
+    [
+        ("me/My_Model-1B", "data/rows.v2.jsonl", "My-Model-1B-on-rows"),
+        ("./folder/", "me/alpaca", "folder-on-alpaca"),
+    ],
+)
+def test_a_folder_is_named_by_model_and_rows(model, rows, name):
+    assert slug(model, rows) == name
+
+
+# ---- what was learned ----
+
+
+def test_one_fine_tunings_change_of_loss_is_a_paired_t_over_rows():
+    change = np.array([-1.0, -0.5, -0.8, 0.1])
+    found = mean_change([change], 0.05)
+    low, high = stats.t.interval(0.95, 3, change.mean(), change.std(ddof=1) / 2)
+    assert found.difference == pytest.approx((change.mean(), low, high))
+    assert found.p_value == pytest.approx(stats.ttest_1samp(change, 0).pvalue)
+
+
+def test_seeds_that_disagree_widen_it():
+    same = mean_change([np.array([-1.0, -0.9, -1.1])] * 3, 0.05)
+    apart = mean_change([np.array([-1.0, -0.9, -1.1]) + d for d in (-1, 0, 1)], 0.05)
+    assert same.difference.value == pytest.approx(apart.difference.value)
+    assert apart.difference.high - apart.difference.low > same.difference.high - same.difference.low
