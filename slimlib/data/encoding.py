@@ -55,6 +55,7 @@ class Encoder:
                 "take learn=all"
             )
         self.tokenizer, self.config, self.length = tokenizer, config, max_seq_length
+        self.everything = config.learn == "all"  # the loss counts every token, as run
         self.special = {*tokenizer.added_tokens_encoder.values()}
         whole, bare = (
             tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False)
@@ -66,7 +67,7 @@ class Encoder:
         ids, learned = self._text(rendered)
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         if self.prefix and ids[: len(self.prefix)] != self.prefix:
-            ids, learned = [*self.prefix, *ids], [*map(self._counts, self.prefix), *learned]
+            ids, learned = [*self.prefix, *ids], [self.everything for _ in self.prefix] + learned
         while bos is not None and ids[:2] == [bos, bos]:
             ids, learned = ids[1:], learned[1:]
         ended = rendered.ended
@@ -79,17 +80,12 @@ class Encoder:
         ended = ended and not cut and learned[-1]
         return Tokens(ids[: self.length], learned[: self.length], ended, cut)
 
-    def _counts(self, _: int) -> bool:
-        """Whether the loss counts a token that is no part of an answer."""
-        return self.config.learn == "all"
-
     def _text(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
-        everything = self.config.learn == "all"
         found = self.tokenizer(
-            rendered.text, add_special_tokens=False, return_offsets_mapping=not everything
+            rendered.text, add_special_tokens=False, return_offsets_mapping=not self.everything
         )
         ids = list(found["input_ids"])
-        if everything:
+        if self.everything:
             return ids, [True] * len(ids)
         return ids, [
             self._learned(token, begin, end, rendered.spans)

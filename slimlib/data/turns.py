@@ -86,11 +86,11 @@ def render_turns(messages: Sequence[Turn], chat: ChatTemplate, to_user: bool = F
         to_user: put a system turn that the template refuses before the first user turn.
 
     Raises:
-        TurnsRefused: no answer, the template refuses the messages, or its answers are not found.
+        TurnsRefused: the template refuses the messages, or its answers are not found.
         SystemRefused: it refuses the system turn alone, and `to_user` is not set.
     """
-    answers = [n for n, turn in enumerate(messages) if turn["role"] == "assistant"]
-    messages = list(messages[: answers[-1] + 1] if answers else messages)
+    said = [n for n, t in enumerate(messages) if t["role"] == "assistant" and t["content"].strip()]
+    messages = list(messages[: said[-1] + 1] if said else messages)
     try:
         text = _whole(messages, chat)
     except TurnsRefused as refused:

@@ -181,7 +181,7 @@ def test_turns_behind_the_last_answer_are_left_out_and_an_empty_one_is_not_learn
     tokenizer = tokenizer_of(family)
     messages = [user("a"), model(""), user("b"), model("B"), user("c"), model(" ")]
     tokens, learned, _ = learned_of(messages, tokenizer)
-    assert learned == ["B<|im_end|>"]
+    assert learned == ["B<|im_end|>"] and tokens.ended
     tokens, learned, _ = learned_of([*SINGLE, user("and 3 + 3?")], tokenizer)
     assert learned == ["4<|im_end|>"] and "3 + 3" not in tokenizer.decode(tokens.ids)
 
