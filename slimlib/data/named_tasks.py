@@ -14,7 +14,7 @@ from typing import Any
 
 from slimlib.common import progress
 from slimlib.common.checked import did_you_mean
-from slimlib.common.files import atomic_path, file_sha256, sha256
+from slimlib.common.files import atomic_path, file_sha256
 from slimlib.config import Task
 from slimlib.data.micro.world import write_data
 from slimlib.data.own_task import ENDS, own_task
@@ -144,8 +144,3 @@ def _world(folder: Path) -> Path:
         with atomic_path(folder) as temporary:
             write_data(temporary)
     return folder
-
-
-def units_key(units: Sequence[Unit]) -> str:
-    """A hash of the documents that are asked: their tasks, sizes and local files."""
-    return sha256([[unit.name, unit.sizes, unit.identity] for unit in units])
