@@ -23,7 +23,7 @@ from slimlib.adapters.structure import build_pair
 from slimlib.common.hardware import find_device, unsloth_loaded
 from slimlib.config import EVERY_LINEAR, AdapterConfig
 from slimlib.methods.definitions import METHODS, Entry
-from slimlib.methods.plan import Plan, compile_plan, targeted
+from slimlib.methods.plan import Plan, check_names, compile_plan, targeted
 
 SAVED_TYPE = "SLIMLIB_LORA"  # of the files; PEFT's LORA in memory
 OWN_INIT = "slimlib"  # init_lora_weights: PEFT's own layers refuse to start from it
@@ -183,7 +183,9 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
         ValueError: a name in target_modules that no linear layer of the decoder has, or values that
             do not fit one (named, with its shape); no weight has been touched.
     """
-    plan = compile_plan(linear_shapes(model), config)
+    linears = linear_shapes(model)
+    check_names(linears, config.target_modules)
+    plan = compile_plan(linears, config)
     check_layers(model, plan, config)
     if plan.warning():
         print(plan.warning())

@@ -107,11 +107,12 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
         [3072, 5632]
 
     Raises:
-        ValueError: a name that no module has; a rule that matches nothing or contradicts another;
+        ValueError: no module is targeted; a rule that matches nothing or contradicts another;
             values that do not fit a module (named, with its shape).
     """
     targets = targeted(linears, config.target_modules)
-    _check_names(linears, config.target_modules)
+    if not targets:
+        check_names(linears, config.target_modules)
     layers = 1 + max((_layer(name) for name in linears), default=0)
     matches = [_matching(rule, targets, layers) for rule in config.rules]
     values = {f.name: getattr(config, f.name) for f in fields(config) if f.name in ENTRY_VALUES}
@@ -138,8 +139,16 @@ def targeted(names: Iterable[str], target_modules: Iterable[str]) -> list[str]:
     return [name for name in names if f".{name}".endswith(tuple(f".{end}" for end in wanted))]
 
 
-def _check_names(linears: Iterable[str], target_modules: Iterable[str]) -> None:
-    """Refuse a name that matches nothing: what it was meant for would stay as it is, unsaid."""
+def check_names(linears: Iterable[str], target_modules: Iterable[str]) -> None:
+    """Refuse a name that matches nothing: what it was meant for would stay as it is, unsaid.
+
+    Args:
+        linears: paths of all the linear modules of a model.
+        target_modules: of the adapter.
+
+    Raises:
+        ValueError: naming what matches nothing, and what there is.
+    """
     names = [*linears]
     absent = [end for end in target_modules if not targeted(names, [end])]
     if absent:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.config import EVERY_LINEAR, AdapterConfig, ModelConfig
-from slimlib.methods.plan import Plan, compile_plan
+from slimlib.methods.plan import Plan, check_names, compile_plan
 from slimlib.model.load import load_tokenizer, resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.vocabulary import check_vocabulary
@@ -148,7 +148,9 @@ def _targets(config: ModelConfig, adapter: AdapterConfig, outline: list[Outline]
     from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 
     model = outline[0].model
-    plan = compile_plan(linear_shapes(model), adapter)
+    linears = linear_shapes(model)
+    check_names(linears, adapter.target_modules)
+    plan = compile_plan(linears, adapter)
     check_layers(model, plan, adapter)
     if config.load_in_4bit:
         refuse_transposed_4bit(model)

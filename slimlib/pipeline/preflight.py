@@ -14,7 +14,7 @@ from slimlib.config import Study
 from slimlib.data.rows import check_local_rows
 from slimlib.data.sources import check_in_world
 from slimlib.data.tasks import check_files
-from slimlib.methods.plan import compile_plan
+from slimlib.methods.plan import check_names, compile_plan
 from slimlib.methods.shapes import shape_of_folder
 from slimlib.model.load import choose_backend, resolve_name
 from slimlib.run import Run
@@ -131,6 +131,7 @@ def check_adapters(study: Study) -> None:
         if arm.adapter and (folder / "config.json").is_file():
             shape = shape_of_folder(folder)
             if shape:
+                check_names(shape.modules(), arm.adapter.target_modules)
                 compile_plan(shape.modules(), arm.adapter)
 
 
