@@ -1,7 +1,7 @@
 """Modules with one thing wrong each: a comparison, a sign, a number, two names that trade places.
 
 Not made are mutants that no test should tell apart: of docstrings, annotations, error texts,
-imports, decorators, and of the keywords in `CHECKS`.
+imports, decorators, of the keywords in `CHECKS`, and of what both sides have alike.
 """
 
 from __future__ import annotations
@@ -154,6 +154,8 @@ def _names(node: ast.AST) -> frozenset[str]:
 
 def _wrong(place: _Place) -> Iterator[tuple[ast.expr, str]]:
     """What may stand there instead, and the change in words."""
+    if _is_of_both(place.parent):
+        return
     was = ast.unparse(place.node)
     for wrong in _instead(place.node, place.scope.names):
         yield wrong, f"{was} -> {ast.unparse(wrong)}"
@@ -164,6 +166,13 @@ def _wrong(place: _Place) -> Iterator[tuple[ast.expr, str]]:
             if keyword.arg not in CHECKS | {None}:
                 others = [other for other in place.node.keywords if other is not keyword]
                 yield _with(place.node, keywords=others), f"{ast.unparse(keyword)} -> left out"
+
+
+def _is_of_both(node: ast.AST) -> bool:
+    """Whether what is asked of one side is the same of the other: its task, or how long it is."""
+    if isinstance(node, ast.Attribute):
+        return node.attr in ("task", "shape")
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "len"
 
 
 def _instead(node: ast.expr, names: frozenset[str]) -> Iterator[ast.expr]:

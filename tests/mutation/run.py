@@ -259,7 +259,7 @@ def _is_killed(m: Mutant, items: list[pytest.Item], functions: dict) -> bool:
 
 def _fails(items: list[pytest.Item]) -> bool:
     """Whether one of the tests fails; those after it are not run."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _be_quiet()
     for item, following in zip(items, [*items[1:], None], strict=False):
         if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
             return True
@@ -301,7 +301,7 @@ def _survives_import(m: Mutant, reach: dict[str, Reach]) -> bool:
 
 def _pass_afresh(m: Mutant, tests: dict[str, float]) -> bool:
     sys.meta_path.insert(0, _Wrong(m))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _be_quiet()
     files = dict.fromkeys(name.split("::")[0] for name in tests)
     return _pytest(files, _Chosen(tests)) == pytest.ExitCode.OK
 
@@ -316,6 +316,12 @@ def _of(m: Mutant, reach: dict[str, Reach]) -> dict[str, float]:
     ordered = dict(sorted(found.items(), key=lambda entry: entry[1]))
     spent = dict(zip(ordered, accumulate(ordered.values()), strict=True))
     return {name: seconds for name, seconds in ordered.items() if spent[name] <= ENOUGH}
+
+
+def _be_quiet() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
 
 
 def _patience(tests: dict[str, float]) -> float:
