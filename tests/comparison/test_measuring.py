@@ -135,6 +135,8 @@ def test_plus_minus_is_of_the_documents_that_are_compared():
     assert said.plus_minus == pytest.approx(1.96 * 5)  # of the file's errors, 3 and 4 points
     part = paired(base, tuned, before=task(0.47, 1000, 0.03), after=task(0.34, 1000, 0.04))
     assert part.plus_minus == pytest.approx(whole.plus_minus)
+    two = paired([1.0, 0.0], [0.0, 1.0], before=task(0.5, 10, 0.1), after=task(0.5, 10, 0.1))
+    assert two.plus_minus == pytest.approx(1.96 * 50 * math.sqrt(2))  # 50 points, n - 1 = 1
     single = paired([1.0], [0.0], before=task(0.5, 10, 0.1), after=task(0.5, 10, 0.1))
     assert single.plus_minus is None
 
@@ -169,6 +171,15 @@ def test_an_error_that_the_file_lacks_follows_from_n_of_right_and_wrong_alone():
         change = unpaired(replace(task(0.47), **unknown), task(0.34))
         assert change.p_value is change.plus_minus is None
     assert unpaired(task(0.47, None, 0.03), task(0.34)).n is None
+    assert unpaired(task(0.5, 2), task(0.5)).plus_minus == pytest.approx(
+        1.96 * math.hypot(50, 5.025)
+    )
+
+
+def test_a_part_of_documents_has_no_error_unless_right_or_wrong():
+    pair = Pairing(rows([0.5, 0.25, 0.0]), rows([0.25, 0.0, 0.0]))
+    sides = [replace(task(v, 10), scores={"f1,none": Score(v, 0.1)}) for v in (0.25, 0.08)]
+    assert measure_change(*sides, "f1,none", pair, 2.0).plus_minus is None
 
 
 def test_nothing_right_of_a_few_is_as_uncertain_as_wilson_has_it():
@@ -184,6 +195,11 @@ def test_nothing_right_of_a_few_is_as_uncertain_as_wilson_has_it():
     between = unpaired(task(0.5, 100, 0.0), task(0.5, 100, 0.05))
     own = metrics.standard_error(50, 100)
     assert between.difference.high == pytest.approx(stats.norm.isf(0.025) * math.hypot(own, 5))
+    rare = unpaired(task(0.005, 200, 0.0), task(0.5, 100, 0.05))
+    error = math.hypot(metrics.standard_error(0.5, 200), 5)
+    assert rare.p_value == pytest.approx(2 * stats.norm.sf(49.5 / error), rel=1e-6)
+    two = unpaired(task(0.5, 2, 0.0), task(0.5, 100, 0.05))
+    assert two.difference.high == pytest.approx(stats.norm.isf(0.025) * math.hypot(50, 5))
     for unknown in ({"n": None}, {"subtasks": ("a", "b")}, {"n": 1}):
         side = replace(task(0.5, 100, 0.0), **unknown)
         assert unpaired(side, task(0.5, 100, 0.05)).p_value is None
