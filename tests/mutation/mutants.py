@@ -7,6 +7,7 @@ imports, decorators, of the keywords in `CHECKS`, and of what both sides have al
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
@@ -71,7 +72,7 @@ class Mutant(NamedTuple):
     path: Path
     file: str  # from the checkout
     line: str  # text of the line
-    change: str  # "a < b -> a <= b"
+    change: str  # "a < b -> a <= b"; " (2)" where the line has it twice
     tree: ast.Module
     place: _Place
     wrong: ast.expr
@@ -95,11 +96,15 @@ def mutants(checkout: Path, file: str) -> list[Mutant]:
     text = path.read_text(encoding="utf-8")
     tree, rows = ast.parse(text), text.splitlines()
     scope = _Scope("", _names(tree), frozenset(range(len(rows) + 1)), True)
-    return [
-        Mutant(path, file, rows[place.node.lineno - 1].strip(), change, tree, place, wrong)
-        for place in _places(tree, scope)
-        for wrong, change in _wrong(place)
-    ]
+    found: list[Mutant] = []
+    times: Counter[tuple[str, str, str]] = Counter()
+    for place in _places(tree, scope):
+        for wrong, change in _wrong(place):
+            line = rows[place.node.lineno - 1].strip()
+            times[where := (place.scope.within, line, change)] += 1
+            again = f" ({times[where]})" if times[where] > 1 else ""
+            found.append(Mutant(path, file, line, change + again, tree, place, wrong))
+    return found
 
 
 # ---- where ----
