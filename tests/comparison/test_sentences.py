@@ -229,6 +229,23 @@ def test_measures_in_the_sentence():
     assert "FR" not in said(replace(CHANGE, forgetting=Estimate(math.nan, math.nan, math.nan)))
 
 
+def test_a_small_gain_in_full():
+    up = replace(
+        CHANGE,
+        tuned=40.43,
+        difference=Estimate(0.43, -0.7, 1.56),
+        verdict=UNKNOWN,
+        p_value=0.4,
+        p_holm=0.8,
+        seeds=(2, 1),
+    )
+    assert said(up).startswith(
+        "GSM8K, flexible: not enough data to tell. 40.00 -> 40.43 % (+0.43 points, 95 % interval "
+        "[-0.70, +1.56]); n = 200, 2 seeds, 64 answers lost and 4 gained, exact McNemar p = 0.400 "
+        "(Holm p = 0.800). The difference is not established: with these results"
+    )
+
+
 def test_catastrophe_is_a_matter_of_fr_and_of_losses():
     for other in ({"measure": "dK"}, {"verdict": UNKNOWN, "p_value": 0.5}):
         assert "atastroph" not in said(replace(CHANGE, **other))
