@@ -1,6 +1,7 @@
 """One difference with its tests, against hand computation, the paired tests, and simulation."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -109,7 +110,10 @@ def test_runs_add_to_the_documents_variance():
 
 def test_a_level_that_leaves_no_power_has_no_detectable_size():
     both = [(-1, rows(*[1] * 60, *[0] * 40)), (1, rows(*[1] * 55, *[0] * 45))]
-    assert contrast(both, 2, alpha=0.9).detectable is None
+    assert (
+        contrast(both, 2, alpha=0.9).detectable is contrast(both, 2, alpha=0.8).detectable is None
+    )
+    assert over_runs(np.array([2.0, 2.0]), [Spread(1.0, 4)], alpha=0.8).detectable is None
     assert contrast(both, 2, alpha=0.05).detectable > contrast(both, 2, alpha=0.2).detectable
 
 
@@ -128,3 +132,35 @@ def test_documents_that_do_not_differ_are_no_certainty():
     """Wilson's upper limit for 0 of 100: z^2 / (n + z^2) = 3.70 %."""
     assert document_variance(np.zeros(100)) == pytest.approx(370, abs=0.5)
     assert document_variance(np.array([0.0, 100.0])) == 5000
+
+
+def test_equivalence_is_of_both_sides():
+    """Of 100 answers one is lost and one gained: within 5 points with p = 0.019 (Tango)."""
+    base, tuned = rows(1, 0, *[1] * 98), rows(0, 1, *[1] * 98)
+    found = contrast([(-1, base), (1, tuned)], margin=5)
+    assert found.p_equivalence == pytest.approx(0.019, abs=0.0005)
+    # documents and runs of 3 degrees of freedom each: one t of 3 degrees
+    base, tuned = rows(1, 1, 1, 0), rows(0, 0, 1, 0)
+    found = contrast([(-1, base), (1, tuned)], margin=40, alpha=0.1, runs=[Spread(900.0, 3)])
+    error = math.sqrt(np.var([-100, -100, 0, 0], ddof=1) / 4 + 900)
+    assert found.p_equivalence == pytest.approx(stats.t.sf((40 - 50) / error, 3))
+    assert found.difference.high == pytest.approx(-50 + stats.t.isf(0.05, 3) * error)
+
+
+def test_mcnemar_is_for_right_and_wrong_on_both_sides():
+    whole, halves = rows(1, 1, 0, 1), rows(0.5, 0, 0, 1)
+    for base, tuned in ((whole, halves), (halves, whole)):
+        found = contrast([(-1, base), (1, tuned)], margin=2)
+        assert (found.test, found.lost, found.gained) == ("paired t", None, None)
+        assert found.p_value == pytest.approx(stats.ttest_rel(base[0], tuned[0]).pvalue)
+
+
+def test_a_set_without_weight_counts_for_nothing():
+    base, tuned = rows(1, 1, 1, 0), rows(0, 0, 1, 0)
+    two, three = ([(-1, base), (1, tuned), *more] for more in ([], [(0, rows(0, 1, 0, 1))]))
+    assert contrast(two, margin=2) == contrast(three, margin=2)
+
+
+def test_a_single_run_has_no_spread_over_seeds():
+    with warnings.catch_warnings(action="error"):
+        assert math.isnan(over_runs(np.array([2.0]), [Spread(1.0, 4)]).sd_seeds)

@@ -18,7 +18,7 @@ from slimlib.comparison.change import (
     WORSE,
 )
 from slimlib.comparison.judging import judge
-from slimlib.comparison.validity import BROKEN
+from slimlib.comparison.validity import BROKEN, NOTHING
 from slimlib.metrics import Estimate
 
 MEASURED = replace(CHANGE, p_holm=None, p_equivalence_holm=None, verdict=UNKNOWN)
@@ -96,3 +96,43 @@ def test_a_fault_with_numbers_counts_with_them():
     fault = replace(MEASURED, verdict=BROKEN, p_value=0.001)
     _, other = judge([fault, replace(MEASURED, p_value=0.03)], 0.05, 2.0)
     assert other.p_holm == pytest.approx(0.03)
+
+
+def test_the_corrected_p_decides_on_a_gain():
+    up = replace(MEASURED, difference=Estimate(0.5, 0.1, 0.9), p_value=0.03)
+    assert [c.verdict for c in judge([up], 0.05, 2.0)] == [IMPROVED]
+    assert [c.verdict for c in judge([up] * 3, 0.05, 2.0)] == [UNKNOWN] * 3
+    assert judge([replace(up, p_value=0.05)], 0.05, 2.0)[0].verdict == UNKNOWN
+
+
+def with_limits(base, tuned, difference=-30.0, **more):
+    """The change of a significant p, with both accuracies' limits and guessing at 25 %."""
+    limits = tuple(Estimate(sum(side) / 2, *side) for side in (base, tuned))
+    change = replace(MEASURED, p_value=0.001, difference=Estimate(difference, difference, 0.0))
+    return judge([replace(change, **{"chance": 25.0, "limits": limits} | more)], 0.05, 2.0)[0]
+
+
+def test_a_base_within_the_margin_of_guessing_had_nothing_to_lose():
+    nothing = with_limits((20.0, 27.0), (0.0, 5.0))
+    assert nothing.verdict == NOTHING
+    assert nothing.reason == "base is at most 27.00 %, guessing gives 25.00 %"
+    assert with_limits((26.0, 27.1), (0.0, 5.0)).verdict == FORGOT
+    none_right = with_limits((0.0, 2.0), (0.0, 1.0), chance=None)
+    assert none_right.verdict == NOTHING
+    assert none_right.reason == "base is at most 2.00 %, as good as none right"
+    assert with_limits((0.1, 2.5), (0.0, 1.0), chance=None).verdict == FORGOT
+
+
+def test_only_what_is_clearly_above_guessing_is_lost_or_gained():
+    unclear = with_limits((25.0, 40.0), (0.0, 5.0))
+    assert (unclear.verdict, unclear.reason) == (
+        UNKNOWN,
+        "base is not told from chance (at most 40.00 %)",
+    )
+    assert with_limits((25.1, 40.0), (0.0, 5.0)).verdict == FORGOT
+    gain = with_limits((10.0, 20.0), (25.0, 45.0), difference=20.0)
+    assert (gain.verdict, gain.reason) == (
+        UNKNOWN,
+        "the tuned model is not told from chance (at most 45.00 %)",
+    )
+    assert with_limits((10.0, 20.0), (25.1, 45.0), difference=20.0).verdict == IMPROVED

@@ -34,6 +34,23 @@ def test_an_adapter_names_its_base():
     assert are_related(model("Llama-3.2-1B"), model("runs/a", model_args=args))
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "related"),
+    [
+        ("micro:base", "micro:instruct", False),
+        ("micro:base", "micro:base", True),
+        ("own", "micro:base", False),
+        ("micro:base", "own", False),
+        ("own", "another", True),
+        (None, "micro:base", True),
+        ("micro:base", None, True),
+    ],
+)
+def test_embedded_checkpoints_are_no_versions_of_one_another(ours, theirs, related):
+    sides = [model("a", **({"model": name} if name else {})) for name in (ours, theirs)]
+    assert are_related(*sides) is related
+
+
 def test_the_user_knows_better():
     pair = model("Llama-3.2-1B"), model("Qwen2.5-1.5B")
     assert are_related(*pair, TUNED) and not are_related(model("a"), model("a"), OTHER_MODEL)

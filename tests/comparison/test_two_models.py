@@ -596,3 +596,35 @@ def test_the_table_is_of_numbers(published):
     assert row["difference"] == pytest.approx(-13) and row["measure_value"] == pytest.approx(13)
     assert row["low"] == pytest.approx(-26.55, abs=0.01) and row["n"] == 100
     assert row["p_value"] < row["p_holm"] and row["test"] == "unpaired z"
+
+
+def test_json_says_what_was_compared_and_how():
+    first, second = (
+        sampled({"arc_easy": ("acc", s)}, m) for s, m in (([1, 1], "a"), ([1, 0], "b"))
+    )
+    found = compare(first, second, margin=3.0, alpha=0.1, look=2, relation="other").to_dict()
+    sides = {key: found[key]["name"] for key in ("base", "tuned")}
+    assert sides == {"base": "a", "tuned": "b"}
+    assert (found["margin"], found["alpha"], found["look"]) == (3.0, 0.02, 2)
+    assert found["related"] is False
+    assert [task["task"] for task in found["tasks"]] == ["arc_easy"]
+    assert "98 % interval" in found["tasks"][0]["sentence"]
+    assert compare(first, second).title == "b, against a"
+    assert compare(first, first).title == "a (simple_evaluate), against simple_evaluate"
+
+
+def test_five_looks_are_allowed():
+    base, tuned = pair(400, 0.8, 0.3)
+    assert [one(base, tuned, look=look).verdict for look in (1, 5)] == [FORGOT, FORGOT]
+    sixth = one(base, tuned, look=6)
+    assert sixth.verdict == UNKNOWN and "more than 5 looks" in sixth.reason
+    with pytest.raises(ValueError, match="look=0: must be 1 or more"):
+        one(base, tuned, look=0)
+
+
+def test_a_margin_or_level_at_its_end_is_refused():
+    base, tuned = pair(40, 0.8, 0.3)
+    assert one(base, tuned, margin=99.9).verdict and one(base, tuned, alpha=0.99).verdict
+    for bad in ({"margin": 100}, {"margin": 0}, {"alpha": 1.0}, {"alpha": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            one(base, tuned, **bad)

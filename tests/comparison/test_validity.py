@@ -95,6 +95,59 @@ def test_one_file_against_itself_is_said(tmp_path):
     assert change.verdict == BROKEN and f"both sides are one file, {path}" in change.reason
 
 
+def test_two_files_are_two_and_one_by_two_names_is_one(tmp_path):
+    first, second, link = (tmp_path / name for name in ("a.json", "b.json", "link.json"))
+    first.write_text("{}")
+    second.write_text("{}")
+    link.symlink_to(first)
+    for other, verdict in ((second, FORGOT), (tmp_path / "gone", FORGOT), (link, BROKEN)):
+        change = one(results(RIGHT, "a", str(first)), results(FEWER, "b", str(other)))
+        assert change.verdict == verdict
+    assert change.reason == f"both sides are one file, {first}"
+    gone = str(tmp_path / "gone")  # results at hand may have one name and no file
+    assert one(results(RIGHT, "a", gone), results(FEWER, "b", gone)).verdict == FORGOT
+
+
+def test_identical_answers_are_found_in_any_order():
+    back = np.arange(N)[::-1]
+    turned = results(
+        RIGHT[back],
+        "b",
+        doc_ids=tuple(back.tolist()),
+        doc_hashes=tuple(f"d{i}" for i in back),
+        prompt_hashes=tuple(f"p{i}" for i in back),
+        answer_hashes=tuple(f"a{i}" for i in back),
+    )
+    assert one(results(RIGHT, "a"), turned).verdict == BROKEN
+    assert one(turned, results(RIGHT, "a")).verdict == BROKEN
+
+
+def test_answers_that_one_side_did_not_keep_are_not_identical():
+    sides = results(RIGHT, "a"), results(RIGHT, "b", answer_hashes=())
+    assert one(*sides).verdict == one(*sides[::-1]).verdict != BROKEN
+
+
+def test_a_setting_that_one_side_does_not_tell_is_no_difference():
+    told = results(RIGHT, "a", settings={"chat_template": "x"}, prompt_hashes=(None,) * N)
+    silent = results(FEWER, "b", prompt_hashes=(None,) * N)
+    assert one(told, silent).verdict == FORGOT
+    swapped = results(RIGHT, "a", prompt_hashes=(None,) * N)
+    other = results(FEWER, "b", settings={"chat_template": "x"}, prompt_hashes=(None,) * N)
+    assert one(swapped, other).verdict == FORGOT
+
+
+def test_one_side_that_may_have_generated_is_asked_how():
+    kinds = ("multiple_choice", None)
+    for first, second in (kinds, kinds[::-1]):
+        base = results(RIGHT, "a", output_type=first, settings={"gen_kwargs": None})
+        tuned = results(FEWER, "b", output_type=second, settings={"gen_kwargs": "temperature=1"})
+        change = one(base, tuned)
+        assert change.verdict == INCOMPARABLE
+        assert change.reason == (
+            "answers were generated otherwise: gen_kwargs None against temperature=1"
+        )
+
+
 def test_other_prompts_are_not_comparable():
     prompts = (*(f"chat {i}" for i in range(60)), *(f"p{i}" for i in range(60, N)))
     change = one(results(RIGHT, "a"), results(FEWER, "b", prompt_hashes=prompts))
@@ -152,6 +205,14 @@ def test_half_of_the_documents_must_be_the_same(same, verdict):
     assert change.verdict == verdict
     if verdict == INCOMPARABLE:
         assert change.reason == "only 99 of 200 documents are the same on both sides"
+
+
+def test_half_is_of_the_smaller_side_s_documents():
+    comparison = compare(results(RIGHT, "a"), results(np.zeros(60), "b"), strict=False)
+    assert comparison.changes[0].verdict == FORGOT
+    strangers = {key: tuple(f"x{i}" for i in range(N)) for key in ("doc_ids", "doc_hashes")}
+    change = one(results(RIGHT, "a"), results(FEWER, "b", **strangers), strict=False)
+    assert change.reason == "only 0 of 200 documents are the same on both sides"
 
 
 def test_a_part_of_the_documents_is_compared_with_a_caveat_in_the_sentence():

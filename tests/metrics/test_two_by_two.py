@@ -126,6 +126,12 @@ def test_the_exact_test_may_reject_what_the_score_test_holds(table):
     alpha = (exact + by_score) / 2
     assert excludes_0(score_difference(flips, 1 - alpha))
     assert excludes_0(score_forgetting(flips, 1 - alpha))
+    for interval in (score_difference, score_forgetting):  # which leave 0 where the exact test does
+        near, clear = (
+            min(abs(limit) for limit in interval(flips, 1 - a)[1:])
+            for a in (exact * (1 + 1e-6), alpha)
+        )
+        assert near == pytest.approx(0, abs=1e-3) and clear > 5 * near
 
 
 def test_a_limit_short_of_0_is_stretched_to_it():
@@ -245,6 +251,12 @@ def test_kept_is_the_90_per_cent_interval_within_the_margin():
         _, low, high = score_difference(flips, 0.90)
         kept = score_equivalence(flips, 4.0) < 0.05
         assert kept == (-4 < low and high < 4), flips
+
+
+def test_no_difference_is_outside_a_margin_of_all_points():
+    flips = Flips(10, 9, 0, 1)
+    assert score_equivalence(flips, 100.0) == score_equivalence(flips, 100.5) == 0
+    assert score_equivalence(flips, 99.0) > 0
 
 
 # ---- the detectable size ----
