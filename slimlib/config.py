@@ -368,7 +368,9 @@ class MergeConfig:
     """What the adapter is added to."""
 
     merge_base: Literal["dequant_nf4", "16bit", "requantised"] = Field(
-        "dequant_nf4", description="requantised is as run: PEFT's merge on 4 bit"
+        "dequant_nf4",
+        description="16bit where load_in_4bit is false; requantised is as run: PEFT's merge on "
+        "4 bit",
     )
     dtype: Dtype = Field(
         "float16", description="of the written weights; bfloat16 would lose a quarter of a small dW"
@@ -452,12 +454,23 @@ class Arm:
     )
 
     def __post_init__(self) -> None:
-        base, quantiser = self.merge.merge_base, self.model.quantiser
-        if base == "requantised" and quantiser != "nf4" and self.writes_weights:
-            problem = (  # PEFT can only quantise again what bitsandbytes quantised
+        base = self.merge.merge_base
+        if base == "requantised" and self.writes_weights:
+            self._check_requantised()
+        if base == "dequant_nf4" and self.adapter and not self.model.load_in_4bit:
+            # an adapter never goes into quantised weights, which it has not seen
+            object.__setattr__(self, "merge", replace(self.merge, merge_base="16bit"))
+
+    def _check_requantised(self) -> None:
+        problem, quantiser = "", self.model.quantiser
+        if quantiser != "nf4":  # PEFT can only quantise again what bitsandbytes quantised
+            problem = (
                 f"must be dequant_nf4 or 16bit with quantiser={quantiser}; only nf4 is requantised"
             )
-            raise ConfigError("merge.merge_base", base, problem, f"arm {self.name}")
+        elif not self.model.load_in_4bit:
+            problem = "must be 16bit with load_in_4bit=false; or leave this arm out with arms=..."
+        if problem:
+            raise ConfigError("merge.merge_base", "requantised", problem, f"arm {self.name}")
 
     @property
     def trains(self) -> bool:

@@ -108,13 +108,12 @@ def test_the_parameters_are_those_of_the_shape(run: Run, shape: str) -> None:
     assert stage_of(run, "llama-2k", "finetune")["parameters"] == total
 
 
-def test_merging_on_the_dequantised_base_keeps_the_adapters_logits(run: Run) -> None:
+def test_merging_keeps_the_logits_of_the_base_that_is_named_and_the_adapter(run: Run) -> None:
     checks = {base: stage_of(run, arm, "merge") for base, arm in ARMS.items()}
     shares = {base: found["logit_check"]["share_of_range"] for base, found in checks.items()}
     assert {base: found["merge_base"] for base, found in checks.items()} == {b: b for b in ARMS}
-    assert checks["dequant_nf4"]["logit_check"]["equal"]
-    # the other two differ from what was trained by a quantisation error
-    assert shares["16bit"] > 2 * shares["dequant_nf4"]
+    assert checks["dequant_nf4"]["logit_check"]["equal"] and checks["16bit"]["logit_check"]["equal"]
+    # what is quantised again differs from what was trained by a quantisation error
     assert shares["requantised"] > 2 * shares["dequant_nf4"]
 
 

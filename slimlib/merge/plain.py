@@ -3,8 +3,9 @@
 y = (W + s B A) x with W frozen in 4 bit (paper eq. 1.3; s = lora_alpha / r). Merging writes
 W + s B A as 16- or 32-bit safetensors that stock transformers loads. There are three choices of W:
 
-    dequant_nf4   what the adapter was trained against: the quantised weights, dequantised
-    16bit         the original weights, which differ from those by the quantisation error
+    dequant_nf4   the quantised weights, dequantised: what a 4-bit adapter was trained on
+    16bit         the un-quantised weights: what an adapter of load_in_4bit=false was trained on;
+                  for a 4-bit one they differ from what it saw by the quantisation error
     requantised   as run by the author: PEFT's merge on 4 bit, which quantises W + dW again and
                   so loses most of a small dW
 """
@@ -26,7 +27,7 @@ from slimlib.common.hardware import (
     unsloth_loaded,
 )
 from slimlib.config import Arm
-from slimlib.model.load import load_base, load_transformers, resolve_name
+from slimlib.model.load import load_base, resolve_name
 from slimlib.run import Run, in_clean_process
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
@@ -68,14 +69,16 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
 
 
 def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, Any]:
-    """Merge, save atomically, and check the saved model against the 4-bit one it stands for."""
+    """Merge, save atomically, and check the saved model against the base and adapter it is of."""
     from transformers import AutoTokenizer
 
     name = resolve_name(config.model.name)
     # the vocabulary and pad token as they were: evaluation must see every arm with one tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=config.model.revision)
-    expected = reference_logits(config, adapter, tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(
+        name, revision=config.model.revision, trust_remote_code=False
+    )
     merge_base = config.merge.merge_base if adapter else "dequant_nf4"
+    expected = reference_logits(config, adapter, merge_base, tokenizer)
     model = merged_model(config, adapter, merge_base)
     quantisation = getattr(model, "quantisation", None)
     with atomic_path(target) as folder:
@@ -83,8 +86,9 @@ def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, A
         tokenizer.save_pretrained(folder)
         del model
         free_memory()
-        check = compare_logits(expected, saved_logits(folder, tokenizer), config.merge.dtype)
-        if merge_base == "dequant_nf4" and not check["equal"]:
+        found = saved_logits(folder, tokenizer)
+        check = compare_logits(expected, found, config.merge.dtype)
+        if merge_base != "requantised" and not check["equal"]:
             raise RuntimeError(
                 f"arm {config.name}: merged logits differ from the adapter's by "
                 f"{check['share_of_range']:.1e} of their range, tolerance {check['tolerance']:.0e}"
@@ -100,21 +104,34 @@ def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, A
 
 def merged_model(config: Arm, adapter: Path | None, merge_base: str) -> Any:
     """A plain float32 model of W (+ s B A), by one of the three choices of W."""
-    if merge_base == "16bit":
-        whole = replace(config.model, load_in_4bit=False, dtype="float32")
-        return load_adapter(load_transformers(whole), adapter).merge_and_unload()
-    model = load_base(replace(config.model, load_in_4bit=True), config.adapter)
+    model = base_of(config, merge_base)
     if merge_base == "requantised":
         return load_adapter(model, adapter).merge_and_unload().dequantize().float()
-    if config.model.quantiser == "nf4":
+    if merge_base == "dequant_nf4" and config.model.quantiser == "nf4":
         model = model.dequantize()
     model = model.float()
     return load_adapter(model, adapter).merge_and_unload() if adapter else model
 
 
-def reference_logits(config: Arm, adapter: Path | None, tokenizer: Any) -> list[Any]:
-    """Logits of what was trained: the quantised model with its adapter."""
-    model = load_base(replace(config.model, load_in_4bit=True), config.adapter)
+def base_of(config: Arm, merge_base: str) -> Any:
+    """The base that a merge base names: un-quantised, or quantised as it is trained on."""
+    if merge_base != "16bit":
+        return load_base(replace(config.model, load_in_4bit=True), config.adapter)
+    if config.model.load_in_4bit:  # the adapter has seen none of it: take it as exact as it is
+        return load_base(replace(config.model, load_in_4bit=False, dtype="float32"))
+    return load_base(config.model)
+
+
+def reference_logits(
+    config: Arm, adapter: Path | None, merge_base: str, tokenizer: Any
+) -> list[Any]:
+    """Logits that the merged model must have: of the base that is named, with its adapter.
+
+    They are computed in float32 with the weights as they were trained on, so that nothing but the
+    rounding to the written dtype sets the two apart. Requantised weights are compared with what
+    was trained.
+    """
+    model = in_float32(base_of(config, merge_base))
     if adapter:
         model = load_adapter(model, adapter)
     logits = _logits(model, tokenizer)
@@ -123,12 +140,42 @@ def reference_logits(config: Arm, adapter: Path | None, tokenizer: Any) -> list[
     return logits
 
 
+def in_float32(model: Any) -> Any:
+    """A model that computes in float32, its 4-bit layers as the weights that they multiply by.
+
+    Those are read off the layer's own forward pass, on the identity: not from what dequantises.
+    """
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    for name, layer in [*model.named_modules()]:
+        if isinstance(layer, Linear4bit):
+            model.set_submodule(name, _as_it_multiplies(layer))
+    return torch.nn.Module.float(model)  # transformers' own refuses what was loaded quantised
+
+
+def _as_it_multiplies(layer: Any) -> Any:
+    import torch
+
+    bias, layer.bias = layer.bias, None
+    identity = torch.eye(layer.in_features, dtype=layer.compute_dtype, device=layer.weight.device)
+    with torch.no_grad():
+        weight = layer(identity).T.contiguous()
+    plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+    plain.weight, plain.bias = torch.nn.Parameter(weight), bias
+    return plain
+
+
 def saved_logits(folder: Path, tokenizer: Any) -> list[Any]:
     """Logits of a saved model as stock transformers loads it."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", device_map={"": find_device().kind}
+        folder,
+        dtype="auto",
+        device_map={"": find_device().kind},
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     return _logits(model, tokenizer)
 
@@ -146,7 +193,12 @@ def _logits(model: Any, tokenizer: Any) -> list[Any]:
 
 
 def compare_logits(expected: list[Any], found: list[Any], dtype: str) -> dict[str, Any]:
-    """How far two lists of logits (1 x tokens x vocabulary) are apart, for the record."""
+    """How far two lists of logits (1 x tokens x vocabulary) are apart, for the record.
+
+    Args:
+        expected, found: one of each prompt.
+        dtype: that the weights were written in.
+    """
     import torch
 
     a, b = (torch.cat([x[0] for x in logits]) for logits in (expected, found))
