@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slimlib.adapters.saving import check_finite, load_adapter
 from slimlib.common import progress
 from slimlib.common.files import file_sha256, read_json, sha256
 from slimlib.common.hardware import find_device, resolve_dtype
@@ -255,8 +256,6 @@ def _own_tokenizer(opened: Opened) -> Any:
 def _put_on(model: Any, opened: Opened, tokenizer: Any) -> Any:
     """A model with its adapter; with rows for the tokens that the adapter adds and learned."""
     from peft import PeftModel
-
-    from slimlib.adapters.saving import check_finite, load_adapter
 
     rows = model.get_input_embeddings().weight.shape[0]
     learned = _learned_rows(opened)
