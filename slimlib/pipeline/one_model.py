@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.config import EVERY_LINEAR, AdapterConfig, ModelConfig
 from slimlib.methods.plan import Plan, check_names, compile_plan
+from slimlib.model.gguf import read_metadata, scaled_rope
+from slimlib.model.gguf_tokenizer import build_tokenizer
 from slimlib.model.load import load_tokenizer, resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.vocabulary import check_vocabulary
@@ -78,9 +81,6 @@ def _check(name: str, find: Callable[[], str], way_out: str) -> Check:
 
 
 def _gguf(config: ModelConfig, adapter: AdapterConfig | None) -> str:
-    from slimlib.model.gguf import read_metadata, scaled_rope
-    from slimlib.model.gguf_tokenizer import build_tokenizer
-
     path = Path(config.name)
     said = read_metadata(path)
     build_tokenizer(said, path)
@@ -145,7 +145,6 @@ def _quantised(network: Any) -> str:
 def _targets(config: ModelConfig, adapter: AdapterConfig, outline: list[Outline]) -> str:
     """Plan the adapter on the shapes; the outline gets the plan."""
     from slimlib.adapters.layers import check_layers
-    from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 
     model = outline[0].model
     linears = linear_shapes(model)
@@ -189,7 +188,6 @@ def memory_gb(config: ModelConfig, outline: Outline) -> float:
     Weights in their dtype (0.52 bytes where quantised), 16 bytes a trained number, two float32
     copies of one row's logits; merging holds all weights in float32.
     """
-    from slimlib.adapters.modules import linear_shapes
 
     weights = sum(p.numel() for p in outline.model.parameters())
     linear = sum(d_in * d_out for d_in, d_out in linear_shapes(outline.model).values())
