@@ -28,13 +28,8 @@ from slimlib.common.stopping import Stopped, stoppable
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 
 UsageError = typer.BadParameter.__base__  # click's own, wherever typer keeps it
-RESUMED = (
-    "check",
-    "tune",
-    "run",
-    "notebooks",
-    "sweep",
-)  # commands that go on where they were stopped
+# Commands that go on where they were stopped.
+RESUMED = ("check", "tune", "run", "notebooks", "sweep")
 
 app = typer.Typer(
     name="slimlib",

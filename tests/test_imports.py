@@ -225,7 +225,7 @@ def test_the_lowest_rooms_load_no_tables_either():
 
 
 def test_the_command_line_s_help_loads_no_torch():
-    assert loaded_by(["cli"]) & TORCH == set()
+    assert loaded_by(OVER_BOTH) & TORCH == set()
 
 
 def test_sources_are_where_the_installed_package_is():

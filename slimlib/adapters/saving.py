@@ -21,10 +21,8 @@ from slimlib.adapters.layers import (
     exact_pattern,
 )
 from slimlib.adapters.modules import adapted_layers
+from slimlib.adapters.places import STRUCTURED, adapter_path
 from slimlib.methods.definitions import METHODS
-
-STRUCTURED = "slimlib"  # the subfolder
-CONFIG_FILE = "adapter_config.json"
 
 
 def save_adapter(model: Any, folder: str | Path) -> None:
@@ -91,18 +89,6 @@ def check_finite(model: Any, where: str = "") -> None:
                     f"{where}the adapter's {name} is not finite: its training diverged; train "
                     "again with a lower learning_rate, or with max_grad_norm=1"
                 )
-
-
-def adapter_path(folder: str | Path) -> Path:
-    """The folder inside an arm's adapter/ that holds what was trained.
-
-    Raises:
-        ValueError: there is no adapter.
-    """
-    for path in (Path(folder) / STRUCTURED, Path(folder)):
-        if (path / CONFIG_FILE).exists():
-            return path
-    raise ValueError(f"no adapter in {folder}; fine-tune it first")
 
 
 def export_plain(model: Any, folder: str | Path) -> None:

@@ -38,9 +38,14 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: a NaN or infinite number, which JSON has not.
     """
-    text = json_text(value)
+    write_text(path, json_text(value) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a whole text file or none; return its path."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+    return path
 
 
 def json_text(value: Any) -> str:

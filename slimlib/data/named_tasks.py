@@ -19,9 +19,10 @@ from slimlib.config import Task
 from slimlib.data.micro.world import write_data
 from slimlib.data.own_task import ENDS, own_task
 from slimlib.data.tasks import SOURCES, check_files, stock_yaml, task_yaml
+from slimlib.studies.slimming import MICRO_TASKS
 
 YAML = (".yaml", ".yml")
-MICRO = {"micro_arithmetic": "arithmetic", "micro_stories": "stories", "micro_facts": "facts"}
+MICRO = {task.name: task.source for task in MICRO_TASKS}
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,25 @@ ask the base again. Results are written in lm-eval's own layout.
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
-from slimlib.common.files import atomic_path, sha256
+from slimlib.common.files import sha256, write_text
 from slimlib.common.hardware import free_bytes, free_memory
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit
-from slimlib.evaluate.harness import count_truncated, describe_once, evaluator_class
-from slimlib.evaluate.responses import Responses, keeping
-from slimlib.model.opened import Opened, identity, load_opened
+from slimlib.evaluate.harness import (
+    ask_lm_eval,
+    count_truncated,
+    lm_eval_lines,
+    lm_eval_text,
+)
+from slimlib.evaluate.loading import load_opened
+from slimlib.evaluate.responses import Responses
+from slimlib.model.opened import Opened, identity
 
 BATCH = 8  # rows of HFLM, where that is what runs
 SPARE = 3  # times a model's size that must be free for the next one to be loaded beside it
@@ -53,8 +57,7 @@ class Side:
         """The model and its tokenizer, ready to be asked."""
         if self._loaded is None:
             with progress.line(f"load {self.label}"):
-                model, tokenizer = load_opened(self.opened, self.config.dtype)
-            self._loaded = model.eval(), tokenizer
+                self._loaded = load_opened(self.opened, self.config.dtype)
         return self._loaded
 
     def rest(self) -> None:
@@ -85,34 +88,24 @@ class Side:
         Raises:
             NotFiniteError: an answer that is not a number.
         """
-        import lm_eval
-        from lm_eval.tasks import TaskManager
-
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
-        describe_once()
-        model, tokenizer = self.load()
+        loaded = self.load()
         seed = self.config.fewshot_seed if documents else None
         with (
             progress.line(f"{self.label}: {unit.name}") as line,
             Responses(self._path(unit, documents is not None), line) as responses,
             _shots_by_document(unit, seed),
         ):
-            lm = keeping(evaluator_class(self.config.evaluator), responses)(
-                pretrained=model,
-                tokenizer=tokenizer,
+            lm, results = ask_lm_eval(
+                loaded,
+                unit.built,
+                self.config,
+                responses,
                 batch_size=BATCH,
-                max_length=min(self.config.max_length, _places(model)),
-            )
-            results = lm_eval.simple_evaluate(
-                model=lm,
-                tasks=[unit.built],
-                task_manager=TaskManager(include_defaults=False),  # all of them take seconds
+                max_length=min(self.config.max_length, _places(loaded[0])),
                 num_fewshot=self.config.num_fewshot,
                 limit=limit or None,
                 samples=documents and {task: sorted(ids) for task, ids in documents.items()},
                 apply_chat_template=self.config.apply_chat_template,
-                fewshot_random_seed=self.config.fewshot_seed,
-                log_samples=True,
             )
         self.seconds += responses.seconds
         for task, samples in results["samples"].items():
@@ -138,13 +131,6 @@ class Side:
         Returns:
             The path of results.json.
         """
-        from lm_eval.utils import handle_non_serializable
-
-        def text(value: Any, indent: int | None = None) -> str:
-            return json.dumps(
-                value, default=handle_non_serializable, ensure_ascii=False, indent=indent
-            )
-
         joined: dict[str, Any] = {part: {} for part in PARTS}
         for results in several:
             for part in PARTS:
@@ -163,14 +149,8 @@ class Side:
         for old in {*folder.glob("samples_*.jsonl")} - {folder / name for name in files}:
             old.unlink()
         for name, rows in files.items():
-            _write(folder / name, "".join(text(row) + "\n" for row in rows))
-        _write(folder / "results.json", text(joined, indent=1) + "\n")
-        return folder / "results.json"
-
-
-def _write(path: Path, content: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+            write_text(folder / name, lm_eval_lines(rows))
+        return write_text(folder / "results.json", lm_eval_text(joined, indent=1))
 
 
 def _places(model: Any) -> int:

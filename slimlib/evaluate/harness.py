@@ -16,16 +16,17 @@ import logging
 import math
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
-from slimlib.common.files import atomic_path, documents_hash, file_sha256, read_json, sha256
+from slimlib.common.files import documents_hash, file_sha256, read_json, sha256, write_text
 from slimlib.common.hardware import find_device, git_revision, resolve_dtype, unsloth_loaded
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
-from slimlib.config import EVALUATORS, Arm, EvalConfig, Task
+from slimlib.config import EVALUATORS, Arm, AskConfig, EvalConfig, Task
 from slimlib.data.tasks import check_files, task_yaml
 from slimlib.evaluate.responses import Responses, keeping
 from slimlib.evaluate.scoring import SlimLM
@@ -165,33 +166,65 @@ def _answer(
     data_folder: Path | None,
 ) -> tuple[Any, dict[str, Any]]:
     """lm-eval's model of a loaded network, and its results on a task."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return ask_lm_eval(
+            loaded,
+            str(task_yaml(task, data_folder, Path(temporary))),
+            config,
+            responses,
+            batch_size=task.batch_size,
+            max_length=config.max_length,
+            num_fewshot=task.num_fewshot,
+            limit=task.limit,
+        )
+
+
+def ask_lm_eval(
+    loaded: tuple[Any, Any],
+    task: Any,
+    config: EvalConfig | AskConfig,
+    responses: Responses,
+    *,
+    batch_size: int,
+    max_length: int,
+    **how: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Have lm-eval ask a loaded network, through the answers that are kept.
+
+    Args:
+        loaded: model and tokenizer.
+        task: a YAML file, or lm-eval's own Task or Group.
+        config: evaluator and seed of the few-shot examples.
+        responses: of this task.
+        batch_size: of HFLM, where that is what runs.
+        max_length: tokens.
+        **how: of `lm_eval.simple_evaluate`.
+
+    Returns:
+        lm-eval's model, and what `lm_eval.simple_evaluate` returned.
+    """
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
-    describe_once()
-    network, tokenizer = loaded
+    _describe_once()
+    model, tokenizer = loaded
     lm = keeping(evaluator_class(config.evaluator), responses)(
-        pretrained=network,
-        tokenizer=tokenizer,
-        batch_size=task.batch_size,
-        max_length=config.max_length,
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length
     )
-    with tempfile.TemporaryDirectory() as temporary:
-        results = lm_eval.simple_evaluate(
-            model=lm,
-            tasks=[str(task_yaml(task, data_folder, Path(temporary)))],
-            task_manager=TaskManager(include_defaults=False),
-            num_fewshot=task.num_fewshot,
-            limit=task.limit,
-            fewshot_random_seed=config.fewshot_seed,
-            log_samples=True,
-        )
+    results = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=[task],
+        task_manager=TaskManager(include_defaults=False),  # all of them take seconds
+        fewshot_random_seed=config.fewshot_seed,
+        log_samples=True,
+        **how,
+    )
     return lm, results
 
 
 @functools.cache
-def describe_once() -> None:
+def _describe_once() -> None:
     """Spare what lm-eval does after each task for its own results file.
 
     It has torch describe the machine by starting pip, a second each, and asks git for the commit of
@@ -237,19 +270,22 @@ def _write(
     folder: Path, results: dict[str, Any], samples: list[dict[str, Any]], entry: dict[str, Any]
 ) -> None:
     """samples.jsonl and results.json in lm-eval's layout; entry.json, the record's part, last."""
+    write_text(folder / "samples.jsonl", lm_eval_lines(samples))
+    write_text(folder / "results.json", lm_eval_text(results, indent=1))
+    write_text(folder / "entry.json", lm_eval_text(entry))
+
+
+def lm_eval_text(value: Any, indent: int | None = None) -> str:
+    """A value as a line of JSON, or as lines, with what lm-eval makes of numbers of its own."""
     from lm_eval.utils import handle_non_serializable
 
-    def text(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, indent=indent)
+    kwargs = {"default": handle_non_serializable, "ensure_ascii": False, "indent": indent}
+    return json.dumps(value, **kwargs) + "\n"
 
-    files = {
-        "samples.jsonl": "".join(text(sample) + "\n" for sample in samples),
-        "results.json": text(results, indent=1) + "\n",
-        "entry.json": text(entry) + "\n",
-    }
-    for name, content in files.items():
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+
+def lm_eval_lines(samples: Iterable[Any]) -> str:
+    """Samples as JSON Lines."""
+    return "".join(map(lm_eval_text, samples))
 
 
 def task_entry(

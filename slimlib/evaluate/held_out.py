@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IGNORED = -100  # a label that the loss leaves out
+from slimlib.data.encoding import IGNORED
+
 TOKENS = 4096  # in one pass, padding counted
 
 

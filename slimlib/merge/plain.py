@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.saving import adapter_path, load_adapter
+from slimlib.adapters.places import adapter_path
+from slimlib.adapters.saving import load_adapter
 from slimlib.common import progress
 from slimlib.common.files import atomic_path
 from slimlib.common.hardware import (

@@ -61,7 +61,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(
-        resolve_name(config.name), revision=_revision(config), trust_remote_code=False
+        resolve_name(config.name), revision=hub_revision(config), trust_remote_code=False
     )
     tokenizer.padding_side = "right"
     set_pad_token(tokenizer)
@@ -152,7 +152,8 @@ def blocks(
     return found
 
 
-def _revision(config: ModelConfig) -> str | None:
+def hub_revision(config: ModelConfig) -> str | None:
+    """The commit asked for; None for a folder, which has none."""
     return None if Path(resolve_name(config.name)).exists() else config.revision
 
 
@@ -161,7 +162,7 @@ def _load_unsloth(config: ModelConfig) -> Any:
 
     model, _ = FastLanguageModel.from_pretrained(
         model_name=resolve_name(config.name),
-        revision=_revision(config),
+        revision=hub_revision(config),
         max_seq_length=config.max_seq_length,
         dtype=resolve_dtype(config.dtype),
         load_in_4bit=config.load_in_4bit,
@@ -190,7 +191,7 @@ def load_transformers(config: ModelConfig) -> Any:
     device = find_device().kind
     model = AutoModelForCausalLM.from_pretrained(
         resolve_name(config.name),
-        revision=_revision(config),
+        revision=hub_revision(config),
         dtype=dtype,
         quantization_config=nf4_config(dtype) if config.load_in_4bit else None,
         device_map={"": device},

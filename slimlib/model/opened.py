@@ -1,31 +1,24 @@
 """What somebody means by a model: a hub id, a folder, an adapter, a GGUF file, an embedded one.
 
-`open_model` finds out what it is, from its small files alone; `load_opened` loads it to be asked.
-An adapter is asked on the model that it was trained on, unmerged: in 16 bit its change is often
-smaller than the rounding of a merged weight. Only safetensors are read, and no code of a model's.
+`open_model` finds out what it is, from its small files alone; `evaluate.loading` loads it to be
+asked. Only safetensors are read, and no code of a model's.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.saving import check_finite, load_adapter
+from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
 from slimlib.common.files import file_sha256, read_json, sha256
-from slimlib.common.hardware import find_device, resolve_dtype
-from slimlib.model.gguf import load_gguf
-from slimlib.model.load import keep_packing, nf4_config, resolve_name
+from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
-from slimlib.model.vocabulary import check_vocabulary
 
 NF4 = "nf4:"  # before a name: quantised on load
-CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
-STRUCTURED = "slimlib"  # the subfolder of an adapter of ours in its own form
+CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
 # What a model's answers depend on beside its weights.
 SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
@@ -83,7 +76,7 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
         return Opened(name, resolve_name(given), quantise=quantise)
     repository, _, revision = given.partition("@")
     revision = revision or None
-    path = _hub_file(repository, ADAPTER_CONFIG, revision)
+    path = hub_file(repository, CONFIG_FILE, revision)
     if path:
         opened = _on_its_base(name, read_json(path), quantise, fallback)
         return replace(opened, adapter=repository, adapter_revision=revision)
@@ -100,11 +93,9 @@ def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) 
         raise ValueError(f"model {path} does not exist")
     found = [path] if path.is_file() else sorted(path.glob("*.gguf"))
     if path.is_dir():
-        adapter = next(
-            (p for p in (path / STRUCTURED, path) if (p / ADAPTER_CONFIG).exists()), None
-        )
+        adapter = find_adapter(path)
         if adapter:
-            opened = _on_its_base(name, read_json(adapter / ADAPTER_CONFIG), quantise, fallback)
+            opened = _on_its_base(name, read_json(adapter / CONFIG_FILE), quantise, fallback)
             if not any(adapter.glob(WEIGHTS)):
                 raise ValueError(f"{adapter} has no {WEIGHTS}: pickled adapters are not read")
             return replace(opened, adapter=str(adapter))
@@ -148,14 +139,14 @@ def _on_its_base(
 def _check_whole(name: str, revision: str | None) -> None:
     """Refuse code of a model's own, and a quantisation whose library is missing."""
     refuse_own_code(name, revision)
-    config = read_json(Path(_hub_file(name, CONFIG, revision)))
+    config = read_json(Path(hub_file(name, CONFIG, revision)))
     method = (config.get("quantization_config") or {}).get("quant_method")
     library = QUANTISED_BY.get(method)
     if library and importlib.util.find_spec(library) is None:
         raise ValueError(f"{name} is quantised by {method}: pip install {library} to read it")
 
 
-def _hub_file(name: str, file: str, revision: str | None) -> str | None:
+def hub_file(name: str, file: str, revision: str | None) -> str | None:
     """The path of a small file of a folder or a repository; None where it has no such file."""
     from transformers.utils import cached_file
 
@@ -187,108 +178,5 @@ def _identity(name: str, revision: str | None) -> str:
         return file_sha256(*sorted(files))
     from transformers.utils.hub import extract_commit_hash
 
-    file = _hub_file(name, CONFIG, revision) or _hub_file(name, ADAPTER_CONFIG, revision)
+    file = hub_file(name, CONFIG, revision) or hub_file(name, CONFIG_FILE, revision)
     return f"{name}@{extract_commit_hash(file, None)}"
-
-
-# ---- loading ----
-
-
-def load_opened(opened: Opened, dtype: str = "auto") -> tuple[Any, Any]:
-    """Load a model and its tokenizer, to be asked.
-
-    Args:
-        opened: what `open_model` found.
-        dtype: of its weights; "auto": as the device is.
-
-    Returns:
-        (model, tokenizer), on the GPU if there is one.
-
-    Raises:
-        ValueError: tokens without a row of the embedding; an adapter that does not fit its model.
-    """
-    if opened.base.endswith(".gguf"):
-        model, tokenizer = load_gguf(opened.base, dtype)
-    else:
-        model, tokenizer = _load_whole(opened, dtype)
-    if opened.adapter:
-        own = _own_tokenizer(opened)
-        tokenizer = own or tokenizer
-        model = _put_on(model, opened, tokenizer)
-    check_vocabulary(tokenizer, model.config)
-    return model.eval(), tokenizer
-
-
-def _load_whole(opened: Opened, dtype: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    where = {"revision": opened.revision, "trust_remote_code": False}
-    kind = resolve_dtype(dtype)
-    quantised = {"quantization_config": nf4_config(kind)} if opened.quantise else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        opened.base,
-        dtype=kind,
-        device_map={"": find_device().kind},
-        use_safetensors=True,
-        **where,
-        **quantised,
-    )
-    if getattr(model, "is_loaded_in_4bit", False):
-        keep_packing(model)
-        if model.device.type == "cpu":  # there 4 bit saves no time; the numbers are the same
-            model = model.dequantize()
-    return model, AutoTokenizer.from_pretrained(opened.base, **where)
-
-
-def _own_tokenizer(opened: Opened) -> Any:
-    """The tokenizer that an adapter brings; None where it brings none."""
-    from transformers import AutoTokenizer
-
-    revision = opened.adapter_revision
-    for name in (opened.adapter, str(Path(opened.adapter).parent)):
-        if (name == opened.adapter or Path(opened.adapter).name == STRUCTURED) and _hub_file(
-            name, "tokenizer_config.json", revision
-        ):
-            return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
-    return None
-
-
-def _put_on(model: Any, opened: Opened, tokenizer: Any) -> Any:
-    """A model with its adapter; with rows for the tokens that the adapter adds and learned."""
-    from peft import PeftModel
-
-    rows = model.get_input_embeddings().weight.shape[0]
-    learned = _learned_rows(opened)
-    if learned and learned != rows:
-        model.resize_token_embeddings(learned)
-    elif len(tokenizer) > rows:
-        raise ValueError(
-            f"{opened.name}: its tokenizer has {len(tokenizer):,} tokens, the model {opened.base} "
-            f"rows for {rows:,}, and the adapter holds none for the others: give the merged model"
-        )
-    try:
-        if Path(opened.adapter).is_dir():
-            return load_adapter(model, opened.adapter)
-        adapted = PeftModel.from_pretrained(
-            model, opened.adapter, revision=opened.adapter_revision, use_safetensors=True
-        )
-    except RuntimeError as error:  # torch's list of sizes that differ
-        first = str(error).strip().partition("\n")[2].strip() or str(error)
-        raise ValueError(
-            f"{opened.name}: this adapter does not fit {opened.base} ({first[:200]}); name the "
-            "model that it was trained on"
-        ) from None
-    check_finite(adapted, f"{opened.name}: ")
-    return adapted
-
-
-def _learned_rows(opened: Opened) -> int | None:
-    """Rows of the embedding that an adapter holds; None where it leaves the model's as they are."""
-    path = _hub_file(opened.adapter, "adapter_model.safetensors", opened.adapter_revision)
-    if path is None:
-        return None
-    with open(path, "rb") as stream:  # a safetensors file begins with the length of its header
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    shapes = [about["shape"] for name, about in header.items() if "embed_tokens.weight" in name]
-    return shapes[0][0] if shapes else None

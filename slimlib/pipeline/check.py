@@ -22,14 +22,15 @@ from slimlib.comparison.relation import AUTO, TUNED
 from slimlib.comparison.two_models import Comparison, compare
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit, load_units
-from slimlib.evaluate.asking import Side
 from slimlib.model.opened import Opened, open_model
-from slimlib.pipeline.looks import Looks, Sampling
+from slimlib.pipeline.looks import ask_sides
 from slimlib.report.verdicts import write_report
 from slimlib.results import Results, read_results
 from slimlib.run import default_root
 from slimlib.studies.panels import QUICK, panel_tasks
 
+CHECKS = Path("checks")  # in the folder of the runs
+ANSWERS, WORLD = CHECKS / "answers", CHECKS / "micro-data"  # that all checks share
 FOLDERS = ("base", "tuned")  # of the two sides
 WEIGHTS = ("config.json", "adapter_config.json")  # a folder with one of them holds a model
 
@@ -63,17 +64,10 @@ def check(
         panel: "quick", "standard" or "paper".
         minutes: to spend; a random sample that fits is asked. Called again, it asks more.
         limit: the first so many documents of each task, as lm-eval's; not with minutes.
-        num_fewshot: solved examples in each prompt; None: each task's own.
-        apply_chat_template: ask through the models' chat templates.
-        dtype: of the weights; "auto": as the device is.
+        num_fewshot, apply_chat_template, dtype: as in `slimlib.config.AskConfig`.
         data: folder of local files that replace the hub for the tasks that it has.
-        out: folder of the results; default one for the two models in runs/checks.
-        margin: points within which a change counts as kept.
-        alpha: level of every claim.
-        relation: as `slimlib.compare`'s.
-
-    Returns:
-        The comparison. report.html and comparison.json lie in `out`.
+        out: folder of report.html and all else; default one for the two models in runs/checks.
+        margin, alpha, relation: as `slimlib.compare`'s.
 
     Example:
 
@@ -82,29 +76,47 @@ def check(
     Raises:
         ValueError: a model, task or value that cannot be, before anything is asked.
     """
-    begin = time.monotonic()
     check_amounts(minutes, limit)
+    end = None if minutes is None else time.monotonic() + 60 * minutes
     config = AskConfig(num_fewshot, apply_chat_template, dtype)
     sides = _sides(base, tuned)
-    how: dict[str, Any] = {"margin": margin, "alpha": alpha, "relation": relation}
+    how = {"margin": margin, "alpha": alpha, "relation": relation}
     if all(isinstance(side, Results) for side in sides):
         return compare(*sides, **how)
-    root = default_root() / "checks"
     names = split_names(tasks) or _usual_tasks(panel, sides, (base, tuned or base))
-    units = load_units(names, Path(data) if data else None, root / "micro-data")
-    asked = [_asked(side, config, root / "answers") for side in sides]
-    folder = Path(out) if out else root / _name(asked)
-    if relation == AUTO and _one_made_of_the_other(*sides):
+    units = load_units(names, Path(data) if data else None, default_root() / WORLD)
+    return _check(sides, units, config, end, limit, Path(out) if out else None, how)
+
+
+def _check(
+    sides: Sequence[Opened | Results],
+    units: Sequence[Unit],
+    config: AskConfig,
+    end: float | None,
+    limit: int | None,
+    out: Path | None,
+    how: dict[str, Any],
+) -> Comparison:
+    """Ask the sides that are models, compare, and write the report.
+
+    Args:
+        end: by the clock, of a look; None: no look.
+    """
+    fixed = [side for side in sides if isinstance(side, Results)]
+    if fixed and end is not None:
+        raise ValueError(f"minutes: the documents of {fixed[0].source} are fixed; give limit")
+    asked = [_asked(side, config, default_root() / ANSWERS) for side in sides]
+    folder = out or default_root() / CHECKS / _name(asked)
+    if how["relation"] == AUTO and _one_made_of_the_other(*sides):
         how["relation"] = TUNED
-    if minutes is None:
-        sources = [
-            _ask_all(side, units, folder / n, limit) for side, n in zip(asked, FOLDERS, strict=True)
-        ]
-        comparison = compare(*sources, **how)
-    else:
-        if fixed := [side for side in asked if isinstance(side, Results)]:
-            raise ValueError(f"minutes: the documents of {fixed[0].source} are fixed; give limit")
-        comparison = _look(asked, units, folder, begin + 60 * minutes, how)
+    named = dict(zip(FOLDERS, asked, strict=True))
+    models = {name: side for name, side in named.items() if not isinstance(side, Results)}
+    seconds = None if end is None else end - time.monotonic()
+    paths, looks = ask_sides(models, units, folder, seconds, limit, how["alpha"])
+    sources = [paths.get(name, side) for name, side in named.items()]
+    comparison = compare(*sources, **how, look=looks and looks.taken)
+    if looks:
+        looks.learn(comparison, folder)
     write_report(comparison, folder / "report.html")
     write_json(folder / "comparison.json", comparison.to_dict())
     progress.say(f"report: {folder / 'report.html'}")
@@ -169,43 +181,16 @@ def _usual_tasks(
     return [*found.tasks] if found else panel_tasks(panel, names)
 
 
-def _asked(side: Opened | Results, config: AskConfig, answers: Path) -> Side | Results:
+def _asked(side: Opened | Results, config: AskConfig, answers: Path) -> Any:
+    """A model as a `Side`; results as they are."""
+    from slimlib.evaluate.asking import Side
+
     return side if isinstance(side, Results) else Side(side.label, side, config, answers)
 
 
-def _name(sides: Sequence[Side | Results]) -> str:
-    """A folder's name for two models: their labels, and a hash of what they are."""
-    labels = [side.label if isinstance(side, Side) else side.name for side in sides]
-    whole = [side.identity if isinstance(side, Side) else side.source for side in sides]
+def _name(sides: Sequence[Any]) -> str:
+    """A folder's name for two sides: their labels, and a hash of what they are."""
+    labels = [side.name if isinstance(side, Results) else side.label for side in sides]
+    whole = [side.source if isinstance(side, Results) else side.identity for side in sides]
     base, tuned = (re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-.")[-40:] for label in labels)
     return f"{tuned}-against-{base}-{sha256(whole)[:8]}"
-
-
-# ---- asking ----
-
-
-def _ask_all(
-    side: Side | Results, units: Sequence[Unit], folder: Path, limit: int | None
-) -> Path | Results:
-    """Results of one side on whole tasks, or on the first so many documents."""
-    if isinstance(side, Results):
-        return side
-    results = [side.ask(unit, limit=limit or 0) for unit in units]
-    side.rest()
-    return side.write(results, folder)
-
-
-def _look(
-    sides: Sequence[Side], units: Sequence[Unit], folder: Path, end: float, how: dict[str, Any]
-) -> Comparison:
-    """One more look at the two models, until `end` by the clock."""
-    looks = Looks.read(folder)
-    sampling = Sampling(sides, units, looks, folder, how["alpha"])
-    found = sampling.run(end - time.monotonic())
-    sources = [
-        side.write(results, folder / name)
-        for side, results, name in zip(sides, found, FOLDERS, strict=True)
-    ]
-    comparison = compare(*sources, **how, look=looks.taken)
-    looks.learn(comparison, folder)
-    return comparison

@@ -18,7 +18,6 @@ from slimlib.common.files import read_json, sha256, write_json
 from slimlib.comparison.judging import LOOKS
 from slimlib.comparison.two_models import Comparison
 from slimlib.data.named_tasks import Unit
-from slimlib.evaluate.asking import Side
 from slimlib.metrics.text import number
 from slimlib.pipeline.budget import (
     FLIPPING,
@@ -76,11 +75,45 @@ class Looks:
         self.write(folder)
 
 
+def ask_sides(
+    sides: Mapping[str, Any],
+    units: Sequence[Unit],
+    folder: Path,
+    seconds: float | None,
+    limit: int | None,
+    alpha: float,
+) -> tuple[dict[str, Path], Looks | None]:
+    """Ask every side alike: a random sample that fits into the time, or whole tasks.
+
+    Args:
+        sides: by name, each an `evaluate.asking.Side`.
+        units: what they are asked.
+        folder: of the results; each side has a folder of its name in it.
+        seconds: that one more look may take; None: no look, the documents do not grow.
+        limit: without a look, the first so many documents of each task; None: all.
+        alpha: level of the verdicts.
+
+    Returns:
+        Where each side's results lie; and the looks that were taken, None without one.
+    """
+    if seconds is not None:
+        looks = Looks.read(folder)
+        found = Sampling([*sides.values()], units, looks, folder, alpha).run(seconds)
+        several = zip(sides.items(), found, strict=True)
+        return {name: side.write(r, folder / name) for (name, side), r in several}, looks
+    paths = {}
+    for name, side in sides.items():
+        results = [side.ask(unit, limit=limit or 0) for unit in units]
+        paths[name] = side.write(results, folder / name)
+        side.rest()
+    return paths, None
+
+
 class Sampling:
     """Both sides asked a random sample of each unit, as far as the time goes.
 
     Args:
-        sides: the two models.
+        sides: the models, each an `evaluate.asking.Side`.
         units: what they are asked.
         looks: earlier ones; this one is added.
         folder: where looks.json lies.
@@ -89,7 +122,7 @@ class Sampling:
 
     def __init__(
         self,
-        sides: Sequence[Side],
+        sides: Sequence[Any],
         units: Sequence[Unit],
         looks: Looks,
         folder: Path,
@@ -168,11 +201,15 @@ class Sampling:
                 size=unit.documents,
                 have=max(have[unit.name], self.answered[unit.name]),
                 seconds=self.seconds.get(unit.name, 0.0),
-                flipping=self.looks.flipping.get(unit.name, FLIPPING),
+                flipping=self._flipping(unit),
             )
             for unit in self.units
         }
         return share_out(needs, end - time.monotonic() - (rounds + 1) * self.beside)
+
+    def _flipping(self, unit: Unit) -> float:
+        """Share of a unit's answers that flip, as far as a look has shown it."""
+        return self.looks.flipping.get(unit.name, FLIPPING)
 
     def _ask(self, target: Mapping[str, int]) -> None:
         """Both sides answer so many documents of each unit."""
@@ -199,8 +236,8 @@ class Sampling:
         level = self.alpha / LOOKS
         rows = []
         for unit in self.units:
-            n, flipping = target[unit.name], self.looks.flipping.get(unit.name, FLIPPING)
-            shown = can_show(n, flipping, level)
+            n = target[unit.name]
+            shown = can_show(n, self._flipping(unit), level)
             seconds = self.seconds.get(unit.name, 0.0) * (n - self.answered[unit.name])
             rows.append(
                 {
@@ -215,10 +252,7 @@ class Sampling:
             f"a random sample; each of at most {LOOKS} looks is judged at {level:g} "
             f"({self.alpha:g} / {LOOKS})",
             "can show: the change that is found in 80 % of repetitions, if "
-            + ", ".join(
-                f"{100 * self.looks.flipping.get(unit.name, FLIPPING):.0f} % of {unit.name}"
-                for unit in self.units
-            )
+            + ", ".join(f"{100 * self._flipping(u):.0f} % of {u.name}" for u in self.units)
             + " flip by chance",
         ]
         return Document(f"look {look} of {LOOKS}", points, pd.DataFrame(rows).set_index("task"))

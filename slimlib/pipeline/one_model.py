@@ -17,7 +17,7 @@ from slimlib.config import EVERY_LINEAR, AdapterConfig, ModelConfig
 from slimlib.methods.plan import Plan, check_names, compile_plan
 from slimlib.model.gguf import read_metadata, scaled_rope
 from slimlib.model.gguf_tokenizer import build_tokenizer
-from slimlib.model.load import load_tokenizer, resolve_name
+from slimlib.model.load import hub_revision, load_tokenizer, resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.vocabulary import check_vocabulary
 from slimlib.pipeline.preflight import Check
@@ -188,7 +188,6 @@ def memory_gb(config: ModelConfig, outline: Outline) -> float:
     Weights in their dtype (0.52 bytes where quantised), 16 bytes a trained number, two float32
     copies of one row's logits; merging holds all weights in float32.
     """
-
     weights = sum(p.numel() for p in outline.model.parameters())
     linear = sum(d_in * d_out for d_in, d_out in linear_shapes(outline.model).values())
     size = resolve_dtype(config.dtype).itemsize
@@ -216,8 +215,3 @@ def _disk(config: ModelConfig, outline: Outline, root: Path) -> Check:
     free = shutil.disk_usage(existing).free / 2**30
     detail = f"{free:.1f} GB free, about {need:.1f} needed"
     return Check("disk", free >= need, detail, f"Free space on {existing}, or another folder")
-
-
-def hub_revision(config: ModelConfig) -> str | None:
-    """The commit asked for; None for a folder, which has none."""
-    return None if Path(resolve_name(config.name)).exists() else config.revision

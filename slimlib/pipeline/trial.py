@@ -9,15 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.layers import attach
-from slimlib.adapters.saving import save_adapter
 from slimlib.config import Arm
 from slimlib.data.tokens import tokenize_rows
-from slimlib.merge.plain import write_merged
-from slimlib.model.load import load_model, load_tokenizer, resolve_name
-from slimlib.pipeline.one_model import hub_revision
+from slimlib.model.load import hub_revision, load_model, load_tokenizer, resolve_name
 from slimlib.pipeline.preflight import Check
-from slimlib.train import make_trainer
 
 
 def try_model(arm: Arm, rows: Sequence[dict[str, Any]], layers: int = 2) -> list[Check]:
@@ -35,6 +30,8 @@ def try_model(arm: Arm, rows: Sequence[dict[str, Any]], layers: int = 2) -> list
 
         checks = try_model(study.tuned, rows)
     """
+    from slimlib.merge.plain import write_merged
+
     with tempfile.TemporaryDirectory() as folder, _silence():
         trial: list[Arm] = []
         place = Path(folder)
@@ -108,6 +105,9 @@ def _enough(config: Any, layers: int) -> int:
 
 
 def _one_step(arm: Arm, rows: Sequence[dict[str, Any]], folder: Path) -> str:
+    from slimlib.adapters.layers import attach
+    from slimlib.adapters.saving import save_adapter
+    from slimlib.train import make_trainer
 
     length = arm.model.max_seq_length
     model, tokenizer = load_model(arm.model, "transformers", arm.adapter)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from slimlib.common import progress
-from slimlib.common.files import sha256, write_json, write_jsonl
+from slimlib.common.files import sha256, write_json, write_jsonl, write_text
 from slimlib.common.hardware import find_device
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.contrast import Contrast, over_runs
@@ -23,25 +23,22 @@ from slimlib.config import Arm, AskConfig
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
 from slimlib.data.tokens import tokenize_rows
-from slimlib.evaluate.asking import Side
 from slimlib.evaluate.held_out import row_losses
-from slimlib.merge.plain import merge_arm
 from slimlib.metrics import Spread
 from slimlib.metrics.over_seeds import pool
 from slimlib.model.load import load_tokenizer
 from slimlib.model.opened import open_model
-from slimlib.pipeline.check import check_amounts, split_names
-from slimlib.pipeline.looks import Looks, Sampling
+from slimlib.pipeline.check import ANSWERS, WORLD, check_amounts, split_names
+from slimlib.pipeline.looks import ask_sides
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.preflight import Check, check_input
 from slimlib.pipeline.study import finetune
 from slimlib.pipeline.trial import try_model
 from slimlib.report.answer import Answer, Learned, Stage, better_merge
-from slimlib.report.verdicts import page, write_text
+from slimlib.report.verdicts import page
 from slimlib.run import Run, default_root
 from slimlib.studies.mine import BASE, QUANTISED, TUNED, TUNED_16BIT, mine, of_seeds, slug
 from slimlib.studies.panels import QUICK, panel_tasks
-from slimlib.train import training_rows, training_set
 
 ASKED = "asked"  # folder of what lm-eval returned, by arm
 STEPS = {  # before, after -> what it changed
@@ -75,19 +72,13 @@ def tune(
         model: hub id[@revision], folder, or "micro:base".
         rows: a file (.jsonl, .json, .csv, .parquet, ...), a hub id, a `datasets.Dataset`, a
             DataFrame or a list of rows, of any layout that `slimlib.data.layouts` reads.
-        tasks: what both models are asked, as `slimlib.check`'s; add a .jsonl file of your own
-            questions to see what it learned.
-        panel: as `slimlib.check`'s.
-        minutes: for the asking alone, as `slimlib.check`'s.
-        limit: as `slimlib.check`'s.
-        num_fewshot: as `slimlib.check`'s.
-        apply_chat_template: as `slimlib.check`'s.
+        tasks, panel, minutes, limit, num_fewshot, apply_chat_template, data: as `slimlib.check`'s;
+            the minutes are for the asking alone. A .jsonl file of your own questions among the
+            tasks shows what it learned.
         seeds: fine-tunings with other seeds; of three the claim is about the recipe.
         load_in_4bit: QLoRA, on NF4 weights; False: LoRA on 16-bit ones.
-        data: folder of local files that replace the hub for the tasks that it has.
         runs: parent folder of the run; default SLIMLIB_RUNS, else ./runs.
-        margin: points within which a change counts as kept.
-        alpha: level of every claim.
+        margin, alpha: as `slimlib.compare`'s.
         **overrides: KEY=VALUE as for the command line's --set, e.g. **{"train.max_steps": 100}.
 
     Returns:
@@ -101,36 +92,58 @@ def tune(
         ValueError: a model, rows, a task or a value that cannot be, before anything is trained.
     """
     check_amounts(minutes, limit)
+    config = AskConfig(num_fewshot, apply_chat_template)
     root = Path(runs) if runs else default_root()
-    study = mine(
-        model,
-        _rows_file(rows, model, root),
-        seeds=seeds,
-        load_in_4bit=load_in_4bit,
-        merged_dtype="float16" if find_device().kind == "cuda" else "float32",
-        overrides=overrides,
-    )
-    run = Run(study, root)
+    path = _rows_file(rows, model, root)
+    dtype = "float16" if find_device().kind == "cuda" else "float32"
+    made = {"seeds": seeds, "load_in_4bit": load_in_4bit, "merged_dtype": dtype}
+    run = Run(mine(model, path, **made, overrides=overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
-    units = load_units(names, Path(data) if data else None, root / "checks" / "micro-data")
+    units = load_units(names, Path(data) if data else None, root / WORLD)
+    said = _train(run)
+    return _tell(run, units, config, minutes, limit, said, {"margin": margin, "alpha": alpha})
+
+
+def _train(run: Run) -> list[str]:
+    """Check the model and the rows, fine-tune and merge; what is said of the rows."""
+    from slimlib.merge.plain import merge_arm
+    from slimlib.train import training_rows, training_set
+
+    tuned = run.study.tuned
     check_input(run)
-    _stop_at_red(preflight_model(study.tuned.model, study.tuned.adapter, root))
-    _, report = training_set(study.tuned, run)
+    _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
+    _, report = training_set(tuned, run)
     print(report.to_text())
-    trained_on, held_out = training_rows(study.tuned, run)
-    if not run.done(study.tuned.name, "finetune"):
-        _stop_at_red(try_model(study.tuned, trained_on))
-    said = [*report.sentences(), f"{len(held_out):,} more rows are held out of the training."]
-    for arm in study.arms:
+    trained_on, held_out = training_rows(tuned, run)
+    if not run.done(tuned.name, "finetune"):
+        _stop_at_red(try_model(tuned, trained_on))
+    for arm in run.study.arms:
         finetune(run, arm.name)
         merge_arm(run, arm.name)
-    config = AskConfig(num_fewshot, apply_chat_template)
+    return [*report.sentences(), f"{len(held_out):,} more rows are held out of the training."]
+
+
+def _tell(
+    run: Run,
+    units: Sequence[Unit],
+    config: AskConfig,
+    minutes: float | None,
+    limit: int | None,
+    said: Sequence[str],
+    how: Mapping[str, float],
+) -> Answer:
+    """Ask every arm, answer, and write the report."""
+    from slimlib.evaluate.asking import Side
+
     sides = {
-        arm.name: Side(arm.name, open_model(run.model_path(arm.name)), config, _answers(root))
-        for arm in study.arms
+        arm.name: Side(arm.name, open_model(run.model_path(arm.name)), config, run.root / ANSWERS)
+        for arm in run.study.arms
     }
-    asked, look = _ask(sides, units, run.folder, minutes, limit, alpha)
-    answer = _answer(run, sides, asked, look, said, margin, alpha)
+    seconds = None if minutes is None else 60 * minutes
+    asked, looks = ask_sides(sides, units, run.folder / ASKED, seconds, limit, how["alpha"])
+    answer = _answer(run, sides, asked, said, {**how, "look": looks and looks.taken})
+    if looks:
+        looks.learn(answer.comparison, run.folder / ASKED)
     write_text(run.folder / "report.html", page(answer.document(), answer.figure()))
     write_json(run.folder / "answer.json", answer.to_dict())
     progress.say(f"report: {run.folder / 'report.html'}")
@@ -157,45 +170,15 @@ def _rows_file(rows: Any, model: str, root: Path) -> str:
     return str(path)
 
 
-def _answers(root: Path) -> Path:
-    return root / "checks" / "answers"
-
-
-# ---- asking ----
-
-
-def _ask(
-    sides: Mapping[str, Side],
-    units: Sequence[Unit],
-    folder: Path,
-    minutes: float | None,
-    limit: int | None,
-    alpha: float,
-) -> tuple[dict[str, Path], int | None]:
-    """Where the results of each arm lie, and which look they are; None: the documents are fixed."""
-    if minutes is None:
-        for name, side in sides.items():
-            side.write([side.ask(unit, limit=limit or 0) for unit in units], folder / ASKED / name)
-            side.rest()
-        return {name: folder / ASKED / name for name in sides}, None
-    looks = Looks.read(folder)
-    found = Sampling([*sides.values()], units, looks, folder, alpha).run(60 * minutes)
-    for (name, side), results in zip(sides.items(), found, strict=True):
-        side.write(results, folder / ASKED / name)
-    return {name: folder / ASKED / name for name in sides}, looks.taken
-
-
 # ---- answering ----
 
 
 def _answer(
     run: Run,
-    sides: Mapping[str, Side],
+    sides: Mapping[str, Any],
     asked: Mapping[str, Path],
-    look: int | None,
     rows: Sequence[str],
-    margin: float,
-    alpha: float,
+    how: Mapping[str, Any],
 ) -> Answer:
     study = run.study
     results = {
@@ -209,8 +192,7 @@ def _answer(
     }
 
     def held(before: str, after: str) -> Comparison:
-        how = {"margin": margin, "alpha": alpha, "relation": MADE_FROM, "look": look}
-        return compare(results[before], results[after], **how)
+        return compare(results[before], results[after], relation=MADE_FROM, **how)
 
     kind, advice = TUNED, "The fine-tuned model is merged into the weights that it was trained on."
     if TUNED_16BIT in results:
@@ -219,7 +201,7 @@ def _answer(
     return Answer(
         title=study.title,
         rows=rows,
-        learned=_learned(run, sides, best, alpha),
+        learned=_learned(run, sides, best, how["alpha"]),
         comparison=held(BASE, kind),
         steps=[Stage(cause, held(*pair)) for pair, cause in STEPS.items() if {*pair} <= {*results}],
         advice=advice,
@@ -243,8 +225,10 @@ def _choose(merges: Comparison) -> tuple[str, str]:
     )
 
 
-def _learned(run: Run, sides: Mapping[str, Side], tuned: Sequence[Arm], alpha: float) -> Learned:
+def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: float) -> Learned:
     """The loss on the rows that were held out, before and after, over rows and seeds."""
+    from slimlib.train import training_rows
+
     before, after, kept = [], [], 0
     for arm in tuned:
         _, held_out = training_rows(arm, run)

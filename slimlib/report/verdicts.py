@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from slimlib.common.document import Document
-from slimlib.common.files import atomic_path, json_text
+from slimlib.common.files import json_text, write_text
 from slimlib.common.layout import plain
 from slimlib.comparison.change import LOSSES, NO_VERDICT, Change
 from slimlib.comparison.two_models import Comparison
@@ -24,7 +24,8 @@ FORGOT, BROKEN, ANY = "forgot", "broken", "any"
 FAIL_ON = {FORGOT: LOSSES, BROKEN: NO_VERDICT, ANY: (*LOSSES, *NO_VERDICT)}
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "h1{font-size:1.4em}svg{max-width:100%;height:auto}div.wide{overflow-x:auto}table{border-collapse:collapse}"
+    "h1{font-size:1.4em}svg{max-width:100%;height:auto}"
+    "div.wide{overflow-x:auto}table{border-collapse:collapse}"
     "td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
 )
 
@@ -52,13 +53,6 @@ def write_report(comparison: Comparison, path: Path) -> Path:
     """
     check_report(path)
     return write_text(path, FORMATS[path.suffix](comparison))
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a whole file or none."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
 
 
 def check_report(path: Path) -> None:

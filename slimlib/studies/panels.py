@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slimlib.studies.slimming import MICRO_TASKS
+
 QUICK, STANDARD, PAPER = "quick", "standard", "paper"
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     QUICK: {
@@ -30,7 +32,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "knowledge": ("mmlu_high_school_computer_science",),
     },
 }
-MICRO_PANEL = ("micro_stories", "micro_arithmetic", "micro_facts")
+MICRO_PANEL = tuple(task.name for task in MICRO_TASKS)
 
 
 def panel_tasks(panel: str, models: Sequence[str]) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from slimlib.config import AdapterConfig, ModelConfig
+from slimlib.evaluate.loading import load_opened
 from slimlib.model.load import load_transformers
-from slimlib.model.opened import identity, load_opened, open_model
+from slimlib.model.opened import identity, open_model
 
 IDS = torch.tensor([[1, 5, 9, 33, 2, 7]])
 

@@ -1,0 +1,116 @@
+"""A model that `open_model` found, loaded to be asked.
+
+An adapter is asked on the model that it was trained on, unmerged: in 16 bit its change is often
+smaller than the rounding of a merged weight.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slimlib.adapters.places import STRUCTURED
+from slimlib.adapters.saving import check_finite, load_adapter
+from slimlib.common.hardware import find_device, resolve_dtype
+from slimlib.model.gguf import load_gguf
+from slimlib.model.load import keep_packing, nf4_config
+from slimlib.model.opened import Opened, hub_file
+from slimlib.model.vocabulary import check_vocabulary
+
+
+def load_opened(opened: Opened, dtype: str = "auto") -> tuple[Any, Any]:
+    """Load a model and its tokenizer, to be asked.
+
+    Args:
+        opened: what `open_model` found.
+        dtype: of its weights; "auto": as the device is.
+
+    Returns:
+        (model, tokenizer), on the GPU if there is one.
+
+    Raises:
+        ValueError: tokens without a row of the embedding; an adapter that does not fit its model.
+    """
+    if opened.base.endswith(".gguf"):
+        model, tokenizer = load_gguf(opened.base, dtype)
+    else:
+        model, tokenizer = _load_whole(opened, dtype)
+    if opened.adapter:
+        tokenizer = _own_tokenizer(opened) or tokenizer
+        model = _put_on(model, opened, tokenizer)
+    check_vocabulary(tokenizer, model.config)
+    return model.eval(), tokenizer
+
+
+def _load_whole(opened: Opened, dtype: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"revision": opened.revision, "trust_remote_code": False}
+    kind = resolve_dtype(dtype)
+    quantised = {"quantization_config": nf4_config(kind)} if opened.quantise else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        opened.base,
+        dtype=kind,
+        device_map={"": find_device().kind},
+        use_safetensors=True,
+        **where,
+        **quantised,
+    )
+    if getattr(model, "is_loaded_in_4bit", False):
+        keep_packing(model)
+        if model.device.type == "cpu":  # there 4 bit saves no time; the numbers are the same
+            model = model.dequantize()
+    return model, AutoTokenizer.from_pretrained(opened.base, **where)
+
+
+def _own_tokenizer(opened: Opened) -> Any:
+    """The tokenizer that an adapter brings; None where it brings none."""
+    from transformers import AutoTokenizer
+
+    path, revision = Path(opened.adapter), opened.adapter_revision
+    above = [str(path.parent)] if path.name == STRUCTURED else []  # both forms share one
+    for name in (opened.adapter, *above):
+        if hub_file(name, "tokenizer_config.json", revision):
+            return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    return None
+
+
+def _put_on(model: Any, opened: Opened, tokenizer: Any) -> Any:
+    """A model with its adapter; with rows for the tokens that the adapter adds and learned."""
+    from peft import PeftModel
+
+    rows = model.get_input_embeddings().weight.shape[0]
+    learned = _learned_rows(opened)
+    if learned and learned != rows:
+        model.resize_token_embeddings(learned)
+    elif len(tokenizer) > rows:
+        raise ValueError(
+            f"{opened.name}: its tokenizer has {len(tokenizer):,} tokens, the model {opened.base} "
+            f"rows for {rows:,}, and the adapter holds none for the others: give the merged model"
+        )
+    try:
+        if Path(opened.adapter).is_dir():
+            return load_adapter(model, opened.adapter)
+        adapted = PeftModel.from_pretrained(
+            model, opened.adapter, revision=opened.adapter_revision, use_safetensors=True
+        )
+    except RuntimeError as error:  # torch's list of sizes that differ
+        first = str(error).strip().partition("\n")[2].strip() or str(error)
+        raise ValueError(
+            f"{opened.name}: this adapter does not fit {opened.base} ({first[:200]}); name the "
+            "model that it was trained on"
+        ) from None
+    check_finite(adapted, f"{opened.name}: ")
+    return adapted
+
+
+def _learned_rows(opened: Opened) -> int | None:
+    """Rows of the embedding that an adapter holds; None where it leaves the model's as they are."""
+    from safetensors import safe_open
+
+    path = hub_file(opened.adapter, "adapter_model.safetensors", opened.adapter_revision)
+    if path is None:
+        return None
+    with safe_open(path, "pt") as weights:
+        names = [name for name in weights.keys() if "embed_tokens.weight" in name]  # noqa: SIM118
+        return weights.get_slice(names[0]).get_shape()[0] if names else None
