@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from slimlib.config import Arm
 from slimlib.data.rows import load_rows, split_rows
 from slimlib.data.tokens import RowsReport, tokenize_rows
 from slimlib.methods import METHODS, compile_plan
-from slimlib.model.load import choose_backend, load_model, load_tokenizer
+from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.run import Run
 
@@ -54,6 +55,8 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 
 
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
+    if config.merge.merge_base == "16bit":  # it is merged into un-quantised weights: has it any?
+        check_base(replace(config.model, load_in_4bit=False))
     dataset, report = training_set(config, run)
     counts = report.counts()
     progress.say(" ".join(["rows:", *report.sentences()]))

@@ -257,7 +257,10 @@ def test_values_that_only_fit_together_are_set_together():
 def test_an_empty_model_folder_is_refused_at_once(tmp_path):
     refuse({"model": str(tmp_path)}, "must be a hub id, or a folder with a config.json")
     (tmp_path / "adapter_config.json").write_text("{}")
-    refuse({"model": str(tmp_path)}, "this folder holds an adapter: give the model it is for")
+    refuse(
+        {"model": str(tmp_path)},
+        "this folder holds an adapter of .*: give that model; slimlib check takes",
+    )
     (tmp_path / "config.json").write_text("{}")
     assert get_study("paper", model=str(tmp_path))["llama-base"].model.name == str(tmp_path)
 
