@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,8 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 
 
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
-    if config.merge.merge_base == "16bit":  # it is merged into un-quantised weights: has it any?
-        check_base(replace(config.model, load_in_4bit=False))
+    # what it is to be merged into must be there
+    check_base(config.model, unquantised=config.merge.merge_base == "16bit")
     dataset, report = training_set(config, run)
     counts = report.counts()
     progress.say(" ".join(["rows:", *report.sentences()]))

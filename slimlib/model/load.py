@@ -133,8 +133,12 @@ def load_base(
     return model
 
 
-def check_base(config: ModelConfig) -> bool:
+def check_base(config: ModelConfig, unquantised: bool = False) -> bool:
     """Refuse a checkpoint that cannot be loaded as it is asked for, before a weight is read.
+
+    Args:
+        config: of the model.
+        unquantised: whether its un-quantised weights are needed, for 4 bit too.
 
     Returns:
         Whether its weights are in 4 bit already, as those of unsloth/...-bnb-4bit.
@@ -144,7 +148,8 @@ def check_base(config: ModelConfig) -> bool:
     """
     name = resolve_name(config.name)
     refuse_pickles(name)
-    return check_stored(name, _revision(config), config.load_in_4bit, config.quantiser)
+    four_bit = config.load_in_4bit and not unquantised
+    return check_stored(name, _revision(config), four_bit, config.quantiser)
 
 
 def blocks(
