@@ -9,6 +9,7 @@ import pytest
 import torch
 from closed_forms import randomise
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from slimlib.adapters.layers import attach
 from slimlib.adapters.saving import save_adapter
@@ -164,7 +165,7 @@ def test_a_merge_with_one_module_left_out_is_refused(
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def stored_4bit(request, checkpoint, tmp_path_factory):
     """The random Llama as a checkpoint in bitsandbytes' 4 bit, computing in the parameter."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("bnb-4bit")
     dtype = getattr(torch, request.param)
@@ -208,6 +209,16 @@ def test_a_base_that_is_stored_in_4_bit_goes_the_whole_way(stored_4bit, tmp_path
     assert (found - expected).abs().max() < 1e-2 * (expected.max() - expected.min())
 
 
+def test_numbers_stored_for_another_dtype_are_merged_as_the_layers_compute(copied, tmp_path):
+    """Stored from bfloat16 to compute in float32: then no weight is rounded to bfloat16."""
+    quantised = stock(copied, dtype=torch.bfloat16, quantization_config=nf4_config(torch.float32))
+    quantised.save_pretrained(tmp_path / "stored")
+    AutoTokenizer.from_pretrained(copied).save_pretrained(tmp_path / "stored")
+    arm = arm_of(tmp_path / "stored")
+    adapter = with_adapter(arm, tmp_path / "adapter")
+    assert write_merged(arm, adapter, tmp_path / "merged")["logit_check"]["equal"]
+
+
 def test_a_requantised_merge_of_what_was_stored_in_4_bit_can_be_saved(stored_4bit, tmp_path):
     arm = arm_of(stored_4bit, base="requantised")
     outcome = write_merged(arm, with_adapter(arm, tmp_path / "adapter"), tmp_path / "merged")
@@ -242,7 +253,7 @@ def test_a_merge_into_weights_that_are_not_there_is_refused_before_training(stor
 @pytest.fixture(scope="module")
 def gpt2(checkpoint, tmp_path_factory):
     """A random GPT-2, whose linear layers store their weights transposed."""
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2Config, GPT2LMHeadModel
 
     folder = tmp_path_factory.mktemp("gpt2")
     torch.manual_seed(0)
@@ -346,7 +357,7 @@ def test_an_adapter_given_as_a_model_is_refused_with_its_base(given, said, insid
 
 
 def test_an_adapter_beside_a_config_is_an_adapter_too(copied):
-    """Transformers would load the base that it names, not the weights beside it."""
+    """Transformers would put the adapter on the weights beside it."""
     write_json(copied / "adapter_config.json", {"base_model_name_or_path": "me/base"})
     with pytest.raises(ConfigError, match="an adapter of me/base"):
         ModelConfig(str(copied))
