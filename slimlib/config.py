@@ -28,6 +28,8 @@ EVERY_LINEAR = "all-linear"  # as target module: whatever the architecture calls
 Dtype = Literal["float16", "bfloat16", "float32"]
 Evaluator = Literal["slim", "hf"]
 EVALUATORS = get_args(Evaluator)
+ADAPTER_FILE = "adapter_config.json"  # of PEFT
+UNNAMED = "a model that it does not name"
 QUANTISERS = ("nf4", "icq", "int4", "tiles")  # and gptq:FOLDER
 # transformers' SchedulerType without those that need arguments of their own or an evaluation
 Schedule = Literal[
@@ -54,11 +56,28 @@ def _check_model(name: str) -> str:
     if "://" in name:
         raise ValueError("must be a hub id or a folder, no address")
     folder = Path(name)
-    if not folder.is_dir() or (folder / "config.json").exists() or any(folder.glob("*.gguf")):
+    if not folder.is_dir():
         return name
-    if (folder / "adapter_config.json").exists():
-        raise ValueError("must be a model; this folder holds an adapter: give the model it is for")
+    if base := _base_of_adapter(folder):
+        raise ValueError(
+            f"must be a model, and this folder holds an adapter of {base}: give that model; "
+            "slimlib check takes the adapter itself"
+        )
+    if (folder / "config.json").exists() or any(folder.glob("*.gguf")):
+        return name
     raise ValueError("must be a hub id, or a folder with a config.json, which this one has not")
+
+
+def _base_of_adapter(folder: Path) -> str | None:
+    """The model that an adapter's folder names as its base; None for another folder."""
+    for path in (folder / ADAPTER_FILE, folder / "slimlib" / ADAPTER_FILE):
+        if path.is_file():
+            try:
+                base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+                return check_text(base or UNNAMED)
+            except (ValueError, KeyError, TypeError):
+                return UNNAMED
+    return None
 
 
 def _check_quantiser(name: str) -> str:

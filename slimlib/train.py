@@ -24,7 +24,7 @@ from slimlib.config import Arm
 from slimlib.data.rows import load_rows, split_rows
 from slimlib.data.tokens import RowsReport, tokenize_rows
 from slimlib.methods import METHODS, compile_plan
-from slimlib.model.load import choose_backend, load_model, load_tokenizer
+from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.run import Run
 
@@ -55,6 +55,8 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 
 
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
+    # what it is to be merged into must be there
+    check_base(config.model, unquantised=config.merge.merge_base == "16bit")
     dataset, report = training_set(config, run)
     counts = report.counts()
     progress.say(" ".join(["rows:", *report.sentences()]))

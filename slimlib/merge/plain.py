@@ -12,6 +12,7 @@ W + s B A as 16- or 32-bit safetensors that stock transformers loads. There are 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from slimlib.common.hardware import (
 )
 from slimlib.config import Arm
 from slimlib.model.load import load_base, resolve_name
+from slimlib.model.stored import GENERATION, generation_file
 from slimlib.run import Run, in_clean_process
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
@@ -83,7 +85,7 @@ def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, A
     model = merged_model(config, adapter, merge_base)
     quantisation = getattr(model, "quantisation", None)
     with atomic_path(target) as folder:
-        model.to(resolve_dtype(config.merge.dtype)).save_pretrained(folder)
+        save_plain(model.to(resolve_dtype(config.merge.dtype)), config, folder)
         tokenizer.save_pretrained(folder)
         del model
         free_memory()
@@ -107,11 +109,38 @@ def merged_model(config: Arm, adapter: Path | None, merge_base: str) -> Any:
     """A plain float32 model of W (+ s B A), by one of the three choices of W."""
     model = base_of(config, merge_base)
     if merge_base == "requantised":
-        return load_adapter(model, adapter).merge_and_unload().dequantize().float()
+        return dequantised(load_adapter(model, adapter).merge_and_unload()).float()
     if merge_base == "dequant_nf4" and config.model.quantiser == "nf4":
-        model = model.dequantize()
+        model = dequantised(model)
     model = model.float()
     return load_adapter(model, adapter).merge_and_unload() if adapter else model
+
+
+def dequantised(model: Any) -> Any:
+    """A 4-bit model with plain weights, which can be saved."""
+    import torch
+
+    model = model.dequantize(torch.float32)
+    # how transformers read a 4-bit file, which it would undo in what it saves, and cannot
+    if read_by := getattr(model, "_weight_conversions", None):
+        model._weight_conversions = [step for step in read_by if not _reads_4bit(step)]
+    return model
+
+
+def _reads_4bit(step: Any) -> bool:
+    return any(type(op).__name__.startswith("Bnb4bit") for op in getattr(step, "operations", ()))
+
+
+def save_plain(model: Any, config: Arm, folder: Path) -> None:
+    """Write a plain model, its generation settings as the base has them, odd ones too."""
+    from transformers import GenerationConfig
+
+    own = generation_file(resolve_name(config.model.name), config.model.revision)
+    if own:  # transformers refuses to write settings that contradict each other, as some are
+        model.generation_config = GenerationConfig()
+    model.save_pretrained(folder)
+    if own:
+        shutil.copyfile(own, folder / GENERATION)
 
 
 def base_of(config: Arm, merge_base: str) -> Any:

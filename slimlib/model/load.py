@@ -18,6 +18,7 @@ from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.methods.plan import compile_plan
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
+from slimlib.model.stored import check_stored, no_safetensors, refuse_pickles
 from slimlib.model.vocabulary import check_vocabulary, set_pad_token
 
 BACKENDS = ("unsloth", "transformers")
@@ -112,8 +113,9 @@ def load_base(
 
     Raises:
         ValueError: a block that does not fit a module, or None without an adapter that has one;
-            GPT-2's Conv1D layers in 4 bit.
+            GPT-2's Conv1D layers in 4 bit; what `check_base` refuses.
     """
+    check_base(config)
     load = _load_unsloth if backend == "unsloth" else load_transformers
     quantised_here = config.load_in_4bit and config.quantiser != "nf4"
     model = load(replace(config, load_in_4bit=False) if quantised_here else config)
@@ -129,6 +131,25 @@ def load_base(
         reports = quantise_model_(model, quantiser, blocks(config, shapes, adapter))
     model.quantisation = summarise(reports, shapes)
     return model
+
+
+def check_base(config: ModelConfig, unquantised: bool = False) -> bool:
+    """Refuse a checkpoint that cannot be loaded as it is asked for, before a weight is read.
+
+    Args:
+        config: of the model.
+        unquantised: whether its un-quantised weights are needed, for 4 bit too.
+
+    Returns:
+        Whether its weights are in 4 bit already, as those of unsloth/...-bnb-4bit.
+
+    Raises:
+        ValueError: an adapter, pickled weights, or weights quantised otherwise than asked for.
+    """
+    name = resolve_name(config.name)
+    refuse_pickles(name)
+    four_bit = config.load_in_4bit and not unquantised
+    return check_stored(name, hub_revision(config), four_bit, config.quantiser)
 
 
 def blocks(
@@ -166,6 +187,7 @@ def _load_unsloth(config: ModelConfig) -> Any:
         max_seq_length=config.max_seq_length,
         dtype=resolve_dtype(config.dtype),
         load_in_4bit=config.load_in_4bit,
+        trust_remote_code=False,
         use_exact_model_name=True,  # else a name is swapped for one quantised elsewhere
     )
     return model
@@ -184,34 +206,49 @@ def nf4_config(dtype: Any) -> Any:
 
 
 def load_transformers(config: ModelConfig) -> Any:
-    """Load with transformers, and bitsandbytes for 4 bit."""
+    """Load with transformers, and bitsandbytes for 4 bit; 4-bit weights as they are stored.
+
+    Raises:
+        ValueError: what `check_base` refuses, or no weights in safetensors.
+    """
     from transformers import AutoModelForCausalLM
 
     dtype = resolve_dtype(config.dtype)
-    device = find_device().kind
-    model = AutoModelForCausalLM.from_pretrained(
-        resolve_name(config.name),
-        revision=hub_revision(config),
-        dtype=dtype,
-        quantization_config=nf4_config(dtype) if config.load_in_4bit else None,
-        device_map={"": device},
-    )
+    quantise_now = not check_base(config) and config.load_in_4bit
+    # given as None, transformers would forget what the checkpoint's own config says
+    options = {"quantization_config": nf4_config(dtype)} if quantise_now else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            resolve_name(config.name),
+            revision=hub_revision(config),
+            dtype=dtype,
+            device_map={"": find_device().kind},
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except OSError as error:
+        if "safetensors" in str(error):
+            raise ValueError(no_safetensors(config.name)) from None
+        raise
     if config.load_in_4bit:
         keep_packing(model)
     return model
 
 
 def keep_packing(model: Any) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights in place during CPU evaluation.
+    """Let 4-bit weights dequantise to the very numbers that the layer multiplies by.
 
     On AVX512-BF16 CPUs the first forward without gradients stores the codes in another order and
-    computes in bfloat16; dequantising (merging) after that gives garbage.
+    computes in bfloat16; dequantising (merging) after that gives garbage. And a 4-bit checkpoint
+    may be stored for another dtype than it computes in, which rounds other numbers.
     """
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+            module.weight.quant_state.dtype = module.compute_dtype
 
 
 def model_size(model: Any) -> str:

@@ -16,13 +16,14 @@ from slimlib.common import progress
 from slimlib.common.files import file_sha256, read_json, sha256
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
+from slimlib.model.stored import stored_quantisation
 
 NF4 = "nf4:"  # before a name: quantised on load
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
 # What a model's answers depend on beside its weights.
 SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
-QUANTISED_BY = {"gptq": "gptqmodel", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes"}
+QUANTISED_BY = {"gptq": "gptqmodel", "awq": "gptqmodel"}  # and what reads it
 LEFT_OUT = ("merged", "adapter", STRUCTURED)  # folders whose names say nothing
 
 
@@ -139,8 +140,7 @@ def _on_its_base(
 def _check_whole(name: str, revision: str | None) -> None:
     """Refuse code of a model's own, and a quantisation whose library is missing."""
     refuse_own_code(name, revision)
-    config = read_json(Path(hub_file(name, CONFIG, revision)))
-    method = (config.get("quantization_config") or {}).get("quant_method")
+    method = stored_quantisation(name, revision)
     library = QUANTISED_BY.get(method)
     if library and importlib.util.find_spec(library) is None:
         raise ValueError(f"{name} is quantised by {method}: pip install {library} to read it")

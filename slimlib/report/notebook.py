@@ -73,7 +73,7 @@ def loss_sentences(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def merge_table(records: Sequence[Record]) -> pd.DataFrame:
-    """How far each merged model is from the 4-bit model with its adapter."""
+    """How far each merged model is from its base W with the adapter."""
     rows = []
     for record in records:
         stage = record["stages"].get("merge")
@@ -87,9 +87,12 @@ def merge_table(records: Sequence[Record]) -> pd.DataFrame:
 
 def merge_sentences(records: Sequence[Record]) -> str:
     """Which merges kept the function, in words."""
+    trained_in_4bit = {r["arm"]: r["config"]["model"]["load_in_4bit"] for r in records}
     lines = []
     for row in merge_table(records).to_dict("records"):
         kept = "computes what was trained" if row["equal"] else "computes something else"
+        if row["equal"] and row["W"] == "16bit" and trained_in_4bit[row["arm"]]:
+            kept = "computes the un-quantised base with the adapter, which was trained in 4 bit"
         lines.append(
             f"{row['arm']}: {kept} (largest logit difference {row['share_of_range']:.1e} of the "
             f"range, tolerance {row['tolerance']:.0e}; same top token in "

@@ -1,20 +1,27 @@
 """Each merge base is what its name says: weights by hand, on bases of every kind."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from closed_forms import randomise
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from slimlib.adapters.layers import attach
 from slimlib.adapters.saving import save_adapter
 from slimlib.common.checked import ConfigError
-from slimlib.config import AdapterConfig, Arm, MergeConfig, ModelConfig
+from slimlib.common.files import write_json
+from slimlib.config import AdapterConfig, Arm, MergeConfig, ModelConfig, Study, TrainConfig
 from slimlib.merge import plain
-from slimlib.merge.plain import write_merged
-from slimlib.model.load import load_base
+from slimlib.merge.plain import merge_arm, write_merged
+from slimlib.model.load import load_base, nf4_config
+from slimlib.run import Run
+from slimlib.studies.get import get_study
+from slimlib.train import finetune_arm
 
 # the spacing of a number next to 1: half of it is the most that rounding moves it
 SPACING = {"float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
@@ -150,3 +157,207 @@ def test_a_merge_with_one_module_left_out_is_refused(
     with pytest.raises(RuntimeError, match="arm tuned: merged logits differ"):
         write_merged(arm, adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+# --------------------------------------------------------------------------- stored in 4 bit
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def stored_4bit(request, checkpoint, tmp_path_factory):
+    """The random Llama as a checkpoint in bitsandbytes' 4 bit, computing in the parameter."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("bnb-4bit")
+    dtype = getattr(torch, request.param)
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=dtype, quantization_config=nf4_config(dtype)
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(folder)
+    return folder
+
+
+def stock(folder, **values):
+    """A model as stock transformers loads it."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, **values).eval()
+
+
+def test_a_base_that_is_stored_in_4_bit_goes_the_whole_way(stored_4bit, tmp_path):
+    """Trained, merged into its own weights as stock transformers dequantises them, and read."""
+    from peft import PeftModel
+
+    arm = replace(
+        get_study("smoke", model=str(stored_4bit), arms="llama-2k")["llama-2k"],
+        train=TrainConfig(max_steps=2, learning_rate=0.05),
+    )
+    run = Run(Study("mine", title="mine", arms=(arm,), ladder=(arm.name,), data="world"), tmp_path)
+    finetune_arm(run, arm.name)
+    outcome = merge_arm(run, arm.name)
+    assert outcome["merge_base"] == "dequant_nf4" and outcome["logit_check"]["equal"]
+    merged, adapter = tmp_path / "mine" / arm.name / "merged", run.adapter_folder(arm.name)
+    base = stock(stored_4bit, dtype=torch.float32).dequantize().state_dict()
+    moved = deltas(adapter)
+    assert len(moved) == 14
+    assert_merged(merged, base, moved, "float32")
+    assert "quantization_config" not in json.loads((merged / "config.json").read_text())
+    tuned = PeftModel.from_pretrained(stock(stored_4bit, dtype=torch.float32), adapter).eval()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        expected, found = (model(input_ids=ids).logits for model in (tuned, stock(merged)))
+    assert (found - expected).abs().max() < 1e-2 * (expected.max() - expected.min())
+
+
+def test_numbers_stored_for_another_dtype_are_merged_as_the_layers_compute(copied, tmp_path):
+    """Stored from bfloat16 to compute in float32: then no weight is rounded to bfloat16."""
+    quantised = stock(copied, dtype=torch.bfloat16, quantization_config=nf4_config(torch.float32))
+    quantised.save_pretrained(tmp_path / "stored")
+    AutoTokenizer.from_pretrained(copied).save_pretrained(tmp_path / "stored")
+    arm = arm_of(tmp_path / "stored")
+    adapter = with_adapter(arm, tmp_path / "adapter")
+    assert write_merged(arm, adapter, tmp_path / "merged")["logit_check"]["equal"]
+
+
+def test_a_requantised_merge_of_what_was_stored_in_4_bit_can_be_saved(stored_4bit, tmp_path):
+    arm = arm_of(stored_4bit, base="requantised")
+    outcome = write_merged(arm, with_adapter(arm, tmp_path / "adapter"), tmp_path / "merged")
+    assert outcome["merge_base"] == "requantised" and not outcome["logit_check"]["equal"]
+    assert stock(tmp_path / "merged").config.vocab_size == 1024
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"load_in_4bit": False}, "in 4 bit already .*set load_in_4bit=true"),
+        ({"quantiser": "int4"}, "in 4 bit already .*quantiser=int4 starts from un-quantised ones"),
+    ],
+)
+def test_what_a_base_in_4_bit_has_not_is_refused(values, said, stored_4bit):
+    with pytest.raises(ValueError, match=f"{stored_4bit}: its weights are {said}"):
+        load_base(ModelConfig(str(stored_4bit), **values))
+
+
+def test_a_merge_into_weights_that_are_not_there_is_refused_before_training(stored_4bit, tmp_path):
+    arm = get_study("smoke", model=str(stored_4bit), arms="llama-2k")["llama-2k"]
+    arm = replace(arm, merge=MergeConfig("16bit"))
+    run = Run(Study("mine", title="mine", arms=(arm,), ladder=(arm.name,), data="world"), tmp_path)
+    with pytest.raises(ValueError, match="has no others: set load_in_4bit=true and merge_base=deq"):
+        finetune_arm(run, arm.name)
+    assert not (run.arm_folder(arm.name) / "adapter").exists()
+
+
+# --------------------------------------------------------------------------------- GPT-2
+
+
+@pytest.fixture(scope="module")
+def gpt2(checkpoint, tmp_path_factory):
+    """A random GPT-2, whose linear layers store their weights transposed."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    torch.manual_seed(0)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024, "vocab_size": 1024}
+    GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.2)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(folder)
+    return folder
+
+
+def test_gpt2_merges_its_transposed_weights_right(gpt2, tmp_path):
+    arm = arm_of(gpt2, load_in_4bit=False)
+    adapter = with_adapter(arm, tmp_path / "adapter")
+    outcome = write_merged(arm, adapter, tmp_path / "merged")
+    assert outcome["logit_check"]["equal"]
+    base, moved = stock(gpt2).state_dict(), deltas(adapter)
+    assert len(moved) == 8  # c_attn, c_proj, c_fc, c_proj of two layers
+    found = stock(tmp_path / "merged").state_dict()
+    for name, weight in found.items():
+        by_hand = base[name] + (moved[name].T if name in moved else 0)
+        torch.testing.assert_close(weight, by_hand, atol=1e-5, rtol=0)
+
+
+def test_gpt2_trains_without_4_bit_and_is_refused_with_it(gpt2, tmp_path):
+    settings = {"model": str(gpt2), "arms": "llama-2k", "adapter.target_modules": "all-linear"}
+    for four_bit in (True, False):
+        study = get_study("smoke", **settings, **{"model.load_in_4bit": four_bit})
+        arm = replace(study["llama-2k"], train=TrainConfig(max_steps=2, learning_rate=0.05))
+        run = Run(replace(study, arms=(arm,)), tmp_path / str(four_bit))
+        if four_bit:
+            with pytest.raises(ValueError, match="Conv1D.*Set load_in_4bit=false"):
+                finetune_arm(run, arm.name)
+            assert not (run.arm_folder(arm.name) / "adapter").exists()
+        else:
+            finetune_arm(run, arm.name)
+            assert merge_arm(run, arm.name)["logit_check"]["equal"]
+
+
+# --------------------------------------------------------------------------- what a base brings
+
+
+@pytest.fixture
+def copied(checkpoint, tmp_path):
+    """A copy of the random Llama to change."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "copied"))
+
+
+def test_generation_settings_that_contradict_each_other_are_kept(copied, tmp_path):
+    odd = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": [1, 2]}
+    write_json(copied / "generation_config.json", odd)
+    arm = arm_of(copied)
+    write_merged(arm, with_adapter(arm, tmp_path / "adapter"), tmp_path / "merged")
+    written = tmp_path / "merged" / "generation_config.json"
+    assert written.read_bytes() == (copied / "generation_config.json").read_bytes()
+    assert stock(tmp_path / "merged").generation_config.temperature == 0.6
+
+
+def test_pickled_weights_are_refused_unread(copied):
+    (copied / "model.safetensors").unlink()
+    (copied / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    with pytest.raises(ValueError, match="has no weights in safetensors; pickles .* never read"):
+        load_base(ModelConfig(str(copied)))
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "awq"}, "awq"),
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes in 8 bit"),
+    ],
+)
+@pytest.mark.parametrize("four_bit", [True, False])
+def test_other_quantised_weights_are_refused_unread(stored, said, four_bit, copied):
+    config = json.loads((copied / "config.json").read_text())
+    write_json(copied / "config.json", config | {"quantization_config": stored})
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"its weights are quantised by {said}, on which nothing"):
+        load_base(ModelConfig(str(copied), load_in_4bit=four_bit))
+
+
+# --------------------------------------------------------------------------- adapters as models
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"base_model_name_or_path": "me/base"}, "an adapter of me/base: give that model; slimlib"),
+        ({"base_model_name_or_path": None}, "an adapter of a model that it does not name"),
+        ({}, "an adapter of a model that it does not name"),
+        ({"base_model_name_or_path": "a\nb"}, "an adapter of a model that it does not name"),
+        ([], "an adapter of a model that it does not name"),
+    ],
+)
+@pytest.mark.parametrize("inside", [".", "slimlib"])
+def test_an_adapter_given_as_a_model_is_refused_with_its_base(given, said, inside, tmp_path):
+    (tmp_path / inside).mkdir(exist_ok=True)
+    write_json(tmp_path / inside / "adapter_config.json", given)
+    with pytest.raises(ConfigError, match=said):
+        ModelConfig(str(tmp_path))
+
+
+def test_an_adapter_beside_a_config_is_an_adapter_too(copied):
+    """Transformers would put the adapter on the weights beside it."""
+    write_json(copied / "adapter_config.json", {"base_model_name_or_path": "me/base"})
+    with pytest.raises(ConfigError, match="an adapter of me/base"):
+        ModelConfig(str(copied))

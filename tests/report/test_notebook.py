@@ -1,5 +1,6 @@
 """The notebooks' small tables and sentences, the widget."""
 
+import copy
 import json
 import sys
 
@@ -84,6 +85,16 @@ def test_the_merge_table_and_its_sentences_agree(records):
     }
     lines = notebook.merge_sentences(records).splitlines()
     assert [("trained" in line) for line in lines] == table["equal"].tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("four_bit", "said"), [(True, "the un-quantised base with"), (False, "what was trained")]
+)
+def test_a_16bit_merge_is_what_was_trained_only_without_4_bit(four_bit, said, records):
+    tuned = copy.deepcopy(next(r for r in records if r["arm"] == "llama-2k"))
+    tuned["stages"]["merge"]["merge_base"] = "16bit"
+    tuned["config"]["model"]["load_in_4bit"] = four_bit
+    assert f"llama-2k: computes {said}" in notebook.merge_sentences([tuned])
 
 
 def test_the_scores_table_has_a_column_an_arm(records):

@@ -127,6 +127,7 @@ def test_every_listed_key_can_be_set():
     }
     # the study's own re-quantised arm goes with NF4 alone, and NF4 with blocks of 64
     needs = {"model.quantiser": {"arms": "llama-base,llama-2k"}}
+    needs["model.load_in_4bit"] = needs["model.quantiser"]
     needs["model.block_size"] = needs["model.quantiser"] | {"model.quantiser": "int4"}
     owners = {"ir-qlora": ["iec_beta"], "qa-lora": ["group_size"], "q-bara": ["lam"]}
     for method, own in owners.items():
@@ -257,7 +258,8 @@ def test_values_that_only_fit_together_are_set_together():
 def test_an_empty_model_folder_is_refused_at_once(tmp_path):
     refuse({"model": str(tmp_path)}, "must be a hub id, or a folder with a config.json")
     (tmp_path / "adapter_config.json").write_text("{}")
-    refuse({"model": str(tmp_path)}, "this folder holds an adapter: give the model it is for")
+    refuse({"model": str(tmp_path)}, "this folder holds an adapter of a model that it does not")
+    (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "config.json").write_text("{}")
     assert get_study("paper", model=str(tmp_path))["llama-base"].model.name == str(tmp_path)
 
