@@ -21,6 +21,7 @@ NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 # typed once, in 01; 02 to 05 are told the run folder
 PARAMETERS = {
     "01": ["STUDY", "RUNS", "DATA", "OVERRIDES"],
+    "06": ["MODEL", "ROWS", "TASKS", "MINUTES", "SEEDS", "FOUR_BIT", "RUNS", "OVERRIDES"],
     "07": ["GRID", "RECORDS", "CELL", "SEED", "RUNS"],
 }
 STAGES = 3 + 5 + 8  # finetune, merge and evaluate over the eight arms
@@ -47,7 +48,7 @@ def code(path: Path) -> str:
 def test_the_notebooks_are_numbered():
     names = [path.stem for path in NOTEBOOKS]
     assert names[:5] == ["01_setup", "02_finetune", "03_merge", "04_evaluate", "05_analysis"]
-    assert names[5:] == ["07_key_variables"]
+    assert names[5:] == ["06_my_model", "07_key_variables"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -106,6 +107,22 @@ def test_the_study_form_offers_every_study():
     parameters = next(source(c) for c in cells(NOTEBOOKS[0]) if "parameters" in tags(c))
     offered = json.loads(re.search(r"STUDY = .*@param (\[.*\])", parameters)[1])
     assert offered == ["auto", *STUDIES]
+
+
+def test_notebook_06_is_short_and_asks_for_no_more_than_tune_takes():
+    import inspect
+
+    from slimlib.pipeline.check import check
+    from slimlib.pipeline.tune import tune
+
+    (path,) = [path for path in NOTEBOOKS if path.name.startswith("06")]
+    assert len(cells(path, "code")) <= 12
+    calls = [node for node in ast.walk(ast.parse(code(path))) if isinstance(node, ast.Call)]
+    for function, times in ((tune, 2), (check, 1)):
+        made = [c for c in calls if ast.unparse(c.func) == f"slimlib.{function.__name__}"]
+        assert len(made) == times
+        names = {k.arg for call in made for k in call.keywords if k.arg}
+        assert names <= {*inspect.signature(function).parameters}
 
 
 def grid_and_cell() -> tuple[str, str, int]:
@@ -328,3 +345,21 @@ def test_notebook_07_runs_and_compares_its_cell_with_the_record(tmp_path, monkey
     assert "evaluate" in live and "done in" in live
     kept = next(found for text, found in shown.items() if "storage_table(" in text)
     assert "share of dW lost" in kept
+
+
+@pytest.mark.slow
+def test_notebook_06_answers_and_asks_more(tmp_path, monkeypatch):
+    from slimlib.common.notebooks import execute
+
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (path,) = [path for path in NOTEBOOKS if path.name.startswith("06")]
+    parameters = {"RUNS": str(tmp_path), "OVERRIDES": {"train.max_steps": 20}}
+    target = execute(path, parameters, tmp_path / path.name)
+    shown = {source(cell): str(cell["outputs"]) for cell in cells(target, "code")}
+    assert "held-out rows" in shown["answer"]
+    assert "image/png" in shown["answer.figure();"]
+    assert "held-out rows" in next(found for text, found in shown.items() if ".sentence())" in text)
+    assert "verdict" in next(found for text, found in shown.items() if "slimlib.check(" in text)
+    (folder,) = [p for p in tmp_path.iterdir() if "-on-" in p.name]
+    assert read_json(folder / "looks.json")["taken"] >= 1 and (folder / "report.html").exists()
