@@ -165,7 +165,8 @@ class Sampling:
             target = self._planned(have, end, rounds=2)
             self._keep(target)
             print(self.plan(target, self.looks.taken + 1).to_text())
-            self._ask({n: round(have[n] + FIRST * (target[n] - have[n])) for n in target})
+            done = dict(self.answered)  # by the pilot, which a small target may hardly exceed
+            self._ask({n: round(done[n] + FIRST * (target[n] - done[n])) for n in target})
             target = self._planned(self.answered, end, rounds=1)
             self._keep(target)
             self._ask(target)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from slimlib.cli import main
+from slimlib.pipeline import looks as looks_module
 from slimlib.pipeline.check import check, split_names
 from slimlib.pipeline.looks import Looks
 
@@ -51,6 +52,24 @@ def test_each_look_is_counted_and_the_sample_grows(here, capsys):
     (asked,) = looks.asked.values()
     assert looks.taken == 2 and not looks.target and found.headlines[0].n == asked
     assert "look 2 of 5" in capsys.readouterr().out
+
+
+def test_each_round_of_a_look_asks_more_than_the_one_before(here, monkeypatch):
+    asked = []
+    monkeypatch.setattr(looks_module.Sampling, "_ask", noting(asked, looks_module.Sampling._ask))
+    check("micro:base", "micro:tiny", tasks="micro_facts", minutes=0.03, out="out")
+    numbers = [target["micro_facts"] for target in asked]
+    assert numbers == sorted(numbers) and len(numbers) >= 3
+
+
+def noting(seen, ask):
+    """A method that keeps what it was given."""
+
+    def noted(self, target):
+        seen.append(dict(target))
+        return ask(self, target)
+
+    return noted
 
 
 def test_a_look_that_was_cut_off_is_gone_on_with(here, capsys):
