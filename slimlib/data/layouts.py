@@ -98,7 +98,7 @@ class _Columns:
     @property
     def unused(self) -> tuple[str, ...]:
         """The columns that hold something and were not read, as the row names them."""
-        left = [self.names[name] for name in self.values if name not in self.used]
+        left = [self.names[n] or "(no name)" for n in self.values if n not in self.used]
         return (*left, *dict.fromkeys(self.more))
 
 

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slimlib.config import Arm
-from slimlib.data.tokens import tokenize_rows
 from slimlib.model.load import hub_revision, load_model, load_tokenizer, resolve_name
 from slimlib.pipeline.preflight import Check
 
 
-def try_model(arm: Arm, rows: Sequence[dict[str, Any]], layers: int = 2) -> list[Check]:
+def try_model(arm: Arm, dataset: Any, layers: int = 2) -> list[Check]:
     """Take a model's first layers through one step of everything, with its own rows.
 
-    One row rendered, one step trained, saved, merged, loaded again by stock transformers and
+    One step trained, saved, merged, loaded again by stock transformers and
     compared; what would fail after an hour fails here in seconds. Nothing of it is kept.
 
     Args:
         arm: model, adapter, data, training and merging as they shall be.
-        rows: of the user, one or more; the first batch is trained on.
+        dataset: the user's rows as `data.tokens.tokenize_rows` returns them; the first batch is
+            trained on.
         layers: how many of the model's are taken.
 
     Example:
 
-        checks = try_model(study.tuned, rows)
+        dataset, _ = tokenize_rows(rows, arm.data, tokenizer, arm.model.max_seq_length)
+        checks = try_model(arm, dataset)
     """
     from slimlib.merge.plain import write_merged
 
@@ -38,7 +39,7 @@ def try_model(arm: Arm, rows: Sequence[dict[str, Any]], layers: int = 2) -> list
         adapter = place / "adapter"
         steps = {
             "first layers": lambda: _cut(arm, layers, place / "base", trial),
-            "one step": lambda: _one_step(trial[0], rows, place),
+            "one step": lambda: _one_step(trial[0], dataset, place),
             "merge": lambda: _told(write_merged(trial[0], adapter, place / "merged")),
         }
         checks: list[Check] = []
@@ -104,15 +105,15 @@ def _enough(config: Any, layers: int) -> int:
     return min(max([layers, *firsts]), config.num_hidden_layers)
 
 
-def _one_step(arm: Arm, rows: Sequence[dict[str, Any]], folder: Path) -> str:
+def _one_step(arm: Arm, dataset: Any, folder: Path) -> str:
     from slimlib.adapters.layers import attach
     from slimlib.adapters.saving import save_adapter
     from slimlib.train import make_trainer
 
     length = arm.model.max_seq_length
     model, tokenizer = load_model(arm.model, "transformers", arm.adapter)
-    batch = [*rows[: arm.train.per_device_train_batch_size]]
-    dataset, _ = tokenize_rows(batch, arm.data, tokenizer, length)
+    count = min(arm.train.per_device_train_batch_size, len(dataset))
+    dataset = dataset.select(range(count))
     model = attach(model, arm.adapter, arm.seed, length)
     trainer = make_trainer(model, tokenizer, dataset, arm, folder)
     loss = trainer.train().training_loss

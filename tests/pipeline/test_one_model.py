@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, GPT2Config, Phi3Config
 
 from slimlib.common.hardware import Device
 from slimlib.config import AdapterConfig, ModelConfig
-from slimlib.model.load import resolve_name
+from slimlib.data.tokens import tokenize_rows
+from slimlib.model.load import load_tokenizer, resolve_name
 from slimlib.pipeline import one_model
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.trial import try_model
@@ -158,7 +159,8 @@ def test_a_gguf_file_is_read_only(tmp_path):
 def test_the_first_layers_go_through_one_step_of_everything():
     arm = get_study("smoke")["llama-2k"]
     rows = [{"instruction": "Add 2 and 3.", "input": "", "output": "5"}] * 2
-    found = try_model(replace(arm, adapter=EVERY), rows)
+    dataset, _ = tokenize_rows(rows, arm.data, load_tokenizer(arm.model), 256)
+    found = try_model(replace(arm, adapter=EVERY), dataset)
     assert [check.name for check in found] == ["first layers", "one step", "merge"]
     assert all(check.ok for check in found), found
     assert found[0].detail == "2 of 4 layers"
