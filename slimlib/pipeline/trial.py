@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slimlib.config import Arm
-from slimlib.model.load import hub_revision, load_model, load_tokenizer, resolve_name
-from slimlib.pipeline.preflight import Check
+from slimlib.model.load import hub_revision, load_model, resolve_name
+from slimlib.model.opened import CONFIG, WEIGHTS, hub_file
+from slimlib.model.stored import check_finite_files, load_whole
+from slimlib.pipeline.preflight import Check, checked
 
 
 def try_model(arm: Arm, dataset: Any, layers: int = 2) -> list[Check]:
@@ -45,7 +47,7 @@ def try_model(arm: Arm, dataset: Any, layers: int = 2) -> list[Check]:
         checks: list[Check] = []
         for name, step in steps.items():
             if all(check.ok for check in checks):
-                checks.append(_tried(name, step))
+                checks.append(checked(name, step, "Take another checkpoint, or other settings"))
         return checks
 
 
@@ -66,17 +68,13 @@ def _silence() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _tried(name: str, step: Callable[[], str]) -> Check:
-    way_out = "The model cannot be tuned so: see what was found"
-    try:
-        return Check(name, True, step())
-    except (ValueError, OSError, RuntimeError, TypeError, KeyError, NotImplementedError) as error:
-        return Check(name, False, str(error).strip().partition("\n")[0], way_out)
-
-
 def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
-    """Write the model's first layers as a model of its own; `trial` gets the arm on it."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """Make a folder of the model's files whose config asks for its first layers alone.
+
+    The files are linked, not written: whatever they hold, quantised weights and odd settings too,
+    is tried as it is. `trial` gets the arm on it.
+    """
+    from transformers import AutoConfig
 
     name, where = resolve_name(arm.model.name), {"revision": hub_revision(arm.model)}
     config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
@@ -87,11 +85,13 @@ def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
         if isinstance(value, list) and len(value) == whole:
             setattr(text, key, value[:layers])
     text.num_hidden_layers = layers
-    model = AutoModelForCausalLM.from_pretrained(
-        name, config=config, dtype="auto", trust_remote_code=False, **where
-    )
-    model.save_pretrained(folder)
-    load_tokenizer(arm.model).save_pretrained(folder)
+    load_whole(name, config=config, dtype="auto", **where)  # and downloaded, where it is not here
+    files = Path(hub_file(name, CONFIG, where["revision"])).parent
+    check_finite_files(arm.model.name, sorted(files.glob(WEIGHTS)))
+    folder.mkdir()
+    for file in (path for path in files.iterdir() if path.is_file() and path.name != CONFIG):
+        (folder / file.name).symlink_to(file.resolve())
+    config.save_pretrained(folder)
     once = replace(arm.train, max_steps=1, gradient_accumulation_steps=1, warmup_ratio=0.0)
     model_config = replace(arm.model, name=str(folder), revision=None)
     trial.append(replace(arm, model=model_config, train=once))

@@ -116,8 +116,10 @@ def _train(run: Run) -> list[str]:
     if not run.done(tuned.name, "finetune"):
         _stop_at_red(try_model(tuned, dataset))
     for arm in run.study.arms:
-        finetune(run, arm.name)
-        merge_arm(run, arm.name)
+        if arm.trains:
+            finetune(run, arm.name)
+        if arm.writes_weights:
+            merge_arm(run, arm.name)
     return report.sentences()
 
 
@@ -152,7 +154,7 @@ def _stop_at_red(checks: Sequence[Check]) -> None:
     """Say what was checked; ValueError at the first that failed, with the way out."""
     for check in checks:
         if not check.ok:
-            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}")
+            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}".removesuffix(". "))
         progress.say(f"{check.name}: {check.detail}")
 
 

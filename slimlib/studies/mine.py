@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from slimlib.config import (
@@ -58,7 +59,8 @@ def mine(
     if not 1 <= seeds <= len(SEEDS):
         raise ValueError(f"seeds={seeds}: must be 1 to {len(SEEDS)}")
     embedded = model.startswith("micro:")
-    name, _, revision = (model, "", "") if embedded else model.partition("@")
+    here = embedded or Path(model).exists()  # a folder's name may have an @
+    name, _, revision = (model, "", "") if here else model.partition("@")
     config = ModelConfig(name, revision or None, load_in_4bit=load_in_4bit)
     if embedded:
         config = replace(config, max_seq_length=WINDOW["micro"])

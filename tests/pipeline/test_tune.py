@@ -1,6 +1,7 @@
 """`slimlib tune`: one's own model and rows, from the rows to the answer, on the embedded model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,9 @@ def test_the_arms_of_ones_own_study():
     assert [arm.name for arm in of_seeds(study, "tuned")] == ["tuned", "tuned-seed-1"]
     assert not mine("me/model@v2", "me/rows", load_in_4bit=False)["tuned"].model.load_in_4bit
     assert mine("me/model@v2", "me/rows")["base"].model.revision == "v2"
+    Path("my@model").mkdir()
+    Path("my@model/config.json").write_text("{}")
+    assert mine("my@model", "me/rows")["base"].model.name == "my@model"
 
 
 def test_overrides_reach_the_tuned_arms(tmp_path):
