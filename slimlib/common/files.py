@@ -66,7 +66,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it to make it anew") from None
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); if slimlib made it, delete it"
+        ) from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
