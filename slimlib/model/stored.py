@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +138,15 @@ def load_whole(name: str, **options: Any) -> Any:
 
     whole = "take a whole copy of the model"
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            name,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, in words
-            **options,
-        )
+        with quiet():  # what is missing or of another shape is refused below, in words
+            model, info = AutoModelForCausalLM.from_pretrained(
+                name,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
     except SafetensorError as error:
         raise ValueError(f"{name}: a file of its weights is damaged ({error}): {whole}") from None
     except FileNotFoundError as error:
@@ -175,6 +177,19 @@ def refuse_no_writer(config: Any) -> None:
             f"{config.model_type} reads a text in both directions and does not write one: take a "
             "model that writes, as GPT, Llama and Qwen do"
         )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from saying what it would do with weights that it misses or leaves."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _some(names: list[str]) -> str:

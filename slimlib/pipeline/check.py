@@ -24,6 +24,7 @@ from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.model.opened import Opened, open_model
 from slimlib.pipeline.looks import ask_sides
+from slimlib.pipeline.one_model import refuse_unreadable
 from slimlib.report.verdicts import write_report
 from slimlib.results import Results, read_results
 from slimlib.run import default_root
@@ -77,9 +78,12 @@ def check(
         ValueError: a model, task or value that cannot be, before anything is asked.
     """
     check_amounts(minutes, limit)
-    end = None if minutes is None else time.monotonic() + 60 * minutes
     config = AskConfig(num_fewshot, apply_chat_template, dtype)
     sides = _sides(base, tuned)
+    for side in sides:
+        if isinstance(side, Opened):
+            refuse_unreadable(side)
+    end = None if minutes is None else time.monotonic() + 60 * minutes
     how = {"margin": margin, "alpha": alpha, "relation": relation}
     if all(isinstance(side, Results) for side in sides):
         return compare(*sides, **how)

@@ -154,8 +154,8 @@ def _stop_at_red(checks: Sequence[Check]) -> None:
     """Say what was checked; ValueError at the first that failed, with the way out."""
     for check in checks:
         if not check.ok:
-            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}".removesuffix(". "))
-        progress.say(f"{check.name}: {check.detail}")
+            raise ValueError(str(check))
+        progress.say(str(check))
 
 
 def _rows_file(rows: Any, model: str, root: Path) -> str:
