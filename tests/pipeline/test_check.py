@@ -62,6 +62,11 @@ def test_each_round_of_a_look_asks_more_than_the_one_before(here, monkeypatch):
     assert numbers == sorted(numbers) and len(numbers) >= 3
 
 
+def test_a_look_asks_something_even_if_its_time_is_over_before_it_begins(here):
+    found = check("micro:base", "micro:tiny", tasks="micro_facts", minutes=1e-6, out="out")
+    assert found.headlines[0].n == looks_module.WARM_UP
+
+
 def noting(seen, ask):
     """A method that keeps what it was given."""
 
