@@ -28,8 +28,8 @@ from slimlib.common.hardware import (
 )
 from slimlib.common.schema import last_loss
 from slimlib.config import Arm
-from slimlib.data.rows import load_rows, split_rows
-from slimlib.data.tokens import RowsReport, tokenize_rows
+from slimlib.data.rows import load_rows
+from slimlib.data.tokens import RowsReport, split_tokenized
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
@@ -65,7 +65,7 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     # what it is to be merged into must be there
     check_base(config.model, unquantised=config.merge.merge_base == "16bit")
-    dataset, report = training_set(config, run)
+    dataset, _, report = training_sets(config, run)
     progress.say(" ".join(["rows:", *report.sentences()]))
     folder = run.arm_folder(config.name)
     reset_peak_memory()
@@ -145,23 +145,20 @@ def _with_smaller_passes(config: Arm, reason: str) -> Arm:
     return replace(config, train=replace(config.train, **sizes))
 
 
-def training_rows(config: Arm, run: Run) -> tuple[list[Any], list[Any]]:
-    """The rows of an arm that are left for its training, and those that are held out."""
-    rows = load_rows(config.data, config.seed, run.data_folder())
-    return split_rows(rows, config.data.held_out, config.seed)
+def training_sets(config: Arm, run: Run) -> tuple[Any, Any, RowsReport]:
+    """The tokenised rows that an arm is trained on, those that are held out, what became of all.
 
-
-def training_set(config: Arm, run: Run) -> tuple[Any, RowsReport]:
-    """The tokenised rows that an arm is trained on and what became of all, without a weight.
+    No weight is read.
 
     Raises:
         ValueError: bad rows, or nothing in them to learn.
     """
-    rows, _ = training_rows(config, run)
+    rows = load_rows(config.data, config.seed, run.data_folder())
     if choose_backend(config.model.backend) == "unsloth":
         import unsloth  # noqa: F401  before transformers, which it patches
     tokenizer = load_tokenizer(config.model)
-    return tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
+    length = config.model.max_seq_length
+    return split_tokenized(rows, config.data, tokenizer, length, config.seed)
 
 
 def merge_note(config: Arm, model: Any) -> str:

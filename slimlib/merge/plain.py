@@ -31,7 +31,7 @@ from slimlib.common.hardware import (
 )
 from slimlib.config import Arm
 from slimlib.model.load import load_base, resolve_name
-from slimlib.model.stored import GENERATION, generation_file
+from slimlib.model.stored import GENERATION, generation_file, load_whole
 from slimlib.run import Run, in_clean_process
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
@@ -200,15 +200,7 @@ def _as_it_multiplies(layer: Any) -> Any:
 
 def saved_logits(folder: Path, tokenizer: Any) -> list[Any]:
     """Logits of a saved model as stock transformers loads it."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype="auto",
-        device_map={"": find_device().kind},
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    model = load_whole(str(folder), dtype="auto", device_map={"": find_device().kind})
     return _logits(model, tokenizer)
 
 

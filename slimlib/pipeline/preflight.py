@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,23 @@ class Check:
     ok: bool
     detail: str
     way_out: str = ""
+
+
+# What transformers, peft and torch raise of a model that they cannot take.
+FAILURES = (ValueError, OSError, ImportError, LookupError, RuntimeError, TypeError, AttributeError)
+
+
+def checked(name: str, find: Callable[[], str], way_out: str = "") -> Check:
+    """A green line of what `find` says, or a red one of the first line of its error.
+
+    Args:
+        way_out: where the error itself names none.
+    """
+    try:
+        return Check(name, True, find())
+    except FAILURES as error:
+        first = str(error).strip().partition("\n")[0].rstrip(".")
+        return Check(name, False, first or type(error).__name__, way_out)
 
 
 def preflight(study: Study, root: str | Path = "runs") -> list[Check]:

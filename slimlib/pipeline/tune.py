@@ -22,7 +22,6 @@ from slimlib.comparison.two_models import Comparison, check_claims, compare
 from slimlib.config import Arm, AskConfig, ModelConfig
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
-from slimlib.data.tokens import tokenize_rows
 from slimlib.evaluate.held_out import row_losses
 from slimlib.metrics import Spread
 from slimlib.metrics.over_seeds import pool
@@ -122,20 +121,21 @@ def tune(
 def _train(run: Run) -> list[str]:
     """Check the model and the rows, fine-tune and merge; what is said of the rows."""
     from slimlib.merge.plain import merge_arm
-    from slimlib.train import training_rows, training_set
+    from slimlib.train import training_sets
 
     tuned = run.study.tuned
     check_input(run)
     _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
-    _, report = training_set(tuned, run)
+    dataset, _, report = training_sets(tuned, run)
     progress.show(report)
-    trained_on, held_out = training_rows(tuned, run)
     if not run.done(tuned.name, "finetune"):
-        _stop_at_red(try_model(tuned, trained_on))
+        _stop_at_red(try_model(tuned, dataset))
     for arm in run.study.arms:
-        finetune(run, arm.name)
-        merge_arm(run, arm.name)
-    return [*report.sentences(), f"{len(held_out):,} more rows are held out of the training."]
+        if arm.trains:
+            finetune(run, arm.name)
+        if arm.writes_weights:
+            merge_arm(run, arm.name)
+    return report.sentences()
 
 
 def _tell(
@@ -169,7 +169,7 @@ def _stop_at_red(checks: Sequence[Check]) -> None:
     """Say what was checked; ValueError at the first that failed, with the way out."""
     for check in checks:
         if not check.ok:
-            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}")
+            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}".removesuffix(". "))
         progress.say(f"{check.name}: {check.detail}")
 
 
@@ -250,15 +250,14 @@ def _choose(merges: Comparison) -> tuple[str, str]:
 
 def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: float) -> Learned:
     """The loss on the rows that were held out, before and after, over rows and seeds."""
-    from slimlib.train import training_rows
+    from slimlib.train import training_sets
 
     before, after, kept = [], [], 0
     for arm in tuned:
-        _, held_out = training_rows(arm, run)
-        if not held_out:
+        _, dataset, _ = training_sets(arm, run)
+        if not len(dataset):
             return Learned(0, math.nan, math.nan, over_runs(np.array([math.nan]), []))
         tokenizer = load_tokenizer(arm.model)
-        dataset, _ = tokenize_rows(held_out, arm.data, tokenizer, arm.model.max_seq_length)
         kept = len(dataset)
         for losses, name in ((before, BASE), (after, arm.name)):
             losses.append(row_losses(sides[name].load()[0], dataset, tokenizer.pad_token_id))
