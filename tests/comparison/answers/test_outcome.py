@@ -191,10 +191,10 @@ def test_equations_are_counted(text, right, wrong):
     ],
 )
 def test_adversarial_text_is_read_in_no_time(text):
-    begin = time.perf_counter()
+    begin = time.process_time()  # of this process alone: others may be busy
     check_equations(text)
     classify(text, False, False, gold="#### 7", question=text)
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 3
 
 
 def test_random_text_never_raises():
