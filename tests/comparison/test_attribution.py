@@ -180,9 +180,7 @@ def test_the_rows_of_a_whole_ladder():
 
 
 def test_a_missing_row_s_change_falls_to_the_next_step_if_there_is_one():
-    inside = rungs(
-        ("llama-base", "llama-2k", LOST), ("llama-2k", "llama-2k-requantised", GAINED)
-    )
+    inside = rungs(("llama-base", "llama-2k", LOST), ("llama-2k", "llama-2k-requantised", GAINED))
     assert [row[3] for row in inside] == ["", None, " (in the next step)", None, None, None]
     assert inside[1] == ("\u2192 another checkpoint", 40.0, None, None)
     assert inside[5] == ("= result", 15.0, None, None)

@@ -197,7 +197,13 @@ class _Loop:
     def _survives(self, m: Mutant, items: dict[str, pytest.Item], functions: dict) -> bool:
         tests = _of(m, self.reach)
         some = [items[name] for name in tests]
-        return _forked(partial(_is_killed, m, some, functions), _patience(tests)) is False
+        found = _forked(partial(_failing, m, some, functions), _patience(tests))
+        if found is None:  # it died, or took too long
+            return False
+        changed, failed = found
+        if changed != 1:
+            raise pytest.UsageError(f"{m.key} changes {changed} functions")
+        return not failed
 
 
 class _Lines:
@@ -244,17 +250,19 @@ def _name(code: CodeType) -> tuple[str, str, int]:
     return code.co_filename, code.co_qualname, code.co_firstlineno
 
 
-def _is_killed(m: Mutant, items: list[pytest.Item], functions: dict) -> bool:
-    """Give all functions of the module the mutant's code, and run the tests."""
+def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int, bool]:
+    """Give all functions of the module the mutant's code, and run the tests.
+
+    Returns:
+        How many functions that changed, and whether a test failed.
+    """
     codes, changed = [m.code()], 0
     for code in codes:
         codes += [const for const in code.co_consts if isinstance(const, CodeType)]
         for function in functions.get(_name(code), []):
             changed += function.__code__ != code
             function.__code__ = code
-    if changed != 1:
-        raise LookupError(f"{m.key} changes {changed} functions")
-    return _fails(items)
+    return changed, changed == 1 and _fails(items)
 
 
 def _fails(items: list[pytest.Item]) -> bool:

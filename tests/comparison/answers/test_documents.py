@@ -161,6 +161,7 @@ def test_the_length_limit_of_a_row(requests, limit):
         ({"resps": ["7", "9"], "arguments": [["q", "a"], ["q", "b"]]}, "acc", "B: b"),
         ({"resps": [["7"], ["x"]], "arguments": [["q", "a"], ["q", "b"]]}, "acc", "7"),
         ({"resps": ["only"], "arguments": []}, "acc", "only"),
+        ({"resps": ["-2", "-1"], "arguments": [["q"], ["q", " b"]]}, "acc", "B"),
         ({"resps": ["-1"], "arguments": []}, "acc", "-1"),  # one alone is no choice
         ({"resps": [["-1"], ["-2"]], "filtered_resps": [], "arguments": []}, "acc", "A"),
         ({"resps": [["-1"], ["-2"]], "filtered_resps": ["-3", "-2"], "arguments": []}, "acc", "B"),
@@ -191,6 +192,12 @@ def test_what_was_chosen(row, metric, answer):
 )
 def test_the_right_option(target, gold):
     assert gold_of(choices(-1, -2, -3, target=target)) == gold
+
+
+def test_past_z_options_have_numbers():
+    row = choices(*range(28), target="[", options=[])
+    assert (gold_of(row), gold_of(row | {"target": "27"})) == ("[", "27")
+    assert gold_of(row | {"target": "Z"}) == "Z" and gold_of(row | {"target": 25}) == "Z"
 
 
 def test_a_digit_is_an_index_first_and_then_a_text():
