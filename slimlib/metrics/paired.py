@@ -62,8 +62,8 @@ def paired_t_test(base: ArrayLike, tuned: ArrayLike) -> PairedTTest:
     if len(change) == 1:
         return PairedTTest(math.nan, math.nan)
     if np.ptp(change) == 0:
-        still = change[0] == 0
-        return PairedTTest(0.0 if still else math.copysign(math.inf, change[0]), float(still))
+        mean = float(change.mean())
+        return PairedTTest(math.copysign(math.inf, mean) if mean else 0.0, float(mean == 0))
     result = stats.ttest_rel(tuned, base)
     return PairedTTest(float(result.statistic), float(result.pvalue))
 

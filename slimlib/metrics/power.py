@@ -50,7 +50,7 @@ def equivalence_test(base: ArrayLike, tuned: ArrayLike, margin: float) -> float:
     if is_binary(base) and is_binary(tuned):
         return score_equivalence(count_flips(base, tuned), margin)
     if np.ptp(change) == 0:
-        room = margin - 100 * abs(float(change[0]))
+        room = margin - 100 * abs(float(change.mean()))
         return max(1 - room / 100, 0.0) ** n if room > 0 else 1.0
     from statsmodels.stats.weightstats import ttost_paired
 

@@ -189,8 +189,8 @@ def test_paired_t_test_and_its_interval():
 def test_paired_difference_is_tango_s_for_answers_and_the_t_interval_for_means():
     pair = answers(27, 20, 7, 46)
     assert metrics.paired_difference(*pair) == pytest.approx((-13, -23.27, -2.99), abs=0.005)
-    base, tuned = pair[0], pair[1] / 2
-    assert metrics.paired_difference(base, tuned) == metrics.t_interval(base, tuned)
+    for base, tuned in ((pair[0], pair[1] / 2), (pair[0] / 2, pair[1])):
+        assert metrics.paired_difference(base, tuned) == metrics.t_interval(base, tuned)
 
 
 def test_no_answer_changed_is_wilson_s_limit_on_both_sides():
