@@ -163,7 +163,7 @@ def forgetting_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0
         return Estimate(value, math.nan, math.nan)
     if np.allclose(tuned, base * (y / x)):
         return _around(value, unseen(n, confidence) / x, least=-math.inf)
-    t_squared = stats.t.ppf((1 + confidence) / 2, n - 1) ** 2
+    t_squared = stats.f.ppf(confidence, 1, n - 1)
     (xx, xy), (_, yy) = t_squared * np.cov(base, tuned) / n
     return Estimate(value, *_fieller(x, y, xx, xy, yy))
 

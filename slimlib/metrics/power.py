@@ -51,7 +51,7 @@ def equivalence_test(base: ArrayLike, tuned: ArrayLike, margin: float) -> float:
         return score_equivalence(count_flips(base, tuned), margin)
     if np.ptp(change) == 0:
         room = margin - 100 * abs(float(change.mean()))
-        return max(1 - room / 100, 0.0) ** n if room > 0 else 1.0
+        return min(max(1 - room / 100, 0.0), 1.0) ** n
     from statsmodels.stats.weightstats import ttost_paired
 
     return float(ttost_paired(tuned, base, -margin / 100, margin / 100)[0])
