@@ -45,6 +45,7 @@ LIMIT = 0.05  # of the mutants, that may survive without an explanation
 PATIENCE = 20, 10  # seconds, and times the tests' own: a loop without end counts as killed
 ENOUGH = 10  # seconds, as measured line by line, of tests that a mutant has to outlive
 OFTEN = 50  # calls of a function without a new line: it is watched no longer
+LONG = 2000  # lines of one call without a new one: likewise
 MEMORY = 4 << 30  # bytes, so does one that takes more
 OPTIONS = [
     *"-s -x --strict-markers -p no:cacheprovider -p no:terminal -p no:xdist".split(),
@@ -218,14 +219,18 @@ class _Lines:
         if code.co_filename not in self.hits or self.calls[code] > OFTEN:
             return None
         self.calls[code] += 1
-        return self.inside
+        lines, old = self.hits[code.co_filename], 0
 
-    def inside(self, frame: FrameType, event: str, _: object) -> Callable:
-        lines = self.hits[frame.f_code.co_filename]
-        if event == "line" and frame.f_lineno not in lines:
-            lines.add(frame.f_lineno)
-            self.calls[frame.f_code] = 0
-        return self.inside
+        def inside(frame: FrameType, event: str, _: object) -> Callable:
+            nonlocal old
+            if event == "line" and frame.f_lineno not in lines:
+                lines.add(frame.f_lineno)
+                self.calls[code] = old = 0
+            old += 1
+            frame.f_trace_lines = old < LONG
+            return inside
+
+        return inside
 
 
 def _traced(item: pytest.Item, paths: Iterable[str]) -> Reach | None:

@@ -194,7 +194,7 @@ def test_adversarial_text_is_read_in_no_time(text):
     begin = time.process_time()  # of this process alone: others may be busy
     check_equations(text)
     classify(text, False, False, gold="#### 7", question=text)
-    assert time.process_time() - begin < 3
+    assert time.process_time() - begin < 10  # what is quadratic takes minutes
 
 
 def test_random_text_never_raises():
