@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from slimlib.common.files import parse_json
+
 # Column names, small letters, the first that a row has; what no layout reads is named as unused.
 TURNS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "prompt", "question", "query")
@@ -200,7 +202,7 @@ def _listed(value: Any) -> Any:
     """A list; a table of texts holds it as JSON."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            return json.loads(value)
+            return parse_json(value)
         except json.JSONDecodeError:
             return value
     return value

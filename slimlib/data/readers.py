@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from slimlib.common.files import parse_json
 from slimlib.data.layouts import ANSWERS, QUESTIONS, TURNS
 
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -75,7 +76,7 @@ def _parsed(text: str, path: Path, number: int | None = None) -> Any:
 
 def _parse(text: str) -> Any:
     """JSON with its numbers as they are written (0.10 stays 0.10), NaN as nothing."""
-    return json.loads(text, parse_float=str, parse_int=str, parse_constant=lambda _: None)
+    return parse_json(text, parse_float=str, parse_int=str, parse_constant=lambda _: None)
 
 
 def _one_list(value: Mapping[str, Any], path: Path) -> list[Any]:

@@ -25,6 +25,7 @@ from slimlib.common.hardware import (
     find_device,
     free_memory,
     peak_memory_gb,
+    reset_peak_memory,
     resolve_dtype,
     unsloth_loaded,
 )
@@ -73,6 +74,7 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
 
 def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, Any]:
     """Merge, save atomically, and check the saved model against the base and adapter it is of."""
+    reset_peak_memory()
     from transformers import AutoTokenizer
 
     name = resolve_name(config.model.name)

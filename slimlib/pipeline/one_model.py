@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
+from slimlib.common.files import parse_json
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.methods.plan import Plan, check_names, compile_plan
@@ -195,7 +196,7 @@ def _generation(config: ModelConfig, network: Any) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON ({error}): delete it, or take another copy") from None
 

@@ -45,6 +45,7 @@ LIMIT = 0.05  # of the mutants, that may survive without an explanation
 PATIENCE = 20, 10  # seconds, and times the tests' own: a loop without end counts as killed
 ENOUGH = 10  # seconds, as measured line by line, of tests that a mutant has to outlive
 OFTEN = 50  # calls of a function without a new line: it is watched no longer
+LONG = 2000  # lines of one call without a new one: likewise
 MEMORY = 4 << 30  # bytes, so does one that takes more
 OPTIONS = [
     *"-s -x --strict-markers -p no:cacheprovider -p no:terminal -p no:xdist".split(),
@@ -197,7 +198,13 @@ class _Loop:
     def _survives(self, m: Mutant, items: dict[str, pytest.Item], functions: dict) -> bool:
         tests = _of(m, self.reach)
         some = [items[name] for name in tests]
-        return _forked(partial(_is_killed, m, some, functions), _patience(tests)) is False
+        found = _forked(partial(_failing, m, some, functions), _patience(tests))
+        if found is None:  # it died, or took too long
+            return False
+        changed, failed = found
+        if changed != 1:
+            raise pytest.UsageError(f"{m.key} changes {changed} functions")
+        return not failed
 
 
 class _Lines:
@@ -212,14 +219,18 @@ class _Lines:
         if code.co_filename not in self.hits or self.calls[code] > OFTEN:
             return None
         self.calls[code] += 1
-        return self.inside
+        lines, old = self.hits[code.co_filename], 0
 
-    def inside(self, frame: FrameType, event: str, _: object) -> Callable:
-        lines = self.hits[frame.f_code.co_filename]
-        if event == "line" and frame.f_lineno not in lines:
-            lines.add(frame.f_lineno)
-            self.calls[frame.f_code] = 0
-        return self.inside
+        def inside(frame: FrameType, event: str, _: object) -> Callable:
+            nonlocal old
+            if event == "line" and frame.f_lineno not in lines:
+                lines.add(frame.f_lineno)
+                self.calls[code] = old = 0
+            old += 1
+            frame.f_trace_lines = old < LONG
+            return inside
+
+        return inside
 
 
 def _traced(item: pytest.Item, paths: Iterable[str]) -> Reach | None:
@@ -244,17 +255,19 @@ def _name(code: CodeType) -> tuple[str, str, int]:
     return code.co_filename, code.co_qualname, code.co_firstlineno
 
 
-def _is_killed(m: Mutant, items: list[pytest.Item], functions: dict) -> bool:
-    """Give all functions of the module the mutant's code, and run the tests."""
+def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int, bool]:
+    """Give all functions of the module the mutant's code, and run the tests.
+
+    Returns:
+        How many functions that changed, and whether a test failed.
+    """
     codes, changed = [m.code()], 0
     for code in codes:
         codes += [const for const in code.co_consts if isinstance(const, CodeType)]
         for function in functions.get(_name(code), []):
             changed += function.__code__ != code
             function.__code__ = code
-    if changed != 1:
-        raise LookupError(f"{m.key} changes {changed} functions")
-    return _fails(items)
+    return changed, changed == 1 and _fails(items)
 
 
 def _fails(items: list[pytest.Item]) -> bool:
