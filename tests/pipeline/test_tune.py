@@ -38,7 +38,7 @@ def test_rows_become_a_model_and_an_answer(here, rows):
     found = tune("micro:base", rows, **ASKED, **FEW)
     folder = here / "runs" / "micro-base-on-sums"
     assert found.learned.rows == 2 and found.learned.before > 0
-    assert "38 of 40 rows are trained on, 2 held out to measure it" in found.rows[0]
+    assert "38 of 40 rows are trained on, 2 held out to measure what is" in found.rows[0]
     assert [step.cause for step in found.steps] == [
         "quantising",
         "fine-tuning, merged into the 4-bit weights",
