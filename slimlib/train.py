@@ -33,6 +33,7 @@ from slimlib.data.tokens import RowsReport, split_tokenized
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
+from slimlib.model.stored import quiet
 from slimlib.run import Run
 from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
@@ -123,7 +124,8 @@ def _go_on(trainer: Any, checkpoint: Path | None) -> None:
             trainer._load_from_checkpoint(str(checkpoint))
             trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
             return
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    with quiet():  # as to which of the tokenizer's special tokens the model's config is given
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
 
 
 def _with_smaller_passes(config: Arm, reason: str) -> Arm:

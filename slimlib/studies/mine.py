@@ -88,10 +88,9 @@ def mine(
             whole = replace(made["merge"], merge_base="16bit")
             other = {"name": _seeded(TUNED_16BIT, seed), "label": "fine-tuned, into 16 bit"}
             arms.append(replace(tuned, **other, adapter_from=tuned.name, merge=whole))
-    shown = Path(name).name if here else model
     study = Study(
         name=slug(model, rows),
-        title=f"{shown}, fine-tuned on {rows.rstrip('/').rsplit('/', 1)[-1]}",
+        title=f"{Path(name).name if here else model}, fine-tuned on {Path(rows).name}",
         arms=tuple(arms),
         ladder=tuple(arm.name for arm in arms),
     )
