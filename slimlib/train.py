@@ -7,7 +7,6 @@ started again with the same settings. Losses go to log.jsonl as they arise.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from slimlib.data.tokens import RowsReport, tokenize_rows
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
-from slimlib.run import Run
+from slimlib.run import CHECKPOINTS, Run
 
 
 def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
@@ -49,8 +48,6 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
         source = f"takes the adapter of {config.adapter_from}" if config.adapter_from else "untuned"
         progress.say(f"finetune {arm}: nothing to train ({source})")
         return None
-    if "finetune" not in run.record(arm)["stages"]:  # nobody knows whose checkpoints these are
-        shutil.rmtree(run.arm_folder(arm) / "checkpoints", ignore_errors=True)
     return run.stage(arm, "finetune", lambda: _finetune(config, run))
 
 
@@ -69,12 +66,11 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
     trainer.add_callback(_live_line(counts["tokens"]))
     _stop_at_no_number(trainer, dataset, report.numbers)
-    checkpoint = last_checkpoint(folder / "checkpoints")
+    checkpoint = last_checkpoint(folder / CHECKPOINTS)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     with atomic_path(folder / "adapter") as temporary:
         save_adapter(trainer.model, temporary)
         tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     seconds, steps = outcome.metrics["train_runtime"], trainer.state.global_step
     before = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0  # steps of an earlier session
     tokens = counts["tokens"] * trainer.state.epoch * (1 - before / steps)
@@ -147,7 +143,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     dtype = device.dtype if config.model.dtype == "auto" else config.model.dtype
     steps = steps_of(len(dataset), config)
     arguments = SFTConfig(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=str(folder / CHECKPOINTS),
         per_device_train_batch_size=config.train.per_device_train_batch_size,
         gradient_accumulation_steps=config.train.gradient_accumulation_steps,
         learning_rate=config.train.learning_rate,
