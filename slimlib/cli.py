@@ -314,6 +314,9 @@ def tune(
     device: DeviceName = "auto",
     data: Data = None,
     runs: Runs = None,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="write one with the verdicts beside the weights")
+    ] = False,
     margin: Margin = MARGIN,
     alpha: Alpha = ALPHA,
     overrides: Set = None,
@@ -340,6 +343,7 @@ def tune(
         load_in_4bit=load_in_4bit,
         data=data,
         runs=runs,
+        model_card=model_card,
         margin=margin,
         alpha=alpha,
         **parse_overrides(overrides or ()),

@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_says_so_in_one_line(number, code, tmp_path):
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, start_new_session=True, **pipes
     ) as process:
-        for line in process.stdout:
+        for line in process.stderr:
             if line == "finetune llama-2k: started\n":
                 break
         os.killpg(process.pid, number)

@@ -84,21 +84,21 @@ def test_the_record_counts_what_was_trained(tiny_run):
 
 def test_an_arm_that_takes_an_adapter_trains_none(tiny_run, capsys):
     assert finetune_arm(tiny_run, "llama-2k-requantised") is None
-    assert "takes the adapter of llama-2k" in capsys.readouterr().out
+    assert "takes the adapter of llama-2k" in capsys.readouterr().err
     assert not (tiny_run.arm_folder("llama-2k-requantised") / "adapter").exists()
     assert "finetune" not in tiny_run.record("llama-2k-requantised")["stages"]
 
 
 def test_a_base_arm_trains_nothing(tiny_run, capsys):
     assert finetune_arm(tiny_run, "llama-base") is None
-    assert "nothing to train (untuned)" in capsys.readouterr().out
+    assert "nothing to train (untuned)" in capsys.readouterr().err
 
 
 def test_a_done_arm_is_skipped(tiny_run, monkeypatch, capsys):
     monkeypatch.setattr(train, "_finetune", lambda *_: pytest.fail("trained again"))
     stage = finetune_arm(tiny_run, "llama-2k")
     assert stage == tiny_run.record("llama-2k")["stages"]["finetune"]
-    assert "already done, skipped" in capsys.readouterr().out
+    assert "already done, skipped" in capsys.readouterr().err
 
 
 def test_a_finished_run_keeps_no_checkpoints(whole):
@@ -170,7 +170,7 @@ def test_a_cut_off_run_ends_as_an_uninterrupted_one(
     assert not run.adapter_folder("llama-2k").exists()
 
     stage = finetune_arm(run, "llama-2k")
-    assert "resuming from checkpoint-4" in capsys.readouterr().out
+    assert "resuming from checkpoint-4" in capsys.readouterr().err
     assert stage["optimizer_steps"] == 6
     rows = read_jsonl(run.arm_folder("llama-2k") / "log.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -246,7 +246,7 @@ def test_a_file_of_conversations_is_trained_on_its_answers_but_for_what_is_held_
     assert kept + stage["dropped_rows"] == 15 and kept in (14, 15)  # the fifth row may be held out
     assert 0 < stage["learned_tokens"] < stage["tokens"] and stage["rows_without_end"] == 0
     assert stage["learned_tokens"] % kept == 0  # equal answers
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"{kept} of 15 rows are trained on" in said and "not used: id." in said
 
 

@@ -63,7 +63,8 @@ def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Uni
     names = list(dict.fromkeys(names))
     if not names:
         raise ValueError("no task is named: give lm-eval's names, a .yaml or a .jsonl file")
-    units = [unit for name in names for unit in _units(name, data, world)]
+    with progress.line("read the tasks"):
+        units = [unit for name in names for unit in _units(name, data, world)]
     seen: dict[str, str] = {}
     for unit in units:
         for task in unit.sizes:

@@ -164,7 +164,7 @@ class Sampling:
             self._pilot(have, end)
             target = self._planned(have, end, rounds=2)
             self._keep(target)
-            print(self.plan(target, self.looks.taken + 1).to_text())
+            progress.show(self.plan(target, self.looks.taken + 1))
             done = dict(self.answered)  # by the pilot, which a small target may hardly exceed
             self._ask({n: round(done[n] + FIRST * (target[n] - done[n])) for n in target})
             target = self._planned(self.answered, end, rounds=1)

@@ -135,16 +135,21 @@ def check_adapters(study: Study) -> None:
                 compile_plan(shape.modules(), arm.adapter)
 
 
+def check_writable(folder: Path) -> None:
+    """ValueError for a folder that can neither be made nor written to."""
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"folder {folder}: {existing} is not a folder that can be written to")
+
+
 def check_input(run: Run) -> None:
     """Refuse bad settings, rows and files before anything is written.
 
     Raises:
         ValueError: naming the value and the way out.
     """
-    folder = run.folder.absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
+    check_writable(run.folder)
     run.study.tuned  # noqa: B018  refuses a study without one
     run.check()
     check_adapters(run.study)

@@ -1,6 +1,6 @@
 """My model, my rows: fine-tune, merge, ask before and after, and say what was learned and lost.
 
-runs/<model>-on-<rows>/  <arm>/  asked/<arm>/  looks.json  report.html  answer.json
+runs/<model>-on-<rows>/  <arm>/  asked/  report.html  answer.json
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from slimlib.common.hardware import find_device
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.contrast import Contrast, over_runs
 from slimlib.comparison.relation import TUNED as MADE_FROM
-from slimlib.comparison.two_models import Comparison, compare
-from slimlib.config import Arm, AskConfig
+from slimlib.comparison.two_models import Comparison, check_claims, compare
+from slimlib.config import Arm, AskConfig, ModelConfig
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
 from slimlib.data.tokens import tokenize_rows
 from slimlib.evaluate.held_out import row_losses
 from slimlib.metrics import Spread
 from slimlib.metrics.over_seeds import pool
-from slimlib.model.load import load_tokenizer
+from slimlib.model.load import hub_revision, load_tokenizer, resolve_name
 from slimlib.model.opened import open_model
-from slimlib.pipeline.check import ANSWERS, WORLD, check_amounts, split_names
+from slimlib.model.stored import stored_quantisation
+from slimlib.pipeline.check import ANSWERS, WORLD, check_amounts, check_folders, split_names
 from slimlib.pipeline.looks import ask_sides
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.preflight import Check, check_input
 from slimlib.pipeline.study import finetune
 from slimlib.pipeline.trial import try_model
 from slimlib.report.answer import Answer, Learned, Stage, better_merge
+from slimlib.report.model_card import write_model_card
 from slimlib.report.verdicts import page
 from slimlib.run import Run, default_root
 from slimlib.studies.mine import BASE, QUANTISED, TUNED, TUNED_16BIT, mine, of_seeds, slug
@@ -62,6 +64,7 @@ def tune(
     load_in_4bit: bool = True,
     data: str | Path | None = None,
     runs: str | Path | None = None,
+    model_card: bool = False,
     margin: float = MARGIN,
     alpha: float = ALPHA,
     **overrides: Any,
@@ -78,6 +81,7 @@ def tune(
         seeds: fine-tunings with other seeds; of three the claim is about the recipe.
         load_in_4bit: QLoRA, on NF4 weights; False: LoRA on 16-bit ones.
         runs: parent folder of the run; default SLIMLIB_RUNS, else ./runs.
+        model_card: write a model card with the verdicts into the folder of the merged model.
         margin, alpha: as `slimlib.compare`'s.
         **overrides: KEY=VALUE as for the command line's --set, e.g. **{"train.max_steps": 100}.
 
@@ -92,16 +96,27 @@ def tune(
         ValueError: a model, rows, a task or a value that cannot be, before anything is trained.
     """
     check_amounts(minutes, limit)
+    check_claims(margin, alpha)
+    check_folders(data, runs)
     config = AskConfig(num_fewshot, apply_chat_template)
     root = Path(runs) if runs else default_root()
     path = _rows_file(rows, model, root)
     dtype = "float16" if find_device().kind == "cuda" else "float32"
     made = {"seeds": seeds, "load_in_4bit": load_in_4bit, "merged_dtype": dtype}
-    run = Run(mine(model, path, **made, overrides=overrides), root)
+    study = mine(model, path, **made, overrides=overrides)
+    if _comes_quantised(study.tuned.model):
+        study = mine(model, path, **made, has_16bit=False, overrides=overrides)
+    run = Run(study, root)
     names = split_names(tasks) or panel_tasks(panel, [model])
     units = load_units(names, Path(data) if data else None, root / WORLD)
     said = _train(run)
-    return _tell(run, units, config, minutes, limit, said, {"margin": margin, "alpha": alpha})
+    how = {"margin": margin, "alpha": alpha}
+    answer = _tell(run, units, config, minutes, limit, said, how)
+    if model_card:
+        named = rows if isinstance(rows, str) else ""
+        card = write_model_card(answer, model, named, Path(answer.place))
+        progress.say(f"model card: {card}")
+    return answer
 
 
 def _train(run: Run) -> list[str]:
@@ -113,7 +128,7 @@ def _train(run: Run) -> list[str]:
     check_input(run)
     _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
     _, report = training_set(tuned, run)
-    print(report.to_text())
+    progress.show(report)
     trained_on, held_out = training_rows(tuned, run)
     if not run.done(tuned.name, "finetune"):
         _stop_at_red(try_model(tuned, trained_on))
@@ -156,6 +171,14 @@ def _stop_at_red(checks: Sequence[Check]) -> None:
         if not check.ok:
             raise ValueError(f"{check.name}: {check.detail}. {check.way_out}")
         progress.say(f"{check.name}: {check.detail}")
+
+
+def _comes_quantised(config: ModelConfig) -> bool:
+    """Whether a checkpoint has no un-quantised weights."""
+    try:
+        return stored_quantisation(resolve_name(config.name), hub_revision(config)) is not None
+    except OSError:  # there is no such model: the preflight says so, and what to do
+        return False
 
 
 def _rows_file(rows: Any, model: str, root: Path) -> str:

@@ -231,7 +231,7 @@ def test_truncated_prompts_reach_the_record(checkpoint, world, tmp_path, capsys)
     config = config_of(ARITHMETIC, max_length=64)
     entry = evaluate_model(str(checkpoint), config, tmp_path, world)["micro_arithmetic"]
     assert entry["truncated"] == 4
-    assert "4 prompts were longer than 64 tokens" in capsys.readouterr().out
+    assert "4 prompts were longer than 64 tokens" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------- task_entry

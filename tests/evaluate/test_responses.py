@@ -130,6 +130,6 @@ def test_a_task_that_is_cut_off_goes_on_with_the_same_scores(
 def test_slim_tells_its_tokens(checkpoint, tiny_run, tmp_path, capsys):
     config = EvalConfig(tasks=(FACTS,), dtype="float32", max_length=1024)
     evaluate_model(str(checkpoint), config, tmp_path, tiny_run.data_folder())
-    (last,) = [n for n in capsys.readouterr().out.splitlines() if "done in" in n]
+    (last,) = [n for n in capsys.readouterr().err.splitlines() if "done in" in n]
     assert last.startswith("micro_facts: done in") and "6 documents" in last
     assert last.endswith("tokens/s)")
