@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.common import locks, progress, record_file
-from slimlib.common.content import Hashes, differing, identity_of
+from slimlib.common.content import Hashes, differing, identity_of, in_short
 from slimlib.common.files import clear_leftovers, file_sha256, read_jsonl, remove, sha256
 from slimlib.common.hardware import environment
 from slimlib.common.record_file import RECORD
@@ -115,7 +115,7 @@ class Run:
         """Local folder of benchmarks and rows; None when they come from the hub."""
         if self.study.data != "world":
             return self.local_data
-        return keep_world(self.folder / "data", self._lock("data"), self.hashes)
+        return keep_world(self.folder / "data", self.lock_path("data"), self.hashes)
 
     def adapter_folder(self, arm: str) -> Path:
         """Where the adapter of an arm lies: its own, or that of the arm it takes it from."""
@@ -334,12 +334,13 @@ class Run:
         return not all(self.done(taker, "merge") for taker in takers)
 
     def _lost_results(self, arm: str, stored: dict[str, Any]) -> str:
+        wrong = []
         for name, task in stored.get("tasks", {}).items():
             folder, wanted = self.arm_folder(arm) / "eval" / name, task.get("files", {})
             there = [folder / file for file in wanted if (folder / file).is_file()]
-            if lost := differing(self.hashes.files(folder, there), wanted):
-                return f"eval/{name}/{lost}"
-        return ""
+            lost = differing(self.hashes.files(folder, there), wanted)
+            wrong += [f"eval/{name}/{lost}"] if lost else []
+        return in_short(wrong)
 
     def done(self, arm: str, stage: str) -> bool:
         """Whether a stage is done with these settings, from this content, and is whole.
@@ -461,9 +462,10 @@ class Run:
 
     def _writing(self, arm: str, what: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock of an arm."""
-        return locks.writing(self._lock(arm), what)
+        return locks.writing(self.lock_path(arm), what)
 
-    def _lock(self, name: str) -> Path:
+    def lock_path(self, name: str) -> Path:
+        """The lock of an arm, or of "data"."""
         return self.folder / "locks" / f"{name}.lock"
 
 

@@ -225,7 +225,7 @@ class TestDamagedRecord:
         assert run.stage("llama-2k", "finetune", failing)["rows"] == 3
         assert path.read_bytes() == before
         what = "damaged" if damage else "missing"
-        assert f"record.json is {what}: put back from its copy" in capsys.readouterr().out
+        assert f"record.json is {what}: put back from its copy" in capsys.readouterr().err
 
     def test_without_a_copy_is_set_aside(self, run, capsys):
         run.stage("llama-2k", "finetune", work())
@@ -237,7 +237,7 @@ class TestDamagedRecord:
         run.stage("llama-2k", "finetune", work(rows=3))
         assert path.with_name("record.json.damaged").read_text() == "{"
         assert run.record("llama-2k")["stages"]["finetune"]["rows"] == 3
-        assert "the arm begins anew" in capsys.readouterr().out
+        assert "the arm begins anew" in capsys.readouterr().err
 
 
 class TestOtherSettings:
@@ -271,7 +271,7 @@ class TestOtherSettings:
         other = rerun(run, **{"llama-2k.merge.merge_base": "16bit"})
         assert other.done("llama-2k", "finetune")
         other.stage("llama-2k", "merge", work())
-        told = capsys.readouterr().out
+        told = capsys.readouterr().err
         assert 'merge llama-2k: merge.merge_base was "dequant_nf4", now "16bit": merges' in told
         assert other.done("llama-2k", "merge")
 
@@ -325,7 +325,7 @@ class TestOtherSettings:
             rows.write_text('{"instruction": "a", "output": "c"}\n')
             Run(study, run.root).stage("llama-2k", "finetune", work(rows=3))
             assert run.record("llama-2k")["stages"]["finetune"]["rows"] == 3
-            told = capsys.readouterr().out
+            told = capsys.readouterr().err
             assert "finetune llama-2k: rows changed: trains again" in told
 
     def test_changed_benchmark_files_are_asked_again(self, tmp_path, data_folder):

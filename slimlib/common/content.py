@@ -8,7 +8,7 @@ and modification time; when anything differs, the file is hashed again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from slimlib.common.files import file_sha256, read_json, sha256, write_json
 
 SMALL = 2**20  # bytes: read whole each time
 SAMPLES, SAMPLE = 16, 2**16  # places in a file, and bytes at each
+LISTED = 3  # things that are wrong, in one line
 HEADER = 2**25  # bytes of a safetensors header that are read at most
 
 
@@ -86,14 +87,18 @@ def differing(found: Mapping[str, str], wanted: Mapping[str, str], more: bool = 
         found, wanted: name -> hash.
         more: whether a file more than wanted is wrong, too.
     """
-    lost = [name for name in wanted if name not in found]
-    if lost:
-        return f"{lost[0]} is missing"
-    changed = [name for name in wanted if found[name] != wanted[name]]
-    if changed:
-        return f"{changed[0]} is damaged"
-    put_in = [name for name in found if name not in wanted] if more else []
-    return f"{put_in[0]} was put in" if put_in else ""
+    wrong = [f"{name} is missing" for name in wanted if name not in found]
+    wrong += [
+        f"{name} is damaged" for name in wanted if found.get(name, "") not in ("", wanted[name])
+    ]
+    wrong += [f"{name} was put in" for name in found if name not in wanted and more]
+    return in_short(wrong)
+
+
+def in_short(wrong: Sequence[str]) -> str:
+    """Some of what is wrong, and how much there is more."""
+    left = [f"and {len(wrong) - LISTED} more"] if len(wrong) > LISTED else []
+    return ", ".join([*wrong[:LISTED], *left])
 
 
 def identity_of(files: Mapping[str, str]) -> str:

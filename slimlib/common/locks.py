@@ -89,7 +89,8 @@ def _read(holder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     known = isinstance(found, dict) and {"process", "machine", "works at"} <= found.keys()
-    return found if known else {}
+    numbers = known and all(isinstance(found.get(k, 0), int | float) for k in ("process", "beat"))
+    return found if numbers else {}
 
 
 def _await_others(holder: Path, me: dict[str, Any], what: str) -> None:
@@ -97,9 +98,7 @@ def _await_others(holder: Path, me: dict[str, Any], what: str) -> None:
     said = False
     while True:
         other = _read(holder)
-        beat = other.get("beat", 0.0)
-        alive = isinstance(beat, int | float) and time.time() - beat < DEAD
-        if not other or other["machine"] == me["machine"] or not alive:
+        if not other or other["machine"] == me["machine"] or _is_dead(other):
             write_json(holder, {**me, "beat": time.time()})
             time.sleep(POLL)  # two may write at once: the later one stays
             if _read(holder).get("machine") == me["machine"]:
@@ -110,12 +109,26 @@ def _await_others(holder: Path, me: dict[str, Any], what: str) -> None:
         time.sleep(POLL)
 
 
+def holder_of(path: Path) -> str:
+    """Who holds a lock, in words; "" where nobody does."""
+    holder = _read(path.with_suffix(".json"))
+    if not holder or _is_dead(holder):
+        return ""
+    return _named(holder)
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether a holder is known to be gone: its process here, or elsewhere its heart."""
+    if holder["machine"] == socket.gethostname():
+        return not psutil.pid_exists(holder["process"])
+    return time.time() - holder.get("beat", 0.0) > DEAD
+
+
 def clear_holders(folder: Path) -> None:
     """Remove the names of dead holders from a folder of locks."""
     for path in folder.glob("*.json"):
         holder = _read(path)
-        here = holder.get("machine") == socket.gethostname()
-        if here and not psutil.pid_exists(holder["process"]):
+        if holder and holder["machine"] == socket.gethostname() and _is_dead(holder):
             path.unlink(missing_ok=True)
 
 
