@@ -171,7 +171,7 @@ class Run:
 
     def _mend_record(self, arm: str) -> None:
         path = self._record_path(arm)
-        if not record_file.is_whole(path):
+        if record_file.needs_mending(path):
             with self._writing(arm, f"record {arm}"):
                 record_file.mend(path)
 

@@ -23,24 +23,33 @@ def save(path: Path, record: dict[str, Any]) -> None:
     write_json(_copy_of(path), record)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a record, or nothing at all, lies at a path."""
-    return _read(path) is not None or not (path.exists() or _copy_of(path).exists())
+def is_damaged(path: Path) -> bool:
+    """Whether a record was there, or its copy is, and it is no whole record now."""
+    return _read(path) is None and (path.exists() or _copy_of(path).exists())
+
+
+def needs_mending(path: Path) -> bool:
+    """Whether a record is damaged, or its copy is not as it is."""
+    if _read(path) is None:
+        return is_damaged(path)
+    copy = _copy_of(path)
+    return not copy.is_file() or copy.read_bytes() != path.read_bytes()
 
 
 def mend(path: Path) -> None:
     """Put a damaged or missing record back from its copy; without one, set it aside."""
-    if is_whole(path):
-        return
-    if copy := _read(_copy_of(path)):
+    record, copy = _read(path), _read(_copy_of(path))
+    if record is not None:  # a kill came between the two
+        write_json(_copy_of(path), record)
+    elif copy is not None:
         what = "is damaged" if path.exists() else "is missing"
         progress.say(f"{path} {what}: put back from its copy")
         write_json(path, copy)
-        return
-    progress.say(f"{path} is damaged, and so is its copy: the arm begins anew")
-    for damaged in (path, _copy_of(path)):
-        if damaged.exists():
-            damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
+    elif is_damaged(path):
+        progress.say(f"{path} is damaged, and so is its copy: the arm begins anew")
+        for damaged in (path, _copy_of(path)):
+            if damaged.exists():
+                damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

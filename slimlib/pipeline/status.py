@@ -162,9 +162,7 @@ def _document(run: Run, stages: list[Stage]) -> Document:
 def _damaged_records(run: Run) -> list[str]:
     paths = [run.arm_folder(arm.name) / RECORD for arm in run.study.arms]
     return [
-        f"{path.parent.name}/{RECORD} is damaged"
-        for path in paths
-        if not record_file.is_whole(path)
+        f"{path.parent.name}/{RECORD} is damaged" for path in paths if record_file.is_damaged(path)
     ]
 
 
