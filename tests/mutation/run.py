@@ -3,7 +3,8 @@
     python tests/mutation/run.py [--sample N] [--seed N] [--only TEXT] [--record FILE]
 
 Nothing is written into the checkout. The tests are collected once; each mutant is put into a forked
-copy of that process, where the tests that reach its line run, the quickest first, until one fails.
+copy of that process, where the tests that reach its line run until one fails: those first that have
+killed most of its function's mutants, then the quickest.
 What is wrong at import, and what survives, runs once more in a fresh import. Survivors that
 explained.json names count as explained. Exit code 1 where more than LIMIT of the others survive.
 """
@@ -161,6 +162,7 @@ class _Loop:
         self.reach: dict[str, Reach] = {}
         self.alive: set[int] = set()
         self.afresh: set[int] = set()  # wrong already while the tests are collected
+        self.kills: Counter[tuple[str, str, str]] = Counter()  # file, function, test
 
     def pytest_sessionstart(self) -> None:
         """See which lines run as the tests are collected: wrong there needs a fresh import."""
@@ -197,14 +199,17 @@ class _Loop:
 
     def _survives(self, m: Mutant, items: dict[str, pytest.Item], functions: dict) -> bool:
         tests = _of(m, self.reach)
-        some = [items[name] for name in tests]
+        where = m.key[:2]
+        order = sorted(tests, key=lambda name: (-self.kills[*where, name], tests[name]))
+        some = [items[name] for name in order]
         found = _forked(partial(_failing, m, some, functions), _patience(tests))
         if found is None:  # it died, or took too long
             return False
         changed, failed = found
         if changed != 1:
             raise pytest.UsageError(f"{m.key} changes {changed} functions")
-        return not failed
+        self.kills[*where, failed] += 1
+        return failed is None
 
 
 class _Lines:
@@ -237,7 +242,7 @@ def _traced(item: pytest.Item, paths: Iterable[str]) -> Reach | None:
     """Run one test and see which lines it reaches; None where it fails."""
     started, lines = time.process_time(), _Lines(paths)
     sys.settrace(lines)
-    failed = _fails([item])
+    failed = _first_that_fails([item])
     sys.settrace(None)
     return None if failed else Reach(time.process_time() - started, lines.hits)
 
@@ -255,11 +260,11 @@ def _name(code: CodeType) -> tuple[str, str, int]:
     return code.co_filename, code.co_qualname, code.co_firstlineno
 
 
-def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int, bool]:
+def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int, str | None]:
     """Give all functions of the module the mutant's code, and run the tests.
 
     Returns:
-        How many functions that changed, and whether a test failed.
+        How many functions that changed, and the first test that fails.
     """
     codes, changed = [m.code()], 0
     for code in codes:
@@ -267,16 +272,16 @@ def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int,
         for function in functions.get(_name(code), []):
             changed += function.__code__ != code
             function.__code__ = code
-    return changed, changed == 1 and _fails(items)
+    return changed, _first_that_fails(items) if changed == 1 else None
 
 
-def _fails(items: list[pytest.Item]) -> bool:
-    """Whether one of the tests fails; those after it are not run."""
+def _first_that_fails(items: list[pytest.Item]) -> str | None:
+    """The name of the first test that fails; those after it are not run."""
     _be_quiet()
     for item, following in zip(items, [*items[1:], None], strict=False):
         if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
-            return True
-    return False
+            return item.nodeid
+    return None
 
 
 # ---- in a fresh import ----
