@@ -44,9 +44,24 @@ def checked(name: str, find: Callable[[], str], way_out: str = "") -> Check:
     """
     try:
         return Check(name, True, find())
-    except Exception as error:  # of a strange model transformers, peft and torch raise anything
+    except ANYTHING as error:
         first = str(error).strip().partition("\n")[0].rstrip(".")
         return Check(name, False, first or type(error).__name__, "" if _ours(error) else way_out)
+
+
+# What transformers, peft and torch raise of a strange model; ValueError and OSError are slimlib's.
+ANYTHING = (
+    ValueError,
+    OSError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+)
 
 
 def _ours(error: Exception) -> bool:

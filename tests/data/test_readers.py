@@ -68,7 +68,7 @@ def test_of_several_splits_train_is_taken_and_said(capsys):
 
     data = Dataset.from_list(ROWS)
     assert read_rows(DatasetDict(train=data, test=data.select([0]))) == READ
-    assert "the split train of train, test" in capsys.readouterr().out
+    assert "the split train of train, test" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no split train among test, dev"):
         read_rows(DatasetDict(test=data, dev=data))
 
