@@ -190,6 +190,27 @@ def blocks(
     return found
 
 
+def places(config: Any) -> int:
+    """Positions that a model has, where its configuration says so; else a great many.
+
+    Args:
+        config: transformers' own.
+    """
+    text = config.get_text_config()
+    found = (getattr(text, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((n for n in found if isinstance(n, int) and n > 0), 2**31)
+
+
+def window(config: ModelConfig) -> int:
+    """Tokens that a row may have: max_seq_length, or all that the model has places for."""
+    from transformers import AutoConfig
+
+    network = AutoConfig.from_pretrained(
+        resolve_name(config.name), revision=hub_revision(config), trust_remote_code=False
+    )
+    return min(config.max_seq_length, places(network))
+
+
 def hub_revision(config: ModelConfig) -> str | None:
     """The commit asked for; None for a folder, which has none."""
     return None if Path(resolve_name(config.name)).exists() else config.revision

@@ -90,7 +90,7 @@ def mine(
             arms.append(replace(tuned, **other, adapter_from=tuned.name, merge=whole))
     study = Study(
         name=slug(model, rows),
-        title=f"{name}, fine-tuned on {rows.rstrip('/').rsplit('/', 1)[-1]}",
+        title=f"{Path(name).name if here else model}, fine-tuned on {Path(rows).name}",
         arms=tuple(arms),
         ladder=tuple(arm.name for arm in arms),
     )
