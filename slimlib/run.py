@@ -32,7 +32,7 @@ from slimlib.common.record_file import RECORD
 from slimlib.common.schema import SCHEMA, SchemaError, upgrade
 from slimlib.config import Arm, Study, to_dict
 from slimlib.data.micro.kept import identity_of_world, keep_world
-from slimlib.data.sources import WORLD, fingerprint
+from slimlib.data.sources import WORLD, fingerprint, moving_rows
 from slimlib.data.tasks import check_files
 from slimlib.model.load import hub_revision, resolve_name
 from slimlib.model.opened import model_files, weights_identity
@@ -255,7 +255,8 @@ class Run:
         if quantiser == "gptq":
             read["quantised model"] = weights_identity(folder, None, self.hashes)
         if stage == "finetune":
-            read["rows"] = world
+            rows = moving_rows(config.data)
+            read["rows"] = sha256(rows) if rows else world
         elif config.adapter:
             read["adapter"] = self._made(config.adapter_from or arm, "finetune")
         return read

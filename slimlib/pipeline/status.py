@@ -1,6 +1,6 @@
 """What lies in run folders: `status` says how far it is and how it goes on, `doctor` reads it all.
 
-Neither writes a thing, and neither loads a model.
+Neither changes a thing, and neither loads a model.
 """
 
 from __future__ import annotations
