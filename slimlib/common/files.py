@@ -134,6 +134,21 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
 
 
+def parse_json(text: str | bytes, **how: Any) -> Any:
+    """The value of a JSON text; `how` as of json.loads.
+
+    Raises:
+        json.JSONDecodeError: it is none, or Python cannot read it: nested without end, a number of
+            5,000 digits, bytes that are no text.
+    """
+    try:
+        return json.loads(text, **how)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise json.JSONDecodeError(str(error), "", 0) from None
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -141,8 +156,8 @@ def read_json(path: Path) -> Any:
         ValueError: the file is not whole; names it.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no text
         raise ValueError(f"{path} is not valid JSON ({error})") from None
 
 
@@ -161,7 +176,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break

@@ -63,7 +63,7 @@ def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Uni
     names = list(dict.fromkeys(names))
     if not names:
         raise ValueError("no task is named: give lm-eval's names, a .yaml or a .jsonl file")
-    with progress.line("read the tasks"):
+    with progress.no_other_bars():
         units = [unit for name in names for unit in _units(name, data, world)]
     seen: dict[str, str] = {}
     for unit in units:

@@ -40,6 +40,7 @@ from slimlib.evaluate.responses import Responses, keeping
 from slimlib.evaluate.scoring import SlimLM
 from slimlib.merge.plain import merge_arm
 from slimlib.model.opened import FRESH, weights_identity
+from slimlib.model.stored import load_whole
 from slimlib.run import Run, in_clean_process
 
 RESULTS = ("results.json", "samples.jsonl")  # of a task, beside its entry.json
@@ -177,14 +178,13 @@ def _key(weights: str, task: Task, config: EvalConfig, data_folder: Path | None)
 
 
 def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    network = AutoModelForCausalLM.from_pretrained(
+    network = load_whole(
         model,
         revision=revision,
         dtype=resolve_dtype(config.dtype),
         device_map={"": find_device().kind},
-        trust_remote_code=False,
     )
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
     return network.eval(), tokenizer

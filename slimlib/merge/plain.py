@@ -25,12 +25,13 @@ from slimlib.common.hardware import (
     find_device,
     free_memory,
     peak_memory_gb,
+    reset_peak_memory,
     resolve_dtype,
     unsloth_loaded,
 )
 from slimlib.config import Arm
 from slimlib.model.load import choose_backend, load_base, resolve_name
-from slimlib.model.stored import GENERATION, generation_file
+from slimlib.model.stored import GENERATION, generation_file, load_whole
 from slimlib.run import Run, in_clean_process
 from slimlib.train import finetune_arm
 
@@ -90,6 +91,7 @@ def _bring_adapter(run: Run, arm: str) -> None:
 
 def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, Any]:
     """Merge, save atomically, and check the saved model against the base and adapter it is of."""
+    reset_peak_memory()
     from transformers import AutoTokenizer
 
     name = resolve_name(config.model.name)
@@ -215,15 +217,7 @@ def _as_it_multiplies(layer: Any) -> Any:
 
 def saved_logits(folder: Path, tokenizer: Any) -> list[Any]:
     """Logits of a saved model as stock transformers loads it."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype="auto",
-        device_map={"": find_device().kind},
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    model = load_whole(str(folder), dtype="auto", device_map={"": find_device().kind})
     return _logits(model, tokenizer)
 
 

@@ -20,7 +20,7 @@ def clustered(scores: ArrayLike, clusters: ArrayLike) -> NDArray[np.float64]:
     Returns:
         Values of shape (..., clusters).
 
-    Example: scores 1 1 0 of clusters a a b -> 4/3 and 0 (mean 2/3).
+    Example: scores 1 1 0 of clusters a a b -> 10/9 and 2/9 (mean 2/3).
 
     Raises:
         ValueError: not one label per document; no document.

@@ -60,7 +60,6 @@ def delta_k(base: float, tuned: float, n_base: int, n_tuned: int | None = None) 
     Raises:
         ValueError: an accuracy outside 0 to 100, or NaN; n below 1.
     """
-    _check_accuracies(base, tuned)
     errors = (
         standard_error(base, n_base),
         standard_error(tuned, n_base if n_tuned is None else n_tuned),

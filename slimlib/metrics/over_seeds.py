@@ -65,7 +65,7 @@ def cochran_cox_p(value: float, parts: Sequence[Spread]) -> float:
     error, parts = _joined(parts)
     if error == 0 or value == 0:
         return float(value == 0)
-    return min(2 * _tail(parts, abs(value) / error), 1.0)
+    return 2 * _tail(parts, abs(value) / error)
 
 
 def cochran_cox_equivalence(value: float, parts: Sequence[Spread], margin: float) -> float:
@@ -203,19 +203,23 @@ def _quantile(parts: Sequence[Spread], tail: float) -> float:
 
 
 def _tail(parts: Sequence[Spread], distance: float) -> float:
-    """The one-sided tail beyond this many standard errors: `_quantile` inverted."""
-    tails = [float(special.stdtr(part.df, -distance)) for part in parts]
-    low, high = max(min(tails), LEAST_P), max(tails)
-    if high <= low:
-        return low
+    """The one-sided tail beyond this many standard errors: `_quantile` inverted.
+
+    It lies between the tails of Student's t of the single parts.
+    """
+    if distance < 0:
+        return 1 - _tail(parts, -distance)
 
     def beyond(log_tail: float) -> float:
         return _quantile(parts, math.exp(log_tail)) - distance
 
-    low, high = math.log(low) - 1e-9, min(math.log(high) + 1e-9, -1e-12)
-    if beyond(low) <= 0:
-        return LEAST_P
-    return math.exp(optimize.brentq(beyond, low, high) if beyond(high) < 0 else high)
+    tails = [float(special.stdtr(part.df, -distance)) for part in parts]
+    low, high = max(min(tails), LEAST_P), max(tails)
+    if beyond(math.log(low)) <= 0:
+        return low
+    if beyond(math.log(high)) >= 0:
+        return high
+    return math.exp(optimize.brentq(beyond, math.log(low), math.log(high)))
 
 
 def _limits_of_repetitions(

@@ -62,8 +62,8 @@ def paired_t_test(base: ArrayLike, tuned: ArrayLike) -> PairedTTest:
     if len(change) == 1:
         return PairedTTest(math.nan, math.nan)
     if np.ptp(change) == 0:
-        still = change[0] == 0
-        return PairedTTest(0.0 if still else math.copysign(math.inf, change[0]), float(still))
+        mean = float(change.mean())
+        return PairedTTest(math.copysign(math.inf, mean) if mean else 0.0, float(mean == 0))
     result = stats.ttest_rel(tuned, base)
     return PairedTTest(float(result.statistic), float(result.pvalue))
 
@@ -163,7 +163,7 @@ def forgetting_interval(base: ArrayLike, tuned: ArrayLike, confidence: float = 0
         return Estimate(value, math.nan, math.nan)
     if np.allclose(tuned, base * (y / x)):
         return _around(value, unseen(n, confidence) / x, least=-math.inf)
-    t_squared = stats.t.ppf((1 + confidence) / 2, n - 1) ** 2
+    t_squared = stats.f.ppf(confidence, 1, n - 1)
     (xx, xy), (_, yy) = t_squared * np.cov(base, tuned) / n
     return Estimate(value, *_fieller(x, y, xx, xy, yy))
 

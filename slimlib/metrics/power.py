@@ -50,8 +50,8 @@ def equivalence_test(base: ArrayLike, tuned: ArrayLike, margin: float) -> float:
     if is_binary(base) and is_binary(tuned):
         return score_equivalence(count_flips(base, tuned), margin)
     if np.ptp(change) == 0:
-        room = margin - 100 * abs(float(change[0]))
-        return max(1 - room / 100, 0.0) ** n if room > 0 else 1.0
+        room = margin - 100 * abs(float(change.mean()))
+        return min(max(1 - room / 100, 0.0), 1.0) ** n
     from statsmodels.stats.weightstats import ttost_paired
 
     return float(ttost_paired(tuned, base, -margin / 100, margin / 100)[0])
@@ -131,8 +131,8 @@ def mcnemar_power(n: int, chance: float, difference: float, alpha: float) -> flo
     flipping = min(2 * chance + difference, 1.0)
     if flipping == 0:
         return 0.0
-    reach = 6 * math.sqrt(n * flipping * (1 - flipping)) + 6
-    flipped = np.arange(max(int(n * flipping - reach), 1), min(int(n * flipping + reach), n) + 1)
+    flipped = np.arange(1, n + 1)
+    flipped = flipped[abs(flipped - n * flipping) <= 4 * math.sqrt(n)]  # 8 SDs at least
     fewest = _significant_up_to(flipped, alpha)
     flipped, fewest = flipped[fewest >= 0], fewest[fewest >= 0]
     one_way = (chance + difference) / flipping

@@ -6,7 +6,6 @@ asked. Only safetensors are read, and no code of a model's.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +17,13 @@ from slimlib.common.content import Hashes, identity_of
 from slimlib.common.files import read_json, sha256
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
-from slimlib.model.stored import stored_quantisation
+from slimlib.model.stored import check_readable
 
 NF4 = "nf4:"  # before a name: quantised on load
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
 # What a model's answers depend on beside its weights.
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
-QUANTISED_BY = {"gptq": "gptqmodel", "awq": "gptqmodel"}  # and what reads it
 COMMIT = re.compile(r"[0-9a-f]{40}")  # of git: never another content
 FRESH = Hashes()  # remembers nothing
 LEFT_OUT = ("merged", "adapter", STRUCTURED)  # folders whose names say nothing
@@ -144,10 +142,7 @@ def _on_its_base(
 def _check_whole(name: str, revision: str | None) -> None:
     """Refuse code of a model's own, and a quantisation whose library is missing."""
     refuse_own_code(name, revision)
-    method = stored_quantisation(name, revision)
-    library = QUANTISED_BY.get(method)
-    if library and importlib.util.find_spec(library) is None:
-        raise ValueError(f"{name} is quantised by {method}: pip install {library} to read it")
+    check_readable(name, revision)
 
 
 def hub_file(name: str, file: str, revision: str | None) -> str | None:

@@ -62,8 +62,8 @@ def mine(
     if not 1 <= seeds <= len(SEEDS):
         raise ValueError(f"seeds={seeds}: must be 1 to {len(SEEDS)}")
     embedded = model.startswith("micro:")
-    local = embedded or Path(model).exists()  # a folder's name may have an @
-    name, _, revision = (model, "", "") if local else model.partition("@")
+    here = embedded or Path(model).exists()  # a folder's name may have an @
+    name, _, revision = (model, "", "") if here else model.partition("@")
     config = ModelConfig(name, revision or None, load_in_4bit=load_in_4bit)
     if embedded:
         config = replace(config, max_seq_length=WINDOW["micro"])

@@ -20,6 +20,8 @@ def test_each_document_needs_one_label(scores, clusters):
 def test_by_hand():
     """mean 2/3; cluster a: 2/3 + (2 - 4/3) 2/3 = 10/9; b: 2/3 + (0 - 2/3) 2/3 = 2/9."""
     assert metrics.clustered([1, 1, 0], ["a", "a", "b"]) == pytest.approx([10 / 9, 2 / 9])
+    both = metrics.clustered([[1, 1, 0], [0, 0, 3]], ["a", "a", "b"])  # each row has its own mean
+    assert both == pytest.approx(np.array([[10 / 9, 2 / 9], [1 - 4 / 3, 1 + 4 / 3]]))
 
 
 def test_a_document_each_changes_nothing():

@@ -15,10 +15,13 @@ NAN = math.nan
 
 
 @pytest.mark.parametrize("bad", [-0.1, 100.1, NAN, math.inf])
-@pytest.mark.parametrize("formula", [metrics.forgetting_rate, metrics.delta_a])
+@pytest.mark.parametrize(
+    "formula", [metrics.forgetting_rate, metrics.delta_a, lambda *both: metrics.delta_k(*both, 9)]
+)
 def test_an_impossible_accuracy_is_named(formula, bad):
-    with pytest.raises(ValueError, match=str(bad)):
-        formula(50.0, bad)
+    for both in ((50.0, bad), (bad, 50.0)):
+        with pytest.raises(ValueError, match=str(bad)):
+            formula(*both)
 
 
 @pytest.mark.parametrize("n", [0, -3])
@@ -66,7 +69,10 @@ def test_delta_k_takes_two_sample_sizes():
 
 @pytest.mark.parametrize(
     ("percent", "n", "expected"),
-    [(33.51, 1319, 1.30), (60.77, 10042, 0.49), (47.0, 100, 5.02), (0.0, 10, 0.0)],
+    [
+        *((33.51, 1319, 1.30), (60.77, 10042, 0.49), (47.0, 100, 5.02), (0.0, 10, 0.0)),
+        (50.0, 2, 50.0),
+    ],
 )
 def test_standard_errors_of_the_paper(percent, n, expected):
     assert metrics.standard_error(percent, n) == pytest.approx(expected, abs=0.005)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from slimlib import metrics
 from slimlib.metrics import Spread
-from slimlib.metrics.over_seeds import spreads
+from slimlib.metrics.over_seeds import between_seeds, pool, spreads
 
 DOCUMENTS, SEEDS = Spread(4.0, math.inf), Spread(9.0, 2)
 MIXED = [DOCUMENTS, SEEDS, Spread(1.0, 4)]
@@ -21,7 +21,7 @@ def runs(seeds: int, n: int, p: float, seed: int) -> np.ndarray:
 # ---- degenerate input ----
 
 
-@pytest.mark.parametrize("bad", [Spread(-1, 2), Spread(math.nan, 2), Spread(1, 0), Spread(1, -3)])
+@pytest.mark.parametrize("bad", [*map(Spread, (-1, math.nan, math.inf, 1, 1), (2, 2, 2, 0, -3))])
 def test_a_spread_is_checked(bad):
     calls = [
         lambda: metrics.cochran_cox(1.0, [bad]),
@@ -58,9 +58,13 @@ def test_without_variance_everything_is_certain():
     ("base", "tuned", "words"),
     [
         ([1, 0], [[1, 0]], "shape"),
+        ([[1, 0]], [1, 0], "shape"),
         ([[1, 0]], [[1]], "same documents"),
         ([[]], [[]], "1 document"),
+        (np.empty((0, 2)), [[1, 0]], "1 seed"),
+        ([[1, 0]], np.empty((0, 2)), "1 seed"),
         ([[1, math.nan]], [[1, 0]], "score nan"),
+        ([[1, 0]], [[1, math.inf]], "score inf"),
         ([[3, 4]], [[1, 0]], "accuracy 350"),
     ],
 )
@@ -73,6 +77,7 @@ def test_forgetting_of_nothing_or_of_one_document_is_unknown():
     assert all(math.isnan(x) for x in metrics.forgetting_over_seeds([[0, 0]], [[1, 0]]))
     found = metrics.forgetting_over_seeds([[1], [1]], [[0], [1]])
     assert found.value == 50 and math.isnan(found.low)
+    assert metrics.forgetting_over_seeds([[1]], [[0]]).value == 100
 
 
 # ---- by hand ----
@@ -118,7 +123,58 @@ def test_equivalence_is_the_interval_within_the_margin(value):
         assert max(-low, high) == pytest.approx(10, rel=1e-6)
 
 
+def test_variances_over_documents_and_between_seeds():
+    """Documents -1, -1/2, 1/2: variance 7/12; seeds 0 and -2/3: 2/9."""
+    base = np.array([[1.0, 0, 0], [1, 1, 0]])
+    tuned = np.array([[0.0, 0, 1], [0, 0, 0]])
+    found = spreads(base, tuned)
+    assert [part.df for part in found] == [2, 1]
+    assert [part.variance for part in found] == pytest.approx([7 / 36, 1 / 9])
+    in_points = spreads(base, tuned, per=100)
+    assert [part.variance for part in in_points] == pytest.approx([1e4 * 7 / 36, 1e4 / 9])
+
+
+def test_seeds_are_paired_where_both_sides_have_equally_many():
+    one, two, three = np.array([4.0]), np.array([1.0, 3.0]), np.array([1.0, 2.0, 3.0])
+    assert between_seeds(one, three) == between_seeds(three, one) == [(pytest.approx(1 / 3), 2)]
+    assert between_seeds(two, two[::-1]) == [(4.0, 1)]  # differences 2 and -2
+    assert between_seeds(two, three) == [(1.0, 1), (pytest.approx(1 / 3), 2)]
+    assert between_seeds(three, two) == [(pytest.approx(1 / 3), 2), (1.0, 1)]
+    assert between_seeds(one, one) == []
+
+
+def test_pooled_variances_are_weighed_by_their_degrees_of_freedom():
+    assert pool([Spread(2, 1), Spread(3, 2)]) == (pytest.approx(8 / 3), 3)
+
+
+def test_far_outside_the_margin_p_is_1():
+    parts = [Spread(1.0, math.inf), Spread(1.0, 1e6), Spread(1e-3, 3)]
+    found = [metrics.cochran_cox_equivalence(v, parts, 1.0) for v in np.linspace(1.0, 20.0, 400)]
+    assert found[0] == 0.5 and np.all(np.diff(found) >= 0)
+    assert found[-1] > 1 - 1e-6
+
+
+def test_p_is_never_above_1():
+    for value in np.logspace(-18, -3, 120):
+        assert 0.99 < metrics.cochran_cox_p(float(value), MIXED) <= 1
+
+
 # ---- detectable ----
+
+
+@pytest.mark.parametrize("power", [0.051, 0.06, 0.5, 0.99])
+def test_the_wrong_side_counts_for_power_too(power):
+    shift = metrics.cochran_cox_detectable([DOCUMENTS], power) / 2
+    limit = stats.norm.isf(0.025)
+    found = stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift)
+    assert found == pytest.approx(power, abs=1e-9)
+
+
+@pytest.mark.parametrize("power", [0.06, 0.8, 0.99])
+def test_a_part_that_adds_next_to_nothing_changes_next_to_nothing(power):
+    alone = metrics.cochran_cox_detectable([Spread(1.0, 2)], power)
+    found = metrics.cochran_cox_detectable([Spread(1.0, 2), Spread(1e-9, math.inf)], power)
+    assert found == pytest.approx(alone, rel=0.02)
 
 
 @pytest.mark.parametrize(("seeds", "deviations"), [(3, 3.3), (5, 1.7)])
@@ -158,6 +214,19 @@ def test_a_limit_of_fr_is_where_the_test_turns(base_seeds, tuned_seeds):
         scaled = (1 - limit / 100) * base
         p = metrics.cochran_cox_p(tuned.mean() - scaled.mean(), spreads(scaled, tuned))
         assert p == pytest.approx(0.05, rel=1e-6)
+
+
+def test_a_limit_of_fr_may_be_far_from_its_value():
+    """From 1 in 10 to 9 in 10: nine times as many; and a loss that is none by far."""
+    base, tuned = runs(1, 60, 0.1, 1), runs(2, 60, 0.9, 2)
+    value, low, high = metrics.forgetting_over_seeds(base, tuned)
+    for limit in (low, high):
+        scaled = (1 - limit / 100) * base
+        p = metrics.cochran_cox_p(tuned.mean() - scaled.mean(), spreads(scaled, tuned))
+        assert p == pytest.approx(0.05, rel=1e-6)
+    assert low < value - 200
+    value, low, high = metrics.forgetting_over_seeds(runs(2, 300, 0.6, 1), runs(3, 300, 0.6, 9))
+    assert -40 < low < value < high < 40
 
 
 @pytest.mark.parametrize("seed", range(8))

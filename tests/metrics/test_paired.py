@@ -189,8 +189,8 @@ def test_paired_t_test_and_its_interval():
 def test_paired_difference_is_tango_s_for_answers_and_the_t_interval_for_means():
     pair = answers(27, 20, 7, 46)
     assert metrics.paired_difference(*pair) == pytest.approx((-13, -23.27, -2.99), abs=0.005)
-    base, tuned = pair[0], pair[1] / 2
-    assert metrics.paired_difference(base, tuned) == metrics.t_interval(base, tuned)
+    for base, tuned in ((pair[0], pair[1] / 2), (pair[0] / 2, pair[1])):
+        assert metrics.paired_difference(base, tuned) == metrics.t_interval(base, tuned)
 
 
 def test_no_answer_changed_is_wilson_s_limit_on_both_sides():
@@ -275,7 +275,35 @@ def test_equivalence_where_every_document_changed_alike():
     base = np.full(10, 0.5)
     assert metrics.equivalence_test(base, base - 0.25, 50.0) == pytest.approx(0.75**10)
     assert metrics.equivalence_test(base, base - 0.25, 25.0) == 1
+    assert metrics.equivalence_test(base, base - 0.25, 10.0) == 1
     assert metrics.equivalence_test(base, base, 200.0) == 0
+
+
+def test_other_scores_on_one_side_are_other_scores():
+    """Half of one side's answers: t and Fieller, not McNemar's procedure."""
+    base, tuned = answers(27, 20, 7, 46)
+    for pair in ((base / 2, tuned), (base, tuned / 2)):
+        one_sided = ttost_paired(pair[1], pair[0], -0.4, 0.4)[0]
+        assert metrics.equivalence_test(*pair, 40.0) == pytest.approx(one_sided, abs=1e-9)
+        assert metrics.minimum_detectable_difference(*pair) % 0.1 > 1e-6
+        rest = pair[1] - (1 - metrics.forgetting_interval(*pair).high / 100) * pair[0]
+        t = stats.ttest_1samp(rest, 0).statistic
+        assert abs(t) == pytest.approx(stats.t.ppf(0.975, 99), rel=1e-9)
+
+
+def test_where_every_document_kept_the_same_share_the_limits_are_wilson_s():
+    unseen = metrics.wilson_interval(0, 40, 0.9).high
+    base = np.repeat([0.5, 0.25], (8, 32))  # mean 0.3
+    found = metrics.forgetting_interval(base, base * 0.75, 0.9)
+    assert found == pytest.approx((25, 25 - unseen / 0.3, 25 + unseen / 0.3))
+    low = metrics.forgetting_interval(base / 25, base / 50, 0.9)
+    assert low == pytest.approx((50, 50 - unseen / 0.012, 100))
+
+
+def test_limits_of_a_change_that_all_share_end_at_100_points():
+    lost, gained = (metrics.t_interval(x, 1 - x) for x in (np.ones(5), np.zeros(5)))
+    assert (lost[:2], gained[::2]) == ((-100, -100), (100, 100))
+    assert lost.high == -gained.low == pytest.approx(metrics.wilson_interval(0, 5).high - 100)
 
 
 def test_minimum_detectable_difference():

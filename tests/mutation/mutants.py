@@ -1,7 +1,8 @@
 """Modules with one thing wrong each: a comparison, a sign, a number, two names that trade places.
 
 Not made are mutants that no test should tell apart: of docstrings, annotations, error texts,
-imports, decorators, of the keywords in `CHECKS`, and of what both sides have alike.
+imports, decorators, of the keywords in `CHECKS`, and of what both sides have alike. A tolerance
+against rounding is made WIDER times as wide: twice as wide, or with its end, it is as good.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ OPERATORS = {
 }
 OPERATORS |= {new: old for old, new in OPERATORS.items()}
 OPERATORS |= {ast.Pow: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.Mult}
+TOLERANCE, WIDER = 1e-6, 10**6  # numbers between 0 and this are tolerances
 NEGATED = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)  # their mutant is the opposite
 
 # what is easily taken for one another
@@ -184,9 +186,11 @@ def _instead(node: ast.expr, names: frozenset[str]) -> Iterator[ast.expr]:
     match node:
         case ast.Compare(ops=operators):
             for i, op in enumerate(operators):
-                yield _with(node, ops=[*operators[:i], _opposite(op), *operators[i + 1 :]])
+                if isinstance(op, NEGATED) or not _is_tolerance(node.comparators[i]):
+                    yield _with(node, ops=[*operators[:i], _opposite(op), *operators[i + 1 :]])
         case ast.BinOp(left, op, right) if not (_is_text(left) or _is_text(right)):
-            yield _with(node, op=_opposite(op))
+            if type(op) in OPERATORS:
+                yield _with(node, op=_opposite(op))
         case ast.BoolOp(op=op):
             yield _with(node, op=_opposite(op))
         case ast.UnaryOp(ast.Not() | ast.USub(), operand):
@@ -196,7 +200,7 @@ def _instead(node: ast.expr, names: frozenset[str]) -> Iterator[ast.expr]:
         case ast.Constant(int(value)):
             yield ast.Constant(value + 1)
         case ast.Constant(float(value)):
-            yield ast.Constant(2 * value or 1.0)
+            yield ast.Constant((WIDER if _is_tolerance(node) else 2) * value or 1.0)
         case ast.Name(name, ast.Load()) if TWINS.get(name) in names | {"min", "max", "any", "all"}:
             yield _with(node, id=TWINS[name])
         case ast.Attribute(_, name, ast.Load()) if name in TWINS:
@@ -204,13 +208,20 @@ def _instead(node: ast.expr, names: frozenset[str]) -> Iterator[ast.expr]:
 
 
 def _opposite(op: ast.AST) -> ast.AST:
-    return OPERATORS.get(type(op), type(op))()
+    return OPERATORS[type(op)]()
 
 
 def _is_negated_already(test: ast.expr) -> bool:
     if isinstance(test, ast.Compare):
         return len(test.ops) == 1 and isinstance(test.ops[0], NEGATED)
     return isinstance(test, ast.UnaryOp)
+
+
+def _is_tolerance(node: ast.expr) -> bool:
+    if isinstance(node, ast.UnaryOp):
+        return _is_tolerance(node.operand)
+    value = getattr(node, "value", None)
+    return isinstance(value, float) and 0 < value <= TOLERANCE
 
 
 def _is_text(node: ast.expr) -> bool:

@@ -39,6 +39,8 @@ def sign(low, high, strict=True):
     raise ValueError(f"{low + high}")
 def ends(values):
     return sorted(values, reverse=True)[0] == 1
+def near(values, weights):
+    return values @ weights < 1e-9
 '''
     (tmp_path / "module.py").write_text(text)
     assert [m.change for m in mutants(tmp_path, "module.py")] == [
@@ -58,6 +60,7 @@ def ends(values):
         "True -> False",
         "0 -> 1",
         "1 -> 2",
+        "1e-09 -> 0.001",
     ]
 
 

@@ -38,7 +38,7 @@ def test_rows_become_a_model_and_an_answer(here, rows):
     found = tune("micro:base", rows, **ASKED, **FEW)
     folder = here / "runs" / "micro-base-on-sums"
     assert found.learned.rows == 2 and found.learned.before > 0
-    assert found.rows[-1] == "2 more rows are held out of the training."
+    assert "38 of 40 rows are trained on, 2 held out to measure it" in found.rows[0]
     assert [step.cause for step in found.steps] == [
         "quantising",
         "fine-tuning, merged into the 4-bit weights",
@@ -130,6 +130,9 @@ def test_the_arms_of_ones_own_study():
     assert stored.tuned.model.load_in_4bit
     assert not mine("me/model@v2", "me/rows", load_in_4bit=False)["tuned"].model.load_in_4bit
     assert mine("me/model@v2", "me/rows")["base"].model.revision == "v2"
+    Path("my@model").mkdir()
+    Path("my@model/config.json").write_text("{}")
+    assert mine("my@model", "me/rows")["base"].model.name == "my@model"
 
 
 def test_overrides_reach_the_tuned_arms(tmp_path):

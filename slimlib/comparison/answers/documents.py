@@ -140,12 +140,16 @@ def _options(row: dict[str, Any], options: int) -> list[str]:
         texts = [document["option1"], document.get("option2")]
     if not isinstance(texts, list) or len(texts) != options:
         texts = _continuations(row, options)
-    letters = [chr(ord("A") + i) if i < 26 else str(i) for i in range(options)]
+    letters = _letters(options)
     return (
         [f"{a}: {str(t).strip()}" for a, t in zip(letters, texts, strict=True)]
         if texts
         else letters
     )
+
+
+def _letters(options: int) -> list[str]:
+    return [chr(ord("A") + i) if i < 26 else str(i) for i in range(options)]
 
 
 def chosen(row: dict[str, Any], metric: str) -> str:
@@ -187,5 +191,5 @@ def _place(gold: Any, texts: list[str], options: int) -> int | None:
         return int(text)
     if text in texts:
         return texts.index(text)
-    place = ord(text) - ord("A") if len(text) == 1 else -1
-    return place if 0 <= place < options else None
+    letters = _letters(options)
+    return letters.index(text) if text in letters else None

@@ -229,16 +229,17 @@ def _agree(
 
 def _operand_length(tokens: Sequence[Token]) -> int:
     """Tokens of the number at the start: its sign, its digits, its %; 0 where there is none."""
-    kinds = [token.kind for token in tokens[:3]] + [""] * 3
-    at = 1 if kinds[0] == "sign" else 0
-    return 0 if kinds[at] != "number" else at + 1 + (kinds[at + 1] == "%")
+    kinds = [token.kind for token in tokens]
+    sign = kinds[:1] == ["sign"]
+    number, percent = kinds[sign:][:1], kinds[sign:][1:2]
+    return sign + 1 + (percent == ["%"]) if number == ["number"] else 0
 
 
 def _close(left: float, right: float, decimals: int) -> bool:
     """Less than 0.01 apart, or the same after rounding the left one to so many decimals."""
     if abs(left - right) < EPSILON:
         return True
-    scaled = abs(left) * 10**decimals if decimals < 2 else math.inf  # 2 and more: 0.01 is wider
+    scaled = abs(left) * 10**decimals
     if not math.isfinite(scaled):
         return False
     rounded = math.floor(scaled + 0.5 + 1e-9) / 10**decimals  # half up, as people round

@@ -69,7 +69,7 @@ def is_right_number(answer: str, gold: str, question: str = "") -> bool:
     if len(wanted) != 1:
         return False
     (right,) = wanted
-    return any(math.isclose(n, right, rel_tol=1e-9) for n in final_numbers(answer, question))
+    return any(math.isclose(n, right) for n in final_numbers(answer, question))
 
 
 def final_numbers(answer: str, question: str = "") -> set[float]:
@@ -97,11 +97,7 @@ def final_numbers(answer: str, question: str = "") -> set[float]:
     statement = _OPERATION.sub(" ", _OTHERS.sub(" ", _final_statement(said)))
     statement = _NEGATIVE.sub("(-", statement)  # after a bracket a minus is a sign
     found = _stated(statement)
-    if len(found) > 1:
-        found = found - _steps(text, found) or found
-    if len(found) > 1:
-        found = _likeliest(found, statement, question)
-    return found
+    return _likeliest(found - _steps(text, found) or found, statement, question)
 
 
 def _own_part(text: str) -> str:
@@ -130,7 +126,7 @@ def _number_at(text: str, position: int) -> float | None:
     signs = _NUMBER_NEXT.match(text, position)
     if not signs:
         return None
-    minus = "-" if _MINUS.search(signs.group()[-4:]) else ""
+    minus = "-" if _MINUS.search(signs.group()) else ""
     line = f"={minus}{text[signs.end() : signs.end() + _MARKED]}"  # after "=" a minus is a sign
     _, *rest = _split(next(in_pieces(line)))
     numbers = _values(rest[0]) if len(rest) == 1 else []

@@ -56,6 +56,8 @@ def test_numbers_are_written_plainly(text, plain):
         ("It is $-5.", {-5}),
         ("It is \u22125 degrees.", {-5}),
         ("It is 1/2.", {0.5}),
+        ("It is -1/2.", {-0.5}),
+        ("It is 1/2 times", {0.5}),
         (r"\boxed{\frac{1}{2}}", {0.5}),
         (r"So \(\boxed{\$1{,}319.00}\) it is", {1319}),
         ("The answer is 64", {64}),
@@ -71,6 +73,8 @@ def test_numbers_are_written_plainly(text, plain):
         ("It is 64.0.<|im_end|> 7", {64}),
         ("#### 64\n#### 66", {64}),  # the first, as strict-match
         ("The answer is 64. No: the answer is 66.", {66}),
+        ("The answer is 64, as 3 say. The answer is clear.", {64}),
+        ("7\nQ: 5", {7}),
         ("#### Step 1: add 3\nHe pays $64.", {64}),  # a heading
         ("She makes 64.0. No one else does.", {64}),
         ("1. Add.\n2. It is 64.", {64}),

@@ -191,10 +191,10 @@ def test_equations_are_counted(text, right, wrong):
     ],
 )
 def test_adversarial_text_is_read_in_no_time(text):
-    begin = time.perf_counter()
+    begin = time.process_time()  # of this process alone: others may be busy
     check_equations(text)
     classify(text, False, False, gold="#### 7", question=text)
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 10  # what is quadratic takes minutes
 
 
 def test_random_text_never_raises():
@@ -490,6 +490,7 @@ def test_documents_are_paired_not_zipped():
     base, tuned = gsm8k(BEFORE, [2] * 10), gsm8k(AFTER[:7], [2] * 7)
     shorter = format_or_ability(base, tuned, strict=False)
     assert shorter.n == 7 and shorter.strict == (7, 1)
+    assert format_or_ability(tuned, base, strict=False).strict == (1, 7)
     order = [3, 0, 2, 1, 6, 5, 4]
     parts = {
         kind: samples(order, exact_match=s.scores["exact_match"][order])
@@ -674,3 +675,119 @@ def test_flips_and_format_or_ability_take_paths():
     same = flips(read_results(data / "base"), read_results(data / "tuned"), "gsm8k")
     assert len(changed) and changed.equals(same)
     assert format_or_ability(data / "base", data / "tuned").task == "gsm8k"
+
+
+# ---- each number and text in its place ----
+
+WAS = [
+    "#### 2",
+    "1 + 1 = 2\n#### 2",
+    "#### 2",
+    "1 + 2 = 4\n#### 4",
+    "a " * 60 + "\n#### 2",
+    "#### 2",
+]
+NOW = ["It is 2.", "It is 9.", "#### 2", "1 + 1 = 2\n#### 2", "no", "It is 7."]
+
+
+def asked_otherwise(task):
+    """The same documents; their questions are not the ones that are shown."""
+    rows = [row | {"doc": {"question": "other"}} for row in task.load_rows()]
+    return TaskResults("gsm8k", {}, task.samples, load_rows=lambda: rows)
+
+
+@pytest.fixture(scope="module")
+def one():
+    base, tuned = gsm8k(WAS, [2] * 6), asked_otherwise(gsm8k(NOW, [2] * 6))
+    return format_or_ability(results(base, name="A"), results(tuned, name="B"))
+
+
+def test_json_has_each_number_under_its_name(one):
+    nothing = dict.fromkeys(answers.REASONS, 0)
+    asked = {"question": "q0", "gold": "#### 2", "base_answer": "#### 2"}
+    long = {"doc_id": 1, "question": "q1", "base_answer": "1 + 1 = 2\n#### 2"}
+    assert one.to_dict(examples=1) == {
+        "task": "gsm8k",
+        "base": "A",
+        "tuned": "B",
+        "n": 6,
+        "strict": [5, 2],
+        "flexible": [5, 3],
+        "lost": 4,
+        "lost_format": 1,
+        "gained": 1,
+        "net_strict": 3,
+        "net_flexible": 2,
+        "net_format": 1,
+        "reasons": nothing | {"format": 1, "no answer line": 3},
+        "shares": dict.fromkeys(nothing, 0.0) | {"format": 25.0, "no answer line": 75.0},
+        "before": {"right": 5, "right, then ran on": 0} | nothing | {"wrong arithmetic": 1},
+        "after": {"right": 2, "right, then ran on": 0}
+        | nothing
+        | {"format": 1, "no answer line": 3},
+        "equations": {
+            "before": {"right": 1, "wrong": 1, "share": 50.0},
+            "after": {"right": 1, "wrong": 0, "share": 100.0},
+        },
+        "examples": {
+            "format": [{"doc_id": 0, **asked, "tuned_answer": "It is 2."}],
+            "no answer line": [long | {"gold": "#### 2", "tuned_answer": "It is 9."}],
+        },
+    }
+    assert one.to_dict()["examples"] == {}
+    assert len(one.to_dict(examples=5)["examples"]["no answer line"]) == 3
+    assert len(one.examples("no answer line")) == 3 and len(one.examples("empty")) == 0
+
+
+def test_the_document_in_full(one):
+    first, *examples = one.points()
+    assert first == f"gsm8k, format or ability? {one.sentence()}"
+    assert examples == [
+        'format (1), as document 0: gold "#### 2", before "#### 2", after "It is 2."',
+        'no answer line (3), as document 1: gold "#### 2", before "1 + 1 = 2 #### 2", '
+        'after "It is 9."',
+    ]
+    document = one.document()
+    assert document.title == "B, against A"
+    assert document.points == [(first, examples)]
+    assert document.table.index.name == "answer"
+    assert document.table.loc["no answer line"].tolist() == [0, 3, 3, "75.0"]
+    assert document.table.loc["right"].tolist() == [5, 2, 0, "0.0"]
+
+
+@pytest.mark.parametrize(("length", "shown"), [(90, "x" * 90), (91, "... " + "x" * 90)])
+def test_of_a_long_answer_the_end_is_shown(length, shown):
+    lost = format_or_ability(gsm8k(["#### 2"], [2]), gsm8k(["x" * length], [2]))
+    assert lost.points()[1].endswith(f'after "{shown}"')
+
+
+def test_one_answer_and_none():
+    lost = format_or_ability(gsm8k(["#### 2"], [2]), gsm8k(["It is 2"], [2]))
+    assert lost.sentence().startswith(
+        "Of 1 answer lost by strict-match, 1 (100.0 %) had the right number in another format. Net"
+    )
+    gained = format_or_ability(gsm8k(["#### 2", "no"], [2, 2]), gsm8k(["#### 2"] * 2, [2, 2]))
+    assert gained.sentence().startswith("None of the 1 answers right by strict-match was lost. N")
+    assert (gained.table()["% of the lost"] == 0).all()
+
+
+def test_the_picture_is_of_before_and_after(one):
+    from matplotlib.figure import Figure
+
+    ax = one.plot(Figure().subplots())
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["A", "B"]
+    right = ax.containers[0].patches
+    assert [bar.get_width() for bar in right] == pytest.approx([100 * 5 / 6, 100 * 2 / 6])
+
+
+def test_the_task_is_one_that_both_can_tell_of():
+    full = gsm8k(["#### 2"], [2])
+    more = TaskResults("sums", {}, full.samples, load_rows=full.load_rows)
+    half = TaskResults("sums", {}, {"strict-match": full.samples["strict-match"]})
+    both = (full, more)
+    for sides in ((both, (full, half)), ((full, half), both), (both, (full,)), ((full,), both)):
+        assert format_or_ability(*(results(*tasks) for tasks in sides)).task == "gsm8k"
+    with pytest.raises(ValueError, match=r"^2 tasks have .* as task .tasks of both: gsm8k, sums.$"):
+        format_or_ability(results(full, more), results(full, more))
+    with pytest.raises(ValueError, match=r"^0 tasks have .* .tasks of both: none.$"):
+        format_or_ability(results(full), results(more))
