@@ -1,7 +1,7 @@
 """The command line: run a study, compare two evaluated models, audit the papers' numbers.
 
-Exit codes: 0 done; 1 a notebook stopped, or cells are missing; 2 bad input (one line says what, and
-nothing is written); 130 and 143 stopped by Ctrl-C and by SIGTERM.
+Exit codes: 0 done; 1 a notebook stopped, cells are missing, or the doctor found something; 2 bad
+input (one line says what, and nothing is written); 130 and 143 stopped by Ctrl-C and by SIGTERM.
 
 A command imports what it needs when it is called: `slimlib --help` answers at once.
 """
