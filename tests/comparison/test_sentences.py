@@ -336,6 +336,8 @@ def test_a_row_of_the_table_in_full():
         "measure": "FR 75.00 [62.00, 84.00]",
         "n": "200",
     }
+    up = change_table([replace(CHANGE, difference=Estimate(0.43, -0.7, 1.56))], 0.05).iloc[0]
+    assert (up["change"], up["95 % interval"]) == ("+0.43", "[-0.70, +1.56]")
     other = replace(CHANGE, family=changes.OTHER, test="none: no number", p_value=0.01, p_holm=0.02)
     other = replace(other, n=None, lost=None, gained=None, measure="dK")
     table = change_table([other], 0.05)
