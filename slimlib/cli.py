@@ -314,6 +314,9 @@ def tune(
     device: DeviceName = "auto",
     data: Data = None,
     runs: Runs = None,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="write one with the verdicts beside the weights")
+    ] = False,
     margin: Margin = MARGIN,
     alpha: Alpha = ALPHA,
     overrides: Set = None,
@@ -340,6 +343,7 @@ def tune(
         load_in_4bit=load_in_4bit,
         data=data,
         runs=runs,
+        model_card=model_card,
         margin=margin,
         alpha=alpha,
         **parse_overrides(overrides or ()),
@@ -400,6 +404,32 @@ def sweep(
         print(plain(f"missing: seed {job.seed} {job.cell}: {why}"))
     print(folder)
     return 1 if missing else 0
+
+
+@app.command()
+def status(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(
+            help="a run folder, or the folder of the runs", show_default="SLIMLIB_RUNS, else ./runs"
+        ),
+    ] = None,
+) -> int:
+    """Say how far runs are, what is missing or stale, and the command that goes on."""
+    from slimlib.pipeline.status import status
+
+    print("\n\n".join(found.to_text() for found in status(runs)))
+    return 0
+
+
+@app.command()
+def doctor(run: Annotated[Path, typer.Argument(help="a run folder")]) -> int:
+    """Read all files of a run again, and say what is damaged."""
+    from slimlib.pipeline.status import doctor
+
+    found, healthy = doctor(run)
+    print(found.to_text())
+    return 0 if healthy else 1
 
 
 @app.command()

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from slimlib.common.checked import Allowed, ConfigError, checked, did_you_mean, fields_of
+from slimlib.common.files import parse_json
 from slimlib.common.names import check_name, check_text
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -73,7 +74,7 @@ def _base_of_adapter(folder: Path) -> str | None:
     for path in (folder / ADAPTER_FILE, folder / "slimlib" / ADAPTER_FILE):
         if path.is_file():
             try:
-                base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+                base = parse_json(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
                 return check_text(base or UNNAMED)
             except (ValueError, KeyError, TypeError):
                 return UNNAMED
@@ -393,6 +394,11 @@ class MergeConfig:
     )
     dtype: Dtype = Field(
         "float16", description="of the written weights; bfloat16 would lose a quarter of a small dW"
+    )
+    keep_merged: bool | None = Field(
+        None,
+        description="keep merged/ once it is evaluated, else it is made again when it is needed; "
+        "none: not on Drive",
     )
 
 

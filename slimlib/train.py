@@ -6,27 +6,34 @@ started again with the same settings. Losses go to log.jsonl as they arise.
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from slimlib.adapters.layers import attach, trainables_to_float32
 from slimlib.adapters.modules import linear_shapes
 from slimlib.adapters.saving import check_finite, save_adapter
 from slimlib.common import progress
 from slimlib.common.files import atomic_path, read_jsonl
-from slimlib.common.hardware import find_device, free_memory, peak_memory_gb
+from slimlib.common.hardware import (
+    find_device,
+    free_memory,
+    peak_memory_gb,
+    reset_peak_memory,
+)
 from slimlib.common.schema import last_loss
 from slimlib.config import Arm
-from slimlib.data.rows import load_rows, split_rows
-from slimlib.data.tokens import RowsReport, tokenize_rows
+from slimlib.data.rows import load_rows
+from slimlib.data.tokens import RowsReport, split_tokenized
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
-from slimlib.run import Run
+from slimlib.run import CHECKPOINTS, Run
+from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
 
 def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
@@ -49,43 +56,52 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
         source = f"takes the adapter of {config.adapter_from}" if config.adapter_from else "untuned"
         progress.say(f"finetune {arm}: nothing to train ({source})")
         return None
-    if "finetune" not in run.record(arm)["stages"]:  # nobody knows whose checkpoints these are
-        shutil.rmtree(run.arm_folder(arm) / "checkpoints", ignore_errors=True)
     return run.stage(arm, "finetune", lambda: _finetune(config, run))
 
 
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     # what it is to be merged into must be there
     check_base(config.model, unquantised=config.merge.merge_base == "16bit")
-    dataset, report = training_set(config, run)
-    counts = report.counts()
+    dataset, _, report = training_sets(config, run)
     progress.say(" ".join(["rows:", *report.sentences()]))
+    folder = run.arm_folder(config.name)
+    reset_peak_memory()
+    fitting = config
+    while True:
+        try:
+            return _trained(fitting, dataset, report, folder)
+        except torch.OutOfMemoryError as error:  # ends before the next try, which needs its memory
+            reason = str(error).partition("\n")[0]
+        fitting = _with_smaller_passes(fitting, reason)
+        free_memory()
+
+
+def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dict[str, Any]:
+    """Train from the last whole checkpoint on, save the adapter, and sum up."""
+    counts = report.counts()
     model, tokenizer = load_model(config.model, adapter=config.adapter)
     if note := merge_note(config, model):
         progress.say(note)
     base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
-    folder = run.arm_folder(config.name)
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
     trainer.add_callback(_live_line(counts["tokens"]))
-    _stop_at_no_number(trainer, dataset, report.numbers)
-    checkpoint = last_checkpoint(folder / "checkpoints")
-    outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    sessions = keep_sessions(trainer, folder / "log.jsonl")
+    _watch(trainer, sessions, dataset, report.numbers)
+    _go_on(trainer, last_checkpoint(folder / CHECKPOINTS))
     with atomic_path(folder / "adapter") as temporary:
         save_adapter(trainer.model, temporary)
         tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    seconds, steps = outcome.metrics["train_runtime"], trainer.state.global_step
-    before = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0  # steps of an earlier session
-    tokens = counts["tokens"] * trainer.state.epoch * (1 - before / steps)
+    sums, steps = sessions.sums, trainer.state.global_step
     summary = {
         **counts,
         "optimizer_steps": steps,
-        "skipped_steps": trainer.skipped_steps.count,
-        "train_loss": round(outcome.training_loss, 6),
+        "skipped_steps": sums.skipped_steps,
+        "rows_at_once": config.train.per_device_train_batch_size,
+        "train_loss": round(sums.loss / steps, 6),
         "last_loss": last_loss(read_jsonl(folder / "log.jsonl")),
-        "train_seconds": round(seconds, 3),
-        "tokens_per_second": round(tokens / seconds, 1),
+        "train_seconds": round(sums.seconds, 3),
+        "tokens_per_second": round(counts["tokens"] * trainer.state.epoch / sums.seconds, 1),
         "peak_memory_gb": round(peak_memory_gb(), 3),
         "parameters": base_parameters,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -95,23 +111,51 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     return summary
 
 
-def training_rows(config: Arm, run: Run) -> tuple[list[Any], list[Any]]:
-    """The rows of an arm that are left for its training, and those that are held out."""
-    rows = load_rows(config.data, config.seed, run.data_folder())
-    return split_rows(rows, config.data.held_out, config.seed)
+def _go_on(trainer: Any, checkpoint: Path | None) -> None:
+    """Train to the end; a checkpoint of the last step needs no step more, only its weights."""
+    if checkpoint is not None:
+        state = trainer.state.load_from_json(str(checkpoint / "trainer_state.json"))
+        if state.global_step >= state.max_steps:  # transformers would train one step beyond
+            trainer.state = state
+            trainer._load_from_checkpoint(str(checkpoint))
+            trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
+            return
+    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
 
 
-def training_set(config: Arm, run: Run) -> tuple[Any, RowsReport]:
-    """The tokenised rows that an arm is trained on and what became of all, without a weight.
+def _with_smaller_passes(config: Arm, reason: str) -> Arm:
+    """The same steps of as many rows, made of smaller passes.
+
+    Raises:
+        ValueError: one row alone is too much.
+    """
+    rows = config.train.per_device_train_batch_size
+    if rows == 1:
+        raise ValueError(
+            f"one row at a time is too much for the memory ({reason}); "
+            f"a shorter max_seq_length than {config.model.max_seq_length}, or a smaller model"
+        )
+    fewer = next(n for n in range(rows // 2, 0, -1) if rows % n == 0)
+    passes = config.train.gradient_accumulation_steps * (rows // fewer)
+    progress.say(f"out of memory with {rows} rows at once: goes on with {fewer}, {passes} times")
+    sizes = {"per_device_train_batch_size": fewer, "gradient_accumulation_steps": passes}
+    return replace(config, train=replace(config.train, **sizes))
+
+
+def training_sets(config: Arm, run: Run) -> tuple[Any, Any, RowsReport]:
+    """The tokenised rows that an arm is trained on, those that are held out, what became of all.
+
+    No weight is read.
 
     Raises:
         ValueError: bad rows, or nothing in them to learn.
     """
-    rows, _ = training_rows(config, run)
+    rows = load_rows(config.data, config.seed, run.data_folder())
     if choose_backend(config.model.backend) == "unsloth":
         import unsloth  # noqa: F401  before transformers, which it patches
     tokenizer = load_tokenizer(config.model)
-    return tokenize_rows(rows, config.data, tokenizer, config.model.max_seq_length)
+    length = config.model.max_seq_length
+    return split_tokenized(rows, config.data, tokenizer, length, config.seed)
 
 
 def merge_note(config: Arm, model: Any) -> str:
@@ -131,7 +175,7 @@ def merge_note(config: Arm, model: Any) -> str:
 
 
 def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: Path) -> Any:
-    """TRL's SFTTrainer over tokenised rows, logging to folder/log.jsonl.
+    """TRL's SFTTrainer over tokenised rows, with checkpoints in folder/checkpoints.
 
     Args:
         model: with its adapter attached.
@@ -147,7 +191,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     dtype = device.dtype if config.model.dtype == "auto" else config.model.dtype
     steps = steps_of(len(dataset), config)
     arguments = SFTConfig(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=str(folder / CHECKPOINTS),
         per_device_train_batch_size=config.train.per_device_train_batch_size,
         gradient_accumulation_steps=config.train.gradient_accumulation_steps,
         learning_rate=config.train.learning_rate,
@@ -181,8 +225,6 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     )
     trainer.remove_callback(PrinterCallback)  # what transformers puts in the place of its bar
     trainables_to_float32(trainer.model)
-    trainer.skipped_steps = _loss_log(trainer, folder / "log.jsonl")
-    trainer.add_callback(trainer.skipped_steps)
     return trainer
 
 
@@ -195,76 +237,39 @@ def steps_of(rows: int, config: Arm) -> int:
     return round(per_epoch * config.train.num_train_epochs)
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint of a training that was cut off; None to begin anew."""
-    whole = [
-        path
-        for path in folder.glob("checkpoint-*")
-        if (path / "trainer_state.json").exists() and path.name.split("-")[1].isdigit()
-    ]
-    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-    if newest is None:
-        return None
-    progress.say(f"resuming from {newest.name}")
-    return str(newest)
+def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int]) -> None:
+    """Tell the sessions each pass's loss; stop at the first number that is not finite.
 
-
-def _loss_log(trainer: Any, path: Path) -> Any:
-    """A callback that appends each logged loss to log.jsonl and counts skipped fp16 steps."""
-    from transformers import TrainerCallback
-
-    class LossLog(TrainerCallback):
-        count = 0
-
-        def on_train_begin(self, args, state, control, **kwargs):
-            self.begin = time.perf_counter()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            old = read_jsonl(path) if state.global_step and path.exists() else []
-            kept = [row for row in old if row["step"] <= state.global_step]
-            path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-
-        def on_step_end(self, args, state, control, **kwargs):
-            self.count += bool(trainer.accelerator.optimizer_step_was_skipped)
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if "loss" not in (logs or {}):
-                return
-            keys = ("epoch", "loss", "learning_rate", "grad_norm")
-            row = {"step": state.global_step, **{k: float(logs[k]) for k in keys if k in logs}}
-            row["seconds"] = round(time.perf_counter() - self.begin, 3)
-            with open(path, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-
-    return LossLog()
-
-
-def _stop_at_no_number(trainer: Any, dataset: Any, numbers: Sequence[int]) -> None:
-    """Stop at the first loss or weight that is not finite, ahead of any checkpoint of it.
-
-    An optimiser step that float16's scaler skipped left the weights as they were.
+    That is ahead of any checkpoint of it. An optimiser step that float16's scaler skipped left the
+    weights as they were.
 
     Args:
         numbers: of the data set's rows in their file, for the message.
     """
     from transformers import TrainerCallback
 
-    step_of = trainer.training_step
+    step_of, rows = trainer.training_step, []
+
+    def where() -> str:
+        named = ", ".join(str(numbers[row]) for row in _rows_of(rows, dataset))
+        return f"on rows {named}"
 
     def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        rows = inputs["input_ids"]
+        rows[:] = inputs["input_ids"]
         loss = step_of(model, inputs, *args, **kwargs)
-        if not bool(loss.isfinite()):
-            named = ", ".join(str(numbers[row]) for row in _rows_of(rows, dataset))
+        value = loss.item()
+        if not math.isfinite(value):
             raise ValueError(
-                f"step {trainer.state.global_step + 1}: the loss is {loss.item()} on rows "
-                f"{named}; nothing of this step is kept. "
+                f"step {trainer.state.global_step + 1}: the loss is {value} {where()}; "
+                "nothing of this step is kept. "
                 "Train again with a lower learning_rate, or with max_grad_norm=1"
             )
+        sessions.micro_batch(value)
         return loss
 
     class StopAtNoNumber(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            check_finite(trainer.model, f"step {state.global_step}: ")
+            check_finite(trainer.model, f"step {state.global_step}, {where()}: ")
 
     trainer.training_step = training_step
     trainer.add_callback(StopAtNoNumber())

@@ -16,7 +16,7 @@ from slimlib.adapters.modules import adapted_layers, linear_shapes
 from slimlib.adapters.saving import load_adapter, save_adapter
 from slimlib.config import AdapterConfig, DataConfig, ModelConfig
 from slimlib.data.tokens import tokenize_rows
-from slimlib.model.load import load_model, resolve_name
+from slimlib.model.load import load_model, load_tokenizer, resolve_name
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.trial import try_model
 from slimlib.studies.get import get_study
@@ -138,7 +138,8 @@ def test_the_trial_of_one_model_takes_its_first_layer(kind, tmp_path):
     model = replace(arm.model, name=str(make_folder(kind, tmp_path)))
     assert not [c for c in preflight_model(model, ALL, tmp_path) if not c.ok]
     arm = replace(arm, model=model, adapter=ALL)
-    checks = try_model(arm, ROWS, layers=1)
+    dataset, _ = tokenize_rows(ROWS, arm.data, load_tokenizer(arm.model), 256)
+    checks = try_model(arm, dataset, layers=1)
     kinds = {"lfm 2": 2}.get(kind, 1)  # one layer of each kind
     assert checks[0].detail == f"{kinds} of 2 layers" and len(checks) == 3
     assert all(check.ok for check in checks), checks

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 
 from slimlib import train
 from slimlib.common.checked import fields_of
-from slimlib.common.files import read_jsonl
 from slimlib.config import ModelConfig, TrainConfig
 from slimlib.model.load import load_transformers
 from slimlib.run import Run
+from slimlib.sessions import last_checkpoint
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm, last_checkpoint, merge_note, steps_of
+from slimlib.train import finetune_arm, merge_note, steps_of
 
 KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}
 
@@ -84,21 +84,21 @@ def test_the_record_counts_what_was_trained(tiny_run):
 
 def test_an_arm_that_takes_an_adapter_trains_none(tiny_run, capsys):
     assert finetune_arm(tiny_run, "llama-2k-requantised") is None
-    assert "takes the adapter of llama-2k" in capsys.readouterr().out
+    assert "takes the adapter of llama-2k" in capsys.readouterr().err
     assert not (tiny_run.arm_folder("llama-2k-requantised") / "adapter").exists()
     assert "finetune" not in tiny_run.record("llama-2k-requantised")["stages"]
 
 
 def test_a_base_arm_trains_nothing(tiny_run, capsys):
     assert finetune_arm(tiny_run, "llama-base") is None
-    assert "nothing to train (untuned)" in capsys.readouterr().out
+    assert "nothing to train (untuned)" in capsys.readouterr().err
 
 
 def test_a_done_arm_is_skipped(tiny_run, monkeypatch, capsys):
     monkeypatch.setattr(train, "_finetune", lambda *_: pytest.fail("trained again"))
     stage = finetune_arm(tiny_run, "llama-2k")
     assert stage == tiny_run.record("llama-2k")["stages"]["finetune"]
-    assert "already done, skipped" in capsys.readouterr().out
+    assert "already done, skipped" in capsys.readouterr().err
 
 
 def test_a_finished_run_keeps_no_checkpoints(whole):
@@ -145,14 +145,13 @@ def test_each_field_of_the_training_changes_what_is_trained(field, whole, dropou
     )
 
 
-def test_a_cut_off_run_ends_as_an_uninterrupted_one(
-    whole, dropout_study, tmp_path, monkeypatch, capsys
-):
+def cut_off(run, monkeypatch, step):
+    """Train until the step is done, and no further."""
     from transformers import TrainerCallback
 
     class Cut(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 5:
+            if state.global_step == step:
                 raise KeyboardInterrupt
 
     make_trainer = train.make_trainer
@@ -162,25 +161,106 @@ def test_a_cut_off_run_ends_as_an_uninterrupted_one(
         trainer.add_callback(Cut())
         return trainer
 
-    run = Run(dropout_study, tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(train, "make_trainer", cut)
         finetune_arm(run, "llama-2k")
     assert not run.done("llama-2k", "finetune")
     assert not run.adapter_folder("llama-2k").exists()
 
-    stage = finetune_arm(run, "llama-2k")
-    assert "resuming from checkpoint-4" in capsys.readouterr().out
-    assert stage["optimizer_steps"] == 6
-    rows = read_jsonl(run.arm_folder("llama-2k") / "log.jsonl")
-    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    losses = [row["loss"] for row in whole.logs()["llama-2k"]]
-    assert [row["loss"] for row in rows] == pytest.approx(losses, abs=1e-5)
-    found, expected = (
+
+def assert_same_training(run, whole, tolerance=1e-6):
+    """Adapter, log and record equal, but for what the clock and the memory say."""
+    stage, expected = (r.record("llama-2k")["stages"]["finetune"] for r in (run, whole))
+    of_the_machine = ("train_seconds", "tokens_per_second", "peak_memory_gb", "seconds", "started")
+    sums = {key: expected[key] for key in ("optimizer_steps", "skipped_steps", "tokens", "rows")}
+    assert {key: stage[key] for key in sums} == sums and {*stage} == {*expected}, of_the_machine
+    for key in ("train_loss", "last_loss"):
+        assert stage[key] == pytest.approx(expected[key], abs=1e-5)
+    rows, logged = (r.logs()["llama-2k"] for r in (run, whole))
+    assert [row["step"] for row in rows] == [row["step"] for row in logged]
+    assert [row["loss"] for row in rows] == pytest.approx([r["loss"] for r in logged], abs=1e-5)
+    found, weights = (
         load_file(r.adapter_folder("llama-2k") / "adapter_model.safetensors") for r in (run, whole)
     )
-    for name, weight in expected.items():
-        assert found[name].sub(weight).abs().max() < 1e-6, name
+    for name, weight in weights.items():
+        assert found[name].sub(weight).abs().max() < tolerance, name
+
+
+@pytest.mark.parametrize(("step", "resumed"), [(1, None), (5, 4)])
+def test_a_cut_off_run_ends_as_an_uninterrupted_one(
+    step, resumed, whole, dropout_study, tmp_path, monkeypatch, capsys
+):
+    run = Run(dropout_study, tmp_path)
+    cut_off(run, monkeypatch, step)
+    finetune_arm(run, "llama-2k")
+    assert (f"resuming from checkpoint-{resumed}" in capsys.readouterr().err) == bool(resumed)
+    assert_same_training(run, whole)
+    seconds = [row["seconds"] for row in run.logs()["llama-2k"]]
+    assert seconds == sorted(seconds)  # those of the first session count
+
+
+def test_a_log_of_several_steps_a_line_is_the_same_after_a_cut(
+    dropout_study, tmp_path, monkeypatch
+):
+    """Checkpoints at 2 and 4, lines at 1, 3 and 6: each line's mean is over two sessions."""
+    (arm,) = dropout_study.arms
+    arm = replace(arm, train=replace(arm.train, logging_steps=3))
+    study = replace(dropout_study, arms=(arm,))
+    undisturbed = trained(study, tmp_path / "whole")
+    run = Run(study, tmp_path / "cut")
+    cut_off(run, monkeypatch, 5)
+    finetune_arm(run, "llama-2k")
+    assert_same_training(run, undisturbed)
+
+
+def test_killed_between_the_last_step_and_the_end_nothing_is_trained_again(
+    whole, dropout_study, tmp_path, monkeypatch
+):
+    run = Run(dropout_study, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train, "save_adapter", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        finetune_arm(run, "llama-2k")
+    from trl import SFTTrainer
+
+    monkeypatch.setattr(SFTTrainer, "training_step", lambda *_, **__: pytest.fail("trained again"))
+    finetune_arm(run, "llama-2k")
+    assert_same_training(run, whole)
+
+
+def test_out_of_memory_the_same_steps_are_made_of_smaller_passes(
+    whole, dropout_study, tmp_path, monkeypatch, capsys
+):
+    """Two rows at once are the most that fits; the fourth step is the first that does not."""
+    from trl import SFTTrainer
+
+    step_of = SFTTrainer.training_step
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        if self.state.global_step >= 3 and len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return step_of(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", training_step)
+    (arm,) = dropout_study.arms
+    still = replace(arm, adapter=replace(arm.adapter, lora_dropout=0.0))  # which draws by the pass
+    study = replace(dropout_study, arms=(still,))
+    run = trained(study, tmp_path / "small")
+    assert "out of memory with 4 rows at once: goes on with 2, 2 times" in capsys.readouterr().err
+    assert run.record("llama-2k")["stages"]["finetune"]["rows_at_once"] == 2
+    monkeypatch.setattr(SFTTrainer, "training_step", step_of)
+    assert_same_training(run, trained(study, tmp_path / "whole"), tolerance=1e-4)
+
+
+def test_a_row_that_does_not_fit_alone_is_said(dropout_study):
+    (arm,) = dropout_study.arms
+    with pytest.raises(ValueError, match="one row at a time is too much .* max_seq_length than"):
+        train._with_smaller_passes(
+            replace(arm, train=replace(arm.train, per_device_train_batch_size=1)), "2 GiB"
+        )
+    six = replace(arm.train, per_device_train_batch_size=9, gradient_accumulation_steps=2)
+    smaller = train._with_smaller_passes(replace(arm, train=six), "").train
+    sizes = smaller.per_device_train_batch_size, smaller.gradient_accumulation_steps
+    assert sizes == (3, 6)
 
 
 def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoint(
@@ -203,14 +283,16 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoi
         finetune_arm(run, "llama-2k")
     assert "lower learning_rate" in str(error.value)
     folder = run.arm_folder("llama-2k")
-    assert last_checkpoint(folder / "checkpoints").endswith("checkpoint-2")
+    assert last_checkpoint(folder / "checkpoints").name == "checkpoint-2"
     assert not (folder / "adapter").exists() and not run.done("llama-2k", "finetune")
 
 
 def test_a_learning_rate_that_diverges_saves_no_adapter(dropout_study, tmp_path):
     settings = dropout_study.overrides | {"train.learning_rate": 1e12, "train.max_grad_norm": 0}
     run = Run(get_study("smoke", **settings), tmp_path)
-    with pytest.raises(ValueError, match="step \\d: (the loss is (nan|inf)|the adapter's)"):
+    with pytest.raises(
+        ValueError, match=r"step \d(: the loss is (nan|inf)|, on rows [\d, ]+: the adapter's)"
+    ):
         finetune_arm(run, "llama-2k")
     assert not (run.arm_folder("llama-2k") / "adapter").exists()
 
@@ -243,11 +325,11 @@ def test_a_file_of_conversations_is_trained_on_its_answers_but_for_what_is_held_
     study = on_rows(dropout_study, path, held_out=0.25)
     stage = trained(study, tmp_path).record("llama-2k")["stages"]["finetune"]
     kept = stage["rows"]
-    assert kept + stage["dropped_rows"] == 15 and kept in (14, 15)  # the fifth row may be held out
+    assert (kept, stage["dropped_rows"]) == (14, 1)  # and 5 of the 19 others are held out
     assert 0 < stage["learned_tokens"] < stage["tokens"] and stage["rows_without_end"] == 0
     assert stage["learned_tokens"] % kept == 0  # equal answers
-    said = capsys.readouterr().out
-    assert f"{kept} of 15 rows are trained on" in said and "not used: id." in said
+    said = capsys.readouterr().err
+    assert "14 of 20 rows are trained on, 5 held out" in said and "not used: id." in said
 
 
 def test_a_system_turn_that_is_refused_is_said_before_any_weight_is_loaded(
@@ -290,16 +372,6 @@ def test_steps(rows, batch, accumulation, epochs, max_steps, steps):
         "train.max_steps": max_steps,
     }
     assert steps_of(rows, get_study("paper", **settings)["llama-2k"]) == steps
-
-
-def test_the_newest_whole_checkpoint_is_taken(tmp_path):
-    assert last_checkpoint(tmp_path / "none") is None
-    for name, whole in (("checkpoint-9", True), ("checkpoint-10", True), ("checkpoint-11", False)):
-        (tmp_path / name).mkdir()
-        if whole:
-            (tmp_path / name / "trainer_state.json").write_text(json.dumps({}))
-    (tmp_path / "checkpoint-old").mkdir()
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ T4 (7.5) torch.cuda.is_bf16_supported() answers True, because it emulates, slowl
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -13,6 +14,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -115,15 +117,29 @@ def resolve_dtype(name: str) -> Any:
     return known[name]
 
 
+def reset_peak_memory() -> None:
+    """Let the peak begin anew: a process has many stages, and each has a peak of its own."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # no Linux, or a kernel that does not allow it
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc_pid_clear_refs(5)
+
+
 def peak_memory_gb() -> float:
-    """Peak memory of this process in GB: the GPU's allocator, or the host's resident set."""
+    """Peak memory in GB since `reset_peak_memory`: the GPU's allocator, or the resident set."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_reserved() / 2**30
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 2**20  # kilobytes
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def free_memory() -> None:

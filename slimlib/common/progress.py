@@ -2,7 +2,8 @@
 
 A terminal has it by rich. Other output gets plain lines: the start, one in ten seconds, the end. A
 notebook has one display for each cell, which is updated; never a widget, as nbclient may hang on
-those (see `notebooks`). While a line is open, the bars of other libraries are not drawn.
+those (see `notebooks`). While a line is open, the bars of other libraries are not drawn. Terminal
+and log are standard error: standard output holds what a command was asked for and nothing else.
 
 A stage opens a line; what works inside it asks for the `current` one:
 
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from tqdm.std import tqdm
 
-from slimlib.common.document import plain
+from slimlib.common.document import Document, Shown, plain
 
 PLAIN_EVERY = 10.0  # seconds between two lines of one stage in a log
 NOTE = 60  # characters of a note
@@ -148,7 +149,7 @@ class Log:
         self.lines.pop(line)
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 class Terminal:
@@ -156,7 +157,8 @@ class Terminal:
 
     def __init__(self) -> None:
         columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}", markup=False))
-        self.bars = Progress(*columns, transient=True, refresh_per_second=4)
+        console = Console(stderr=True)
+        self.bars = Progress(*columns, console=console, transient=True, refresh_per_second=4)
         self.ids: dict[Line, Any] = {}
 
     def open(self, line: Line) -> None:
@@ -223,9 +225,8 @@ def find_screen() -> Screen:
     if getattr(shell, "kernel", None) is not None:
         same = isinstance(_screen, Cell) and _screen.number == shell.execution_count
         return _screen if same else Cell(shell.execution_count)
-    if not sys.stdout.isatty():
-        return Log()
-    return Log() if Console().is_dumb_terminal else Terminal()
+    console = Console(stderr=True)
+    return Terminal() if console.is_terminal and not console.is_dumb_terminal else Log()
 
 
 # ---------------------------------------------------------------------------------- the open lines
@@ -262,10 +263,19 @@ def current() -> Line:
 
 def say(text: str) -> None:
     """Show a text that stays, above the line that runs."""
+    _stay(plain(text))
+
+
+def show(found: Document | Shown) -> None:
+    """Show a document that stays, as `say` does a text."""
+    _stay(found.to_text())
+
+
+def _stay(text: str) -> None:
     global _screen
     if not _open:
         _screen = find_screen()
-    _screen.say(plain(text))
+    _screen.say(text)
 
 
 @contextlib.contextmanager

@@ -183,10 +183,7 @@ def compare(
         ResultsError: a file is missing or unreadable, or the two cannot be compared; says why.
         ValueError: margin, alpha, relation or look out of range.
     """
-    if not 0 < margin < 100:
-        raise ValueError(f"margin={margin}: must be above 0 and below 100 points")
-    if not 0 < 1 - alpha < 1:  # of 1e-20 nothing would be left
-        raise ValueError(f"alpha={alpha}: must be between 0 and 1")
+    check_claims(margin, alpha)
     if look is not None and look < 1:
         raise ValueError(f"look={look}: must be 1 or more")
     before, after = _results(base), _results(tuned)
@@ -200,6 +197,14 @@ def compare(
     notes = (*before.notes, *after.notes, *alignment.differences, *alignment.unmatched, *skipped)
     notes = tuple(dict.fromkeys((*notes, *without_answers(before, after))))
     return Comparison(before, after, judged, alignment, margin, level, notes, related, look)
+
+
+def check_claims(margin: float, alpha: float) -> None:
+    """ValueError for a margin or a level that no claim can be made at."""
+    if not 0 < margin < 100:
+        raise ValueError(f"margin={margin}: must be above 0 and below 100 points")
+    if not 0 < 1 - alpha < 1:  # of 1e-20 nothing would be left
+        raise ValueError(f"alpha={alpha}: must be between 0 and 1")
 
 
 def _results(source: Source | Sequence[Source]) -> Results:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from slimlib.common.files import parse_json
+
 # Column names, small letters, the first that a row has; what no layout reads is named as unused.
 TURNS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "prompt", "question", "query")
@@ -98,7 +100,7 @@ class _Columns:
     @property
     def unused(self) -> tuple[str, ...]:
         """The columns that hold something and were not read, as the row names them."""
-        left = [self.names[name] for name in self.values if name not in self.used]
+        left = [self.names[n] or "(no name)" for n in self.values if n not in self.used]
         return (*left, *dict.fromkeys(self.more))
 
 
@@ -200,7 +202,7 @@ def _listed(value: Any) -> Any:
     """A list; a table of texts holds it as JSON."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            return json.loads(value)
+            return parse_json(value)
         except json.JSONDecodeError:
             return value
     return value
@@ -212,7 +214,7 @@ def _turns(value: Any, columns: _Columns, column: str = "messages") -> list[dict
     if not fit or not all(isinstance(turn, Mapping) for turn in value):
         raise ValueError(
             f"{columns.place}: {column} must be a list of objects with role and content "
-            "(or from and value)"
+            "(or from and value)" + (", as JSON in a table" if isinstance(value, str) else "")
         )
     turns = []
     for number, turn in enumerate(value, 1):

@@ -116,7 +116,9 @@ def _read_hub(name: str) -> Iterable[dict[str, Any]]:
         return load_dataset(*asked, revision=revision, split="train")
     except (OSError, ValueError, httpx.HTTPError) as error:  # not there, gated, no split train
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"data set {name} cannot be read from the hub: {reason}") from None
+        raise ValueError(
+            f"rows {name}: there is no such file here, and the hub cannot give it: {reason}"
+        ) from None
 
 
 def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from slimlib.common.document import Document, Shown
 from slimlib.config import DataConfig
 from slimlib.data.encoding import Encoder, Tokens
 from slimlib.data.layouts import Row, as_row
 from slimlib.data.prompts import render_row
+from slimlib.data.rows import split_rows
 from slimlib.data.turns import Rendered, SystemRefused, TurnsRefused
 
 SHOWN_NUMBERS, SHOWN_LINES = 5, 24  # of rows in a sentence, of the first row
@@ -31,6 +32,7 @@ class RowsReport(Shown):
         where: file or data set.
         read: rows.
         kept: rows that are trained on.
+        held_out: rows that are kept for measuring what is learned.
         dropped: reason -> numbers of the rows, from 1 in their file.
         truncated: numbers of the rows that are longer than the window and lose their tail.
         without_end: kept rows whose answer has no end token that is learned.
@@ -46,6 +48,7 @@ class RowsReport(Shown):
     where: str
     read: int
     kept: int
+    held_out: int
     dropped: Mapping[str, tuple[int, ...]]
     truncated: tuple[int, ...]
     without_end: int
@@ -64,14 +67,15 @@ class RowsReport(Shown):
             "tokens": self.tokens,
             "truncated_rows": len(self.truncated),
             "learned_tokens": self.learned_tokens,
-            "dropped_rows": self.read - self.kept,
+            "dropped_rows": self.read - self.kept - self.held_out,
             "rows_without_end": self.without_end,
         }
 
     def sentences(self) -> list[str]:
         """What is said of the rows, most important first."""
+        held = f", {self.held_out:,} held out to measure it" if self.held_out else ""
         said = [
-            f"{self.kept:,} of {self.read:,} rows are trained on: {self.tokens:,} tokens, "
+            f"{self.kept:,} of {self.read:,} rows are trained on{held}: {self.tokens:,} tokens, "
             f"{self.learned_tokens:,} of them learned."
         ]
         said += [f"Left out, {why}: {_rows(numbers)}." for why, numbers in self.dropped.items()]
@@ -119,13 +123,45 @@ def tokenize_rows(
     Raises:
         ValueError: nothing is left to learn, or a system turn that the chat template refuses.
     """
+    kept, report = prepare_rows(rows, config, tokenizer, max_seq_length)
+    return _dataset(kept, config), report
+
+
+def split_tokenized(
+    rows: Sequence[Mapping[str, Any]],
+    config: DataConfig,
+    tokenizer: Any,
+    max_seq_length: int,
+    seed: int,
+) -> tuple[Any, Any, RowsReport]:
+    """Rows as two data sets: those that are trained on, and those that are held out.
+
+    The split is made among the rows of which something can be learned, so that none of those that
+    are held out turns out to say nothing.
+
+    Args:
+        seed: of the split; `config.held_out` is its share.
+
+    Returns:
+        Both as `tokenize_rows`', the second perhaps empty; and the report.
+
+    Raises:
+        ValueError: nothing is left to learn, or a system turn that the chat template refuses.
+    """
+    rows = _numbered(rows)
+    kept, dropped = _sorted_out(rows, config, Encoder(tokenizer, config, max_seq_length))
+    trained, held_out = split_rows(kept, config.held_out, seed)
+    sets = [_dataset([one.tokens for one in part], config) for part in (trained, held_out)]
+    return *sets, _report(rows, trained, len(held_out), dropped, tokenizer)
+
+
+def _dataset(rows: Sequence[Tokens], config: DataConfig) -> Any:
     from datasets import Dataset
 
-    kept, report = prepare_rows(rows, config, tokenizer, max_seq_length)
-    columns = {"input_ids": [tokens.ids for tokens in kept]}
+    columns = {"input_ids": [tokens.ids for tokens in rows]}
     if config.learn == "answer":
-        columns["labels"] = [tokens.labels for tokens in kept]
-    return Dataset.from_dict(columns), report
+        columns["labels"] = [tokens.labels for tokens in rows]
+    return Dataset.from_dict(columns)
 
 
 def describe_rows(
@@ -149,39 +185,72 @@ def prepare_rows(
     rows: Sequence[Mapping[str, Any]], config: DataConfig, tokenizer: Any, max_seq_length: int
 ) -> tuple[list[Tokens], RowsReport]:
     """The rows that are trained on as tokens, and the report on all of them."""
-    rows = [
+    rows = _numbered(rows)
+    kept, dropped = _sorted_out(rows, config, Encoder(tokenizer, config, max_seq_length))
+    return [one.tokens for one in kept], _report(rows, kept, 0, dropped, tokenizer)
+
+
+class _Kept(NamedTuple):
+    """A row of which something is learned."""
+
+    number: int
+    rendered: Rendered
+    tokens: Tokens
+
+
+def _numbered(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    return [
         as_row(row, "the list", number) if not isinstance(row, Row) else row
         for number, row in enumerate(rows, 1)
     ]
-    encoder = Encoder(tokenizer, config, max_seq_length)
-    kept: list[tuple[int, Rendered, Tokens]] = []
+
+
+def _sorted_out(
+    rows: Sequence[Row], config: DataConfig, encoder: Encoder
+) -> tuple[list[_Kept], dict[str, list[int]]]:
+    """The rows that can be learned from, and the numbers of the others by reason."""
+    kept: list[_Kept] = []
     dropped: dict[str, list[int]] = {}
     for row in rows:
         rendered, tokens, why = _prepared(row, config, encoder)
         if why:
             dropped.setdefault(why, []).append(row.number)
         else:
-            kept.append((row.number, rendered, tokens))
-    where = ", ".join(dict.fromkeys(row.where for row in rows)) or "the list"
+            kept.append(_Kept(row.number, rendered, tokens))
     if not kept:
         reasons = "; ".join(f"{why}: {_rows(numbers)}" for why, numbers in dropped.items())
-        raise ValueError(f"{where} has nothing to learn ({reasons or 'no rows'})")
+        raise ValueError(f"{_where(rows)} has nothing to learn ({reasons or 'no rows'})")
+    return kept, dropped
+
+
+def _where(rows: Sequence[Row]) -> str:
+    return ", ".join(dict.fromkeys(row.where for row in rows)) or "the list"
+
+
+def _report(
+    rows: Sequence[Row],
+    kept: Sequence[_Kept],
+    held_out: int,
+    dropped: Mapping[str, Sequence[int]],
+    tokenizer: Any,
+) -> RowsReport:
+    """What became of rows: those that are trained on, held out and left out."""
     unused = dict.fromkeys(name for row in rows for name in row.unused)
-    all_tokens = [tokens for _, _, tokens in kept]
-    return all_tokens, RowsReport(
-        where=where,
+    return RowsReport(
+        where=_where(rows),
         read=len(rows),
         kept=len(kept),
+        held_out=held_out,
         dropped={why: tuple(numbers) for why, numbers in dropped.items()},
-        truncated=tuple(number for number, _, tokens in kept if tokens.truncated),
-        without_end=sum(not tokens.ended for tokens in all_tokens),
-        tokens=sum(len(tokens.ids) for tokens in all_tokens),
-        learned_tokens=sum(tokens.count for tokens in all_tokens),
+        truncated=tuple(one.number for one in kept if one.tokens.truncated),
+        without_end=sum(not one.tokens.ended for one in kept),
+        tokens=sum(len(one.tokens.ids) for one in kept),
+        learned_tokens=sum(one.tokens.count for one in kept),
         unused_columns=tuple(unused),
-        moved=tuple(number for number, rendered, _ in kept if rendered.moved),
-        rewritten=tuple(number for number, rendered, _ in kept if rendered.rewritten),
-        first=marked(all_tokens[0], tokenizer),
-        numbers=tuple(number for number, _, _ in kept),
+        moved=tuple(one.number for one in kept if one.rendered.moved),
+        rewritten=tuple(one.number for one in kept if one.rendered.rewritten),
+        first=marked(kept[0].tokens, tokenizer),
+        numbers=tuple(one.number for one in kept),
     )
 
 

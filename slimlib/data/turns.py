@@ -224,7 +224,12 @@ def _header(text: str, before: list[Turn], chat: ChatTemplate) -> int:
 
 
 def _asked(before: list[Turn], chat: ChatTemplate) -> str | None:
-    """What stands before an answer when it is asked for; None where the template does not ask."""
+    """What stands before an answer when it is asked for; None where the template does not ask.
+
+    Nobody asks for an answer that comes first: ShareGPT's talks may begin with the model.
+    """
+    if not before:
+        return None
     try:
         asked = chat.write(before, ask=True)
         return None if asked == chat.write(before) else asked

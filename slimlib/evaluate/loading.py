@@ -15,6 +15,7 @@ from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.model.gguf import load_gguf
 from slimlib.model.load import keep_packing, nf4_config
 from slimlib.model.opened import Opened, hub_file
+from slimlib.model.stored import load_whole
 from slimlib.model.vocabulary import check_vocabulary
 
 
@@ -43,24 +44,25 @@ def load_opened(opened: Opened, dtype: str = "auto") -> tuple[Any, Any]:
 
 
 def _load_whole(opened: Opened, dtype: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    where = {"revision": opened.revision, "trust_remote_code": False}
     kind = resolve_dtype(dtype)
     quantised = {"quantization_config": nf4_config(kind)} if opened.quantise else {}
-    model = AutoModelForCausalLM.from_pretrained(
+    model = load_whole(
         opened.base,
+        revision=opened.revision,
         dtype=kind,
         device_map={"": find_device().kind},
-        use_safetensors=True,
-        **where,
         **quantised,
     )
     if getattr(model, "is_loaded_in_4bit", False):
         keep_packing(model)
         if model.device.type == "cpu":  # there 4 bit saves no time; the numbers are the same
             model = model.dequantize()
-    return model, AutoTokenizer.from_pretrained(opened.base, **where)
+    tokenizer = AutoTokenizer.from_pretrained(
+        opened.base, revision=opened.revision, trust_remote_code=False
+    )
+    return model, tokenizer
 
 
 def _own_tokenizer(opened: Opened) -> Any:

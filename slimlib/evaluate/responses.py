@@ -2,8 +2,8 @@
 
 An answer that is not a number is not kept; it stops the task.
 
-lm-eval has a cache for this, a database that is committed at every answer, which takes a sixth of a
-micro task's time. Here an answer is one line of a file.
+lm-eval has a cache for this: a database of pickles, which can run code, committed at every answer,
+which takes a sixth of a micro task's time. Here an answer is one line of a file, with a checksum.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimlib.common.files import read_jsonl, sha256
+from slimlib.common import progress
+from slimlib.common.files import parse_json, sha256
 from slimlib.common.progress import Line
 from slimlib.evaluate.scoring import Work
 from slimlib.evaluate.scoring.finite import Watching, check, naming
@@ -29,12 +30,11 @@ class Responses:
     """
 
     def __init__(self, path: Path, line: Line) -> None:
-        rows = read_jsonl(path) if path.exists() else []
-        self.known = {row["request"]: row["answer"] for row in rows}
+        self.known = _read(path) if path.exists() else {}
         self.line, self.work = line, Work()
         self.seconds = 0.0  # that the model took to answer
         self.stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by __exit__
-        self.stream.writelines(json.dumps(row) + "\n" for row in rows)  # without a cut-off end
+        self.stream.writelines(_line(*kept) for kept in self.known.items())  # the whole ones
 
     def __enter__(self) -> Responses:
         return self
@@ -50,8 +50,7 @@ class Responses:
         """
         if kind != "generate_until":
             check(_log_likelihood(answer), request)
-        row = {"request": sha256([kind, *request]), "answer": answer}
-        self.stream.write(json.dumps(row) + "\n")
+        self.stream.write(_line(sha256([kind, *request]), answer))
         self.stream.flush()
         self.answered += 1
         tokens = self.work.tokens - self.before
@@ -83,6 +82,29 @@ class Responses:
             return None  # each sample is another one
         answer = self.known.get(sha256([kind, *request.args]))
         return tuple(answer) if isinstance(answer, list) else answer
+
+
+def _line(request: str, answer: Any) -> str:
+    """An answer, the hash of its request, and a checksum of both."""
+    return json.dumps([request, answer, sha256([request, answer])[:16]]) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Request -> answer of each whole line; it is said how many were dropped."""
+    known, dropped = {}, 0
+    for line in path.read_bytes().splitlines():
+        try:
+            request, answer, checksum = parse_json(line)
+        except (ValueError, TypeError):  # no JSON, no text, or no three parts
+            dropped += 1
+            continue
+        if sha256([request, answer])[:16] == checksum:
+            known[request] = answer
+        else:
+            dropped += 1
+    if dropped:
+        progress.say(f"{path.name}: {dropped} damaged lines are asked again")
+    return known
 
 
 def _log_likelihood(answer: Any) -> float:

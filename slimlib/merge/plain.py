@@ -25,13 +25,15 @@ from slimlib.common.hardware import (
     find_device,
     free_memory,
     peak_memory_gb,
+    reset_peak_memory,
     resolve_dtype,
     unsloth_loaded,
 )
 from slimlib.config import Arm
-from slimlib.model.load import load_base, resolve_name
-from slimlib.model.stored import GENERATION, generation_file
+from slimlib.model.load import choose_backend, load_base, resolve_name
+from slimlib.model.stored import GENERATION, generation_file, load_whole
 from slimlib.run import Run, in_clean_process
+from slimlib.train import finetune_arm
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -55,7 +57,7 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
         entry = slimlib.merge_arm(run, "llama-2k")
 
     Raises:
-        ValueError: the adapter is not there yet.
+        ValueError: nothing was trained yet.
         RuntimeError: the merged logits differ from the adapter's by more than the tolerance.
     """
     config = run.study[arm]
@@ -63,16 +65,33 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
         progress.say(f"merge {arm}: nothing to merge, {config.model.name} is evaluated as it is")
         return None
     adapter = run.adapter_folder(arm) if config.adapter else None
-    if adapter:
-        adapter_path(adapter)
-    if unsloth_loaded() and not run.done(arm, "merge"):
-        in_clean_process(merge_arm, run, arm)
+    if not run.done(arm, "merge"):
+        if adapter:
+            _bring_adapter(run, config.adapter_from or arm)
+        if unsloth_loaded():
+            in_clean_process(merge_arm, run, arm)
     target = run.arm_folder(arm) / "merged"
     return run.stage(arm, "merge", lambda: write_merged(config, adapter, target))
 
 
+def _bring_adapter(run: Run, arm: str) -> None:
+    """Train again what was trained once and is no longer as it was.
+
+    Raises:
+        ValueError: it was never trained.
+    """
+    if not run.state(arm, "finetune").again:
+        adapter_path(run.arm_folder(arm) / "adapter")
+        return
+    backend = choose_backend(run.study[arm].model.backend)
+    if backend == "unsloth" and not unsloth_loaded():
+        in_clean_process(finetune_arm, run, arm)
+    finetune_arm(run, arm)
+
+
 def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, Any]:
     """Merge, save atomically, and check the saved model against the base and adapter it is of."""
+    reset_peak_memory()
     from transformers import AutoTokenizer
 
     name = resolve_name(config.model.name)
@@ -198,15 +217,7 @@ def _as_it_multiplies(layer: Any) -> Any:
 
 def saved_logits(folder: Path, tokenizer: Any) -> list[Any]:
     """Logits of a saved model as stock transformers loads it."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype="auto",
-        device_map={"": find_device().kind},
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    model = load_whole(str(folder), dtype="auto", device_map={"": find_device().kind})
     return _logits(model, tokenizer)
 
 

@@ -18,7 +18,7 @@ from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.methods.plan import compile_plan
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
-from slimlib.model.stored import check_stored, no_safetensors, refuse_pickles
+from slimlib.model.stored import check_stored, load_whole, refuse_pickles
 from slimlib.model.vocabulary import check_vocabulary, set_pad_token
 
 BACKENDS = ("unsloth", "transformers")
@@ -122,6 +122,8 @@ def load_base(
     if config.load_in_4bit:
         refuse_transposed_4bit(model)
     if not quantised_here:
+        if config.load_in_4bit:
+            _refuse_none_in_4bit(model, config.name)
         return model
     shapes = linear_shapes(model)
     quantiser, _, folder = config.quantiser.partition(":")
@@ -131,6 +133,21 @@ def load_base(
         reports = quantise_model_(model, quantiser, blocks(config, shapes, adapter))
     model.quantisation = summarise(reports, shapes)
     return model
+
+
+def _refuse_none_in_4bit(model: Any, name: str) -> None:
+    """Refuse a model of which bitsandbytes has quantised nothing, as of Falcon's own linear layers.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    if not any(isinstance(module, Linear4bit) for module in model.modules()):
+        raise ValueError(
+            f"{name}: bitsandbytes quantises no layer of a {model.config.model_type}: set "
+            "load_in_4bit=false (slimlib tune --no-4bit)"
+        )
 
 
 def check_base(config: ModelConfig, unquantised: bool = False) -> bool:
@@ -209,28 +226,19 @@ def load_transformers(config: ModelConfig) -> Any:
     """Load with transformers, and bitsandbytes for 4 bit; 4-bit weights as they are stored.
 
     Raises:
-        ValueError: what `check_base` refuses, or no weights in safetensors.
+        ValueError: what `check_base` or `load_whole` refuses.
     """
-    from transformers import AutoModelForCausalLM
-
     dtype = resolve_dtype(config.dtype)
     quantise_now = not check_base(config) and config.load_in_4bit
     # given as None, transformers would forget what the checkpoint's own config says
     options = {"quantization_config": nf4_config(dtype)} if quantise_now else {}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            resolve_name(config.name),
-            revision=hub_revision(config),
-            dtype=dtype,
-            device_map={"": find_device().kind},
-            use_safetensors=True,
-            trust_remote_code=False,
-            **options,
-        )
-    except OSError as error:
-        if "safetensors" in str(error):
-            raise ValueError(no_safetensors(config.name)) from None
-        raise
+    model = load_whole(
+        resolve_name(config.name),
+        revision=hub_revision(config),
+        dtype=dtype,
+        device_map={"": find_device().kind},
+        **options,
+    )
     if config.load_in_4bit:
         keep_packing(model)
     return model

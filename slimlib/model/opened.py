@@ -6,24 +6,26 @@ asked. Only safetensors are read, and no code of a model's.
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
-from slimlib.common.files import file_sha256, read_json, sha256
+from slimlib.common.content import Hashes, identity_of
+from slimlib.common.files import read_json, sha256
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
-from slimlib.model.stored import stored_quantisation
+from slimlib.model.stored import check_readable
 
 NF4 = "nf4:"  # before a name: quantised on load
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
 # What a model's answers depend on beside its weights.
-SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
-QUANTISED_BY = {"gptq": "gptqmodel", "awq": "gptqmodel"}  # and what reads it
+SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
+COMMIT = re.compile(r"[0-9a-f]{40}")  # of git: never another content
+FRESH = Hashes()  # remembers nothing
 LEFT_OUT = ("merged", "adapter", STRUCTURED)  # folders whose names say nothing
 
 
@@ -140,10 +142,7 @@ def _on_its_base(
 def _check_whole(name: str, revision: str | None) -> None:
     """Refuse code of a model's own, and a quantisation whose library is missing."""
     refuse_own_code(name, revision)
-    method = stored_quantisation(name, revision)
-    library = QUANTISED_BY.get(method)
-    if library and importlib.util.find_spec(library) is None:
-        raise ValueError(f"{name} is quantised by {method}: pip install {library} to read it")
+    check_readable(name, revision)
 
 
 def hub_file(name: str, file: str, revision: str | None) -> str | None:
@@ -161,22 +160,40 @@ def hub_file(name: str, file: str, revision: str | None) -> str | None:
 # ---- identity ----
 
 
-def identity(opened: Opened) -> str:
+def identity(opened: Opened, hashes: Hashes = FRESH) -> str:
     """What a model is, whatever it is called: a hash of its files, or its commit on the hub."""
-    parts = [_identity(opened.base, opened.revision), opened.quantise]
+    parts = [weights_identity(opened.base, opened.revision, hashes), opened.quantise]
     if opened.adapter:
-        parts.append(_identity(opened.adapter, opened.adapter_revision))
+        parts.append(weights_identity(opened.adapter, opened.adapter_revision, hashes))
     return sha256(parts)
 
 
-def _identity(name: str, revision: str | None) -> str:
+def weights_identity(name: str, revision: str | None = None, hashes: Hashes = FRESH) -> str:
+    """What weights are, with their config and tokenizer: a hash, or a commit of the hub.
+
+    Args:
+        name: folder of a model or an adapter, GGUF file, or hub id.
+        revision: asked for of the hub; one that moves, such as a branch, is resolved.
+        hashes: of files, as far as they are remembered.
+
+    Raises:
+        OSError: the hub does not answer, and has not been asked before.
+    """
     path = Path(name)
     if path.is_file():
-        return file_sha256(path)
+        return hashes.file(path)
     if path.is_dir():
-        files = {file for pattern in (WEIGHTS, *SMALL_FILES) for file in path.glob(pattern)}
-        return file_sha256(*sorted(files))
+        return identity_of(model_files(path, hashes))
+    if revision and COMMIT.fullmatch(revision):
+        return f"{name}@{revision}"
     from transformers.utils.hub import extract_commit_hash
 
     file = hub_file(name, CONFIG, revision) or hub_file(name, CONFIG_FILE, revision)
     return f"{name}@{extract_commit_hash(file, None)}"
+
+
+def model_files(folder: Path, hashes: Hashes = FRESH) -> dict[str, str]:
+    """Name -> hash of the files that make a model's or an adapter's answers."""
+    folders = (folder, folder / STRUCTURED)
+    patterns = (WEIGHTS, *SMALL_FILES)
+    return hashes.files(folder, (f for at in folders for p in patterns for f in at.glob(p)))

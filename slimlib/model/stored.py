@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-BITSANDBYTES_4BIT = "bitsandbytes in 4 bit"
+BITSANDBYTES_4BIT, BITSANDBYTES_8BIT = "bitsandbytes in 4 bit", "bitsandbytes in 8 bit"
+# How weights may come quantised, and the package that reads them; None: one that is here anyway.
+READ_BY = {BITSANDBYTES_4BIT: None, BITSANDBYTES_8BIT: None, "fp8": None, "mxfp4": None}
+READ_BY |= {"gptq": "gptqmodel", "awq": "gptqmodel", "compressed-tensors": "compressed-tensors"}
 GENERATION = "generation_config.json"
 
 
@@ -31,7 +37,28 @@ def stored_quantisation(name: str, revision: str | None = None) -> str | None:
         return None
     if stored.get("load_in_4bit"):  # older files of bitsandbytes name no method
         return BITSANDBYTES_4BIT
-    return "bitsandbytes in 8 bit" if stored.get("load_in_8bit") else stored.get("quant_method")
+    return BITSANDBYTES_8BIT if stored.get("load_in_8bit") else stored.get("quant_method")
+
+
+def check_readable(name: str, revision: str | None = None) -> str | None:
+    """What `stored_quantisation` finds, once it is known that it can be read here.
+
+    Raises:
+        ValueError: a method that is not known, or one whose package is missing.
+        OSError: there is no config.json (transformers' own message).
+    """
+    method = stored_quantisation(name, revision)
+    if method is None:
+        return None
+    if method not in READ_BY:
+        raise ValueError(
+            f"{name} is quantised by {method}, which is not known; {', '.join(READ_BY)} are: take "
+            "the un-quantised model"
+        )
+    package = READ_BY[method]
+    if package and importlib.util.find_spec(package.replace("-", "_")) is None:
+        raise ValueError(f"{name} is quantised by {method}: pip install {package} to read it")
+    return method
 
 
 def check_stored(name: str, revision: str | None, load_in_4bit: bool, quantiser: str) -> bool:
@@ -90,6 +117,109 @@ def refuse_pickles(name: str) -> None:
     folder = Path(name)
     if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         raise ValueError(no_safetensors(name))
+
+
+def load_whole(name: str, **options: Any) -> Any:
+    """Load a model as transformers does, but only from safetensors, and only a whole one.
+
+    transformers makes up at random what a checkpoint lacks, and only warns.
+
+    Args:
+        name: folder or hub id.
+        **options: of `AutoModelForCausalLM.from_pretrained`.
+
+    Raises:
+        ValueError: weights that are missing, damaged, pickled or of another shape; a model that
+            does not write.
+        OSError: the hub or the folder has no such model (transformers' own message).
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    whole = "take a whole copy of the model"
+    try:
+        with quiet():  # what is missing or of another shape is refused below, in words
+            model, info = AutoModelForCausalLM.from_pretrained(
+                name,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
+    except SafetensorError as error:
+        raise ValueError(f"{name}: a file of its weights is damaged ({error}): {whole}") from None
+    except FileNotFoundError as error:
+        raise ValueError(f"{name}: a part of its weights is missing ({error}): {whole}") from None
+    except OSError as error:
+        if "safetensors" in str(error):
+            raise ValueError(no_safetensors(name)) from None
+        raise
+    refuse_no_writer(model.config)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"{name}: has no weights for {_some(missing)}: {whole}")
+    if other := sorted(key for key, *_ in info["mismatched_keys"]):
+        raise ValueError(
+            f"{name}: the weights of {_some(other)} have another shape than its config.json says: "
+            f"{whole}"
+        )
+    return model
+
+
+def refuse_no_writer(config: Any) -> None:
+    """Refuse a model that does not go on with a text, though transformers would load it so.
+
+    Raises:
+        ValueError: names its kind.
+    """
+    if getattr(config, "is_decoder", True) is False:  # BERT's kin alone say so
+        raise ValueError(
+            f"{config.model_type} reads a text in both directions and does not write one: take a "
+            "model that writes, as GPT, Llama and Qwen do"
+        )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from saying what it would do with weights that it misses or leaves."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 1} more" if names[1:] else ""
+    return f"{names[0]}{more}"
+
+
+def check_finite_files(name: str, files: Iterable[Path]) -> None:
+    """Refuse weights that are no finite numbers, whatever they will be loaded as.
+
+    Args:
+        name: of the model, for the message.
+        files: in safetensors.
+
+    Raises:
+        ValueError: names the first such weight.
+    """
+    import torch
+    from safetensors import safe_open
+
+    for file in files:
+        with safe_open(file, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118  it is no dict
+                weight = weights.get_tensor(key)
+                wide = weight.is_floating_point() and weight.element_size() > 1
+                if wide and not bool(torch.isfinite(weight).all()):
+                    raise ValueError(
+                        f"{name}: its {key} is not finite, so that every answer would be: "
+                        "take another copy of the model"
+                    )
 
 
 def no_safetensors(name: str) -> str:

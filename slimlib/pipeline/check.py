@@ -19,11 +19,13 @@ from slimlib.common import progress
 from slimlib.common.files import sha256, write_json
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.relation import AUTO, TUNED
-from slimlib.comparison.two_models import Comparison, compare
+from slimlib.comparison.two_models import Comparison, check_claims, compare
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.model.opened import Opened, open_model
 from slimlib.pipeline.looks import ask_sides
+from slimlib.pipeline.one_model import refuse_unreadable
+from slimlib.pipeline.preflight import check_writable
 from slimlib.report.verdicts import write_report
 from slimlib.results import Results, read_results
 from slimlib.run import default_root
@@ -77,9 +79,14 @@ def check(
         ValueError: a model, task or value that cannot be, before anything is asked.
     """
     check_amounts(minutes, limit)
-    end = None if minutes is None else time.monotonic() + 60 * minutes
+    check_claims(margin, alpha)
+    check_folders(data, out)
     config = AskConfig(num_fewshot, apply_chat_template, dtype)
     sides = _sides(base, tuned)
+    for side in sides:
+        if isinstance(side, Opened):
+            refuse_unreadable(side)
+    end = None if minutes is None else time.monotonic() + 60 * minutes
     how = {"margin": margin, "alpha": alpha, "relation": relation}
     if all(isinstance(side, Results) for side in sides):
         return compare(*sides, **how)
@@ -131,6 +138,13 @@ def check_amounts(minutes: float | None, limit: int | None) -> None:
         raise ValueError(f"limit={limit}: must be 1 or more")
     if minutes is not None and limit is not None:
         raise ValueError(f"minutes={minutes:g} and limit={limit}: give one of them")
+
+
+def check_folders(data: str | Path | None, out: str | Path | None) -> None:
+    """ValueError for a folder of local files that is none, or results that cannot be written."""
+    if data and not Path(data).is_dir():
+        raise ValueError(f"data={data}: no such folder")
+    check_writable(Path(out) if out else default_root())
 
 
 def split_names(names: Sequence[str] | str) -> list[str]:

@@ -164,7 +164,7 @@ class Sampling:
             self._pilot(have, end)
             target = self._planned(have, end, rounds=2)
             self._keep(target)
-            print(self.plan(target, self.looks.taken + 1).to_text())
+            progress.show(self.plan(target, self.looks.taken + 1))
             done = dict(self.answered)  # by the pilot, which a small target may hardly exceed
             self._ask({n: round(done[n] + FIRST * (target[n] - done[n])) for n in target})
             target = self._planned(self.answered, end, rounds=1)
@@ -183,10 +183,13 @@ class Sampling:
         return [[found[unit.name] for unit in self.units] for found in self.results]
 
     def _pilot(self, have: Mapping[str, int], end: float) -> None:
-        """Measure the speed on the first documents that no look has asked."""
+        """Measure the speed on the first documents that no look has asked.
+
+        Some are asked in any case: the time may be over before anything is loaded.
+        """
         for more in (WARM_UP, PILOT):
             cost = (PILOT - WARM_UP) * sum(self.seconds.values()) + self.beside
-            if cost > PILOT_SHARE * (end - time.monotonic()):
+            if more > WARM_UP and cost > PILOT_SHARE * (end - time.monotonic()):
                 return  # each document takes so long that two tell enough
             self._ask(
                 {

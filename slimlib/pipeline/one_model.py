@@ -5,27 +5,29 @@ Configs and tokenizers alone are read: no weight is loaded, none is downloaded.
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
+from slimlib.common.files import parse_json
 from slimlib.common.hardware import find_device, resolve_dtype
-from slimlib.config import EVERY_LINEAR, AdapterConfig, ModelConfig
+from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.methods.plan import Plan, check_names, compile_plan
 from slimlib.model.gguf import read_metadata, scaled_rope
 from slimlib.model.gguf_tokenizer import build_tokenizer
-from slimlib.model.load import hub_revision, load_tokenizer, resolve_name
+from slimlib.model.load import check_base, hub_revision, load_tokenizer, resolve_name
+from slimlib.model.opened import Opened
 from slimlib.model.own_code import refuse_own_code
+from slimlib.model.stored import GENERATION, check_readable, generation_file, refuse_no_writer
 from slimlib.model.vocabulary import check_vocabulary
-from slimlib.pipeline.preflight import Check
+from slimlib.pipeline.preflight import Check, checked
 
 NF4_BYTES = 0.52  # of a weight: 4 bits, and its share of a doubly quantised scale
 TRAINED_BYTES = 16  # of a trained number: itself, its gradient and Adam's two, in float32
+READ = ("model", "tokenizer", "vocabulary", "weights", "generation")  # what asking takes
 RUNTIME_GB = 1.0  # of Python, torch and what a step makes besides its logits
-QUANTISED = {"bitsandbytes": None, "gptq": "gptqmodel"}  # how a base may come; what reads it
 
 
 class Outline(NamedTuple):
@@ -57,27 +59,32 @@ def preflight_model(
         red = [check for check in preflight_model(config, adapter) if not check.ok]
     """
     if config.name.endswith(".gguf"):
-        return [_check("model", lambda: _gguf(config, adapter), "Take the original checkpoint")]
+        return [checked("model", lambda: _gguf(config, adapter), "Take the original checkpoint")]
     outline: list[Outline] = []
-    model = _check("model", lambda: _architecture(config, outline), "Check the name, or the folder")
+    model = checked(
+        "model", lambda: _architecture(config, outline), "Check the name, or the folder"
+    )
     if not outline:
         return [model]
     network = outline[0].config
     checks = [model, *_tokens(config, network)]
-    checks += [_check("quantised base", lambda: _quantised(network), "Take its plain checkpoint")]
+    checks += [checked("weights", lambda: _weights(config, adapter))]
     if adapter:
-        way_out = f"target_modules={EVERY_LINEAR}, or names of those that there are"
-        checks += [_check("targets", lambda: _targets(config, adapter, outline), way_out)]
-    checks += [_check("generation", lambda: _generation(config, network), "Mend the file")]
+        checks += [checked("adapter", lambda: _targets(config, adapter, outline))]
+    checks += [checked("generation", lambda: _generation(config, network))]
     return [*checks, _memory(config, outline[0]), _disk(config, outline[0], Path(root))]
 
 
-def _check(name: str, find: Callable[[], str], way_out: str) -> Check:
-    """A green line of what was found, or a red one of the error's first line."""
-    try:
-        return Check(name, True, find())
-    except (ValueError, OSError, ImportError, KeyError) as error:
-        return Check(name, False, str(error).strip().partition("\n")[0], way_out)
+def refuse_unreadable(opened: Opened) -> None:
+    """Refuse a model that cannot be asked, from its small files alone.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    config = ModelConfig(opened.base, opened.revision, load_in_4bit=False)
+    for check in preflight_model(config):
+        if not check.ok and check.name in READ:
+            raise ValueError(f"{opened.name}: {check}")
 
 
 def _gguf(config: ModelConfig, adapter: AdapterConfig | None) -> str:
@@ -94,10 +101,17 @@ def _architecture(config: ModelConfig, outline: list[Outline]) -> str:
     """Read the config and build the model on no device; `outline` gets both."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     name, revision = resolve_name(config.name), hub_revision(config)
     refuse_own_code(name, revision)
     network = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if network.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(
+            f"{network.model_type} is no language model that goes on with a text: take one that "
+            "is, as GPT, Llama and Qwen are"
+        )
+    refuse_no_writer(network)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(network, trust_remote_code=False)
     outline.append(Outline(network, model, None))
@@ -113,33 +127,29 @@ def _tokens(config: ModelConfig, network: Any) -> list[Check]:
         found.append(load_tokenizer(config))
         end, pad = found[0].eos_token, found[0].pad_token
         if end is None:
-            raise ValueError(f"{config.name}: its tokenizer names no end token")
-        also = ", masked by its position" if pad == end else ""
-        return f"{len(found[0]):,} tokens, end {end}, padding {pad}{also}"
+            raise ValueError(
+                f"{config.name}: its tokenizer names no end token: set eos_token in its "
+                "tokenizer_config.json"
+            )
+        also = " (masked by its position, so that the end is learned)" if pad == end else ""
+        return f"{len(found[0]):,} tokens; {end} ends a text, {pad} pads a batch{also}"
 
     def vocabulary() -> str:
         check_vocabulary(found[0], network)
-        return f"{len(found[0]):,} tokens, {network.get_text_config().vocab_size:,} rows"
+        return f"every token has one of the embedding's {rows:,} rows"
 
-    checks = [_check("tokenizer", tokenizer, "Set eos_token in its tokenizer_config.json")]
-    if found:
-        checks += [_check("vocabulary", vocabulary, "Resize the embedding, save, name that folder")]
-    return checks
+    rows = network.get_text_config().vocab_size
+    way_out = "Save the tokenizer that the model was trained with into its folder"
+    checks = [checked("tokenizer", tokenizer, way_out)]
+    return [*checks, checked("vocabulary", vocabulary)] if found else checks
 
 
-def _quantised(network: Any) -> str:
-    how = getattr(network, "quantization_config", None)
-    if how is None:
-        return "none: plain weights"
-    method = (how if isinstance(how, dict) else how.to_dict()).get("quant_method")
-    method = getattr(method, "value", method)
-    if method not in QUANTISED:
-        known = ", ".join(QUANTISED)
-        raise ValueError(f"its weights are quantised by {method}, which is not known; {known} are")
-    library = QUANTISED[method]
-    if library and importlib.util.find_spec(library) is None:
-        raise ValueError(f"its weights are quantised by {method}: pip install {library} to read it")
-    return f"quantised by {method}"
+def _weights(config: ModelConfig, adapter: AdapterConfig | None) -> str:
+    """How the weights are stored, and that this can be read, and trained on where it shall be."""
+    if adapter:
+        check_base(config)
+    method = check_readable(resolve_name(config.name), hub_revision(config))
+    return f"quantised by {method}" if method else "not quantised"
 
 
 def _targets(config: ModelConfig, adapter: AdapterConfig, outline: list[Outline]) -> str:
@@ -157,26 +167,38 @@ def _targets(config: ModelConfig, adapter: AdapterConfig, outline: list[Outline]
     names = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in plan))
     experts = any(p.ndim == 3 for p in model.parameters())
     note = "; its experts are no linear layers and stay as they are" if experts else ""
-    return f"{len(plan)} modules ({names}), {plan.parameters:,} parameters{note}"
+    return f"{plan.parameters:,} weights to train, on {len(plan)} layers ({names}){note}"
 
 
 def _generation(config: ModelConfig, network: Any) -> str:
     from transformers import GenerationConfig
 
+    name, revision = resolve_name(config.name), hub_revision(config)
+    if (own := generation_file(name, revision)) and not isinstance(_json(own), dict):
+        raise ValueError(f"{own} holds no object: delete it, or take another copy")
     try:
-        name = resolve_name(config.name)
-        generation = GenerationConfig.from_pretrained(name, revision=hub_revision(config))
+        generation = GenerationConfig.from_pretrained(name, revision=revision)
     except OSError:  # it has none: transformers takes the model's config
         generation = GenerationConfig.from_model_config(network)
     ends = generation.eos_token_id
     ends = [ends] if isinstance(ends, int) else ends or []
     rows = network.get_text_config().vocab_size
     if beyond := [end for end in ends if end >= rows]:
-        raise ValueError(f"generation ends at token {beyond[0]}, and there are {rows:,}")
-    said = f"ends at {', '.join(map(str, ends))}" if ends else "ends where the tokenizer says"
+        raise ValueError(
+            f"generation ends at token {beyond[0]}, and there are {rows:,}: mend eos_token_id in "
+            f"its {GENERATION}"
+        )
+    said = f"an answer ends at token {' or '.join(map(str, ends))}" if ends else "no end is named"
     return said + (
         ", repetition penalised" if generation.repetition_penalty not in (None, 1) else ""
     )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON ({error}): delete it, or take another copy") from None
 
 
 # -------------------------------------------------------------------------------- memory and disk

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,45 @@ class Check:
     ok: bool
     detail: str
     way_out: str = ""
+
+    def __str__(self) -> str:
+        """One line, with the way out of a red."""
+        out = "" if self.ok or not self.way_out else f". {self.way_out}"
+        return f"{self.name}: {self.detail}{out}"
+
+
+def checked(name: str, find: Callable[[], str], way_out: str = "") -> Check:
+    """A green line of what `find` says, or a red one of the first line of its error.
+
+    Args:
+        way_out: of another library's error; slimlib's own name theirs.
+    """
+    try:
+        return Check(name, True, find())
+    except ANYTHING as error:
+        first = str(error).strip().partition("\n")[0].rstrip(".")
+        return Check(name, False, first or type(error).__name__, "" if _ours(error) else way_out)
+
+
+# What transformers, peft and torch raise of a strange model; ValueError and OSError are slimlib's.
+ANYTHING = (
+    ValueError,
+    OSError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+)
+
+
+def _ours(error: Exception) -> bool:
+    """Whether slimlib raised it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].f_globals.get("__name__", "").startswith("slimlib")
 
 
 def preflight(study: Study, root: str | Path = "runs") -> list[Check]:
@@ -135,16 +175,21 @@ def check_adapters(study: Study) -> None:
                 compile_plan(shape.modules(), arm.adapter)
 
 
+def check_writable(folder: Path) -> None:
+    """ValueError for a folder that can neither be made nor written to."""
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"folder {folder}: {existing} is not a folder that can be written to")
+
+
 def check_input(run: Run) -> None:
     """Refuse bad settings, rows and files before anything is written.
 
     Raises:
         ValueError: naming the value and the way out.
     """
-    folder = run.folder.absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ValueError(f"run folder {folder}: {existing} is not a folder that can be written to")
+    check_writable(run.folder)
     run.study.tuned  # noqa: B018  refuses a study without one
     run.check()
     check_adapters(run.study)

@@ -2,80 +2,61 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slimlib.common import progress
 from slimlib.config import Arm
-from slimlib.data.tokens import tokenize_rows
-from slimlib.model.load import hub_revision, load_model, load_tokenizer, resolve_name
-from slimlib.pipeline.preflight import Check
+from slimlib.model.load import hub_revision, load_model, resolve_name
+from slimlib.model.opened import CONFIG, WEIGHTS, hub_file
+from slimlib.model.stored import check_finite_files, load_whole, quiet
+from slimlib.pipeline.preflight import Check, checked
 
 
-def try_model(arm: Arm, rows: Sequence[dict[str, Any]], layers: int = 2) -> list[Check]:
+def try_model(arm: Arm, dataset: Any, layers: int = 2) -> list[Check]:
     """Take a model's first layers through one step of everything, with its own rows.
 
-    One row rendered, one step trained, saved, merged, loaded again by stock transformers and
+    One step trained, saved, merged, loaded again by stock transformers and
     compared; what would fail after an hour fails here in seconds. Nothing of it is kept.
 
     Args:
         arm: model, adapter, data, training and merging as they shall be.
-        rows: of the user, one or more; the first batch is trained on.
+        dataset: the user's rows as `data.tokens.tokenize_rows` returns them; the first batch is
+            trained on.
         layers: how many of the model's are taken.
 
     Example:
 
-        checks = try_model(study.tuned, rows)
+        dataset, _ = tokenize_rows(rows, arm.data, tokenizer, arm.model.max_seq_length)
+        checks = try_model(arm, dataset)
     """
     from slimlib.merge.plain import write_merged
 
-    with tempfile.TemporaryDirectory() as folder, _silence():
+    with tempfile.TemporaryDirectory() as folder, progress.line("trial"), quiet():
         trial: list[Arm] = []
         place = Path(folder)
         adapter = place / "adapter"
         steps = {
             "first layers": lambda: _cut(arm, layers, place / "base", trial),
-            "one step": lambda: _one_step(trial[0], rows, place),
+            "one step": lambda: _one_step(trial[0], dataset, place),
             "merge": lambda: _told(write_merged(trial[0], adapter, place / "merged")),
         }
         checks: list[Check] = []
         for name, step in steps.items():
             if all(check.ok for check in checks):
-                checks.append(_tried(name, step))
+                checks.append(checked(name, step, "Take another checkpoint, or other settings"))
         return checks
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the libraries quiet: a cut model leaves most weights of its checkpoint unread."""
-    import datasets
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), datasets.are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if not bars:
-            datasets.enable_progress_bars()
-
-
-def _tried(name: str, step: Callable[[], str]) -> Check:
-    way_out = "The model cannot be tuned so: see what was found"
-    try:
-        return Check(name, True, step())
-    except (ValueError, OSError, RuntimeError, TypeError, KeyError, NotImplementedError) as error:
-        return Check(name, False, str(error).strip().partition("\n")[0], way_out)
-
-
 def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
-    """Write the model's first layers as a model of its own; `trial` gets the arm on it."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """Make a folder of the model's files whose config asks for its first layers alone.
+
+    The files are linked, not written: whatever they hold, quantised weights and odd settings too,
+    is tried as it is. `trial` gets the arm on it.
+    """
+    from transformers import AutoConfig
 
     name, where = resolve_name(arm.model.name), {"revision": hub_revision(arm.model)}
     config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
@@ -86,11 +67,13 @@ def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
         if isinstance(value, list) and len(value) == whole:
             setattr(text, key, value[:layers])
     text.num_hidden_layers = layers
-    model = AutoModelForCausalLM.from_pretrained(
-        name, config=config, dtype="auto", trust_remote_code=False, **where
-    )
-    model.save_pretrained(folder)
-    load_tokenizer(arm.model).save_pretrained(folder)
+    load_whole(name, config=config, dtype="auto", **where)  # and downloaded, where it is not here
+    files = Path(hub_file(name, CONFIG, where["revision"])).parent
+    check_finite_files(arm.model.name, sorted(files.glob(WEIGHTS)))
+    folder.mkdir()
+    for file in (path for path in files.iterdir() if path.is_file() and path.name != CONFIG):
+        (folder / file.name).symlink_to(file.resolve())
+    config.save_pretrained(folder)
     once = replace(arm.train, max_steps=1, gradient_accumulation_steps=1, warmup_ratio=0.0)
     model_config = replace(arm.model, name=str(folder), revision=None)
     trial.append(replace(arm, model=model_config, train=once))
@@ -104,15 +87,15 @@ def _enough(config: Any, layers: int) -> int:
     return min(max([layers, *firsts]), config.num_hidden_layers)
 
 
-def _one_step(arm: Arm, rows: Sequence[dict[str, Any]], folder: Path) -> str:
+def _one_step(arm: Arm, dataset: Any, folder: Path) -> str:
     from slimlib.adapters.layers import attach
     from slimlib.adapters.saving import save_adapter
     from slimlib.train import make_trainer
 
     length = arm.model.max_seq_length
     model, tokenizer = load_model(arm.model, "transformers", arm.adapter)
-    batch = [*rows[: arm.train.per_device_train_batch_size]]
-    dataset, _ = tokenize_rows(batch, arm.data, tokenizer, length)
+    count = min(arm.train.per_device_train_batch_size, len(dataset))
+    dataset = dataset.select(range(count))
     model = attach(model, arm.adapter, arm.seed, length)
     trainer = make_trainer(model, tokenizer, dataset, arm, folder)
     loss = trainer.train().training_loss

@@ -1,6 +1,6 @@
 """My model, my rows: fine-tune, merge, ask before and after, and say what was learned and lost.
 
-runs/<model>-on-<rows>/  <arm>/  asked/<arm>/  looks.json  report.html  answer.json
+runs/<model>-on-<rows>/  <arm>/  asked/  report.html  answer.json
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from slimlib.common.hardware import find_device
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.contrast import Contrast, over_runs
 from slimlib.comparison.relation import TUNED as MADE_FROM
-from slimlib.comparison.two_models import Comparison, compare
-from slimlib.config import Arm, AskConfig
+from slimlib.comparison.two_models import Comparison, check_claims, compare
+from slimlib.config import Arm, AskConfig, ModelConfig, Study
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
-from slimlib.data.tokens import tokenize_rows
 from slimlib.evaluate.held_out import row_losses
 from slimlib.metrics import Spread
 from slimlib.metrics.over_seeds import pool
-from slimlib.model.load import load_tokenizer
+from slimlib.model.load import hub_revision, load_tokenizer, resolve_name
 from slimlib.model.opened import open_model
-from slimlib.pipeline.check import ANSWERS, WORLD, check_amounts, split_names
+from slimlib.model.stored import stored_quantisation
+from slimlib.pipeline.check import ANSWERS, WORLD, check_amounts, check_folders, split_names
 from slimlib.pipeline.looks import ask_sides
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.preflight import Check, check_input
 from slimlib.pipeline.study import finetune
 from slimlib.pipeline.trial import try_model
 from slimlib.report.answer import Answer, Learned, Stage, better_merge
+from slimlib.report.model_card import write_model_card
 from slimlib.report.verdicts import page
 from slimlib.run import Run, default_root
 from slimlib.studies.mine import BASE, QUANTISED, TUNED, TUNED_16BIT, mine, of_seeds, slug
@@ -62,6 +63,7 @@ def tune(
     load_in_4bit: bool = True,
     data: str | Path | None = None,
     runs: str | Path | None = None,
+    model_card: bool = False,
     margin: float = MARGIN,
     alpha: float = ALPHA,
     **overrides: Any,
@@ -78,6 +80,7 @@ def tune(
         seeds: fine-tunings with other seeds; of three the claim is about the recipe.
         load_in_4bit: QLoRA, on NF4 weights; False: LoRA on 16-bit ones.
         runs: parent folder of the run; default SLIMLIB_RUNS, else ./runs.
+        model_card: write a model card with the verdicts into the folder of the merged model.
         margin, alpha: as `slimlib.compare`'s.
         **overrides: KEY=VALUE as for the command line's --set, e.g. **{"train.max_steps": 100}.
 
@@ -92,35 +95,52 @@ def tune(
         ValueError: a model, rows, a task or a value that cannot be, before anything is trained.
     """
     check_amounts(minutes, limit)
+    check_claims(margin, alpha)
+    check_folders(data, runs)
     config = AskConfig(num_fewshot, apply_chat_template)
     root = Path(runs) if runs else default_root()
     path = _rows_file(rows, model, root)
-    dtype = "float16" if find_device().kind == "cuda" else "float32"
-    made = {"seeds": seeds, "load_in_4bit": load_in_4bit, "merged_dtype": dtype}
-    run = Run(mine(model, path, **made, overrides=overrides), root)
+    run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
     units = load_units(names, Path(data) if data else None, root / WORLD)
-    said = _train(run)
-    return _tell(run, units, config, minutes, limit, said, {"margin": margin, "alpha": alpha})
+    how = {"margin": margin, "alpha": alpha}
+    answer = _tell(run, units, config, minutes, limit, _train(run), how)
+    if model_card:
+        named = rows if isinstance(rows, str) else ""
+        progress.say(f"model card: {write_model_card(answer, model, named, Path(answer.place))}")
+    return answer
+
+
+def _study(
+    model: str, rows: str, seeds: int, load_in_4bit: bool, overrides: Mapping[str, Any]
+) -> Study:
+    """The study of a model and rows on this machine."""
+    dtype = "float16" if find_device().kind == "cuda" else "float32"
+    made = {"seeds": seeds, "load_in_4bit": load_in_4bit, "merged_dtype": dtype}
+    study = mine(model, rows, **made, overrides=overrides)
+    if _comes_quantised(study.tuned.model):
+        return mine(model, rows, **made, has_16bit=False, overrides=overrides)
+    return study
 
 
 def _train(run: Run) -> list[str]:
     """Check the model and the rows, fine-tune and merge; what is said of the rows."""
     from slimlib.merge.plain import merge_arm
-    from slimlib.train import training_rows, training_set
+    from slimlib.train import training_sets
 
     tuned = run.study.tuned
     check_input(run)
     _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
-    _, report = training_set(tuned, run)
-    print(report.to_text())
-    trained_on, held_out = training_rows(tuned, run)
+    dataset, _, report = training_sets(tuned, run)
+    progress.show(report)
     if not run.done(tuned.name, "finetune"):
-        _stop_at_red(try_model(tuned, trained_on))
+        _stop_at_red(try_model(tuned, dataset))
     for arm in run.study.arms:
-        finetune(run, arm.name)
-        merge_arm(run, arm.name)
-    return [*report.sentences(), f"{len(held_out):,} more rows are held out of the training."]
+        if arm.trains:
+            finetune(run, arm.name)
+        if arm.writes_weights:
+            merge_arm(run, arm.name)
+    return report.sentences()
 
 
 def _tell(
@@ -154,8 +174,16 @@ def _stop_at_red(checks: Sequence[Check]) -> None:
     """Say what was checked; ValueError at the first that failed, with the way out."""
     for check in checks:
         if not check.ok:
-            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}")
-        progress.say(f"{check.name}: {check.detail}")
+            raise ValueError(str(check))
+        progress.say(str(check))
+
+
+def _comes_quantised(config: ModelConfig) -> bool:
+    """Whether a checkpoint has no un-quantised weights."""
+    try:
+        return stored_quantisation(resolve_name(config.name), hub_revision(config)) is not None
+    except OSError:  # there is no such model: the preflight says so, and what to do
+        return False
 
 
 def _rows_file(rows: Any, model: str, root: Path) -> str:
@@ -227,15 +255,14 @@ def _choose(merges: Comparison) -> tuple[str, str]:
 
 def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: float) -> Learned:
     """The loss on the rows that were held out, before and after, over rows and seeds."""
-    from slimlib.train import training_rows
+    from slimlib.train import training_sets
 
     before, after, kept = [], [], 0
     for arm in tuned:
-        _, held_out = training_rows(arm, run)
-        if not held_out:
+        _, dataset, _ = training_sets(arm, run)
+        if not len(dataset):
             return Learned(0, math.nan, math.nan, over_runs(np.array([math.nan]), []))
         tokenizer = load_tokenizer(arm.model)
-        dataset, _ = tokenize_rows(held_out, arm.data, tokenizer, arm.model.max_seq_length)
         kept = len(dataset)
         for losses, name in ((before, BASE), (after, arm.name)):
             losses.append(row_losses(sides[name].load()[0], dataset, tokenizer.pad_token_id))

@@ -2,8 +2,9 @@
 
 Arms: the base; the base in 4 bit, where it is trained so; the fine-tuned model, merged into the
 weights that it was trained on; and, where these are in 4 bit, the same adapter merged into the
-un-quantised base, which is the paper's own formula, W_base + dW (eq. 1.3). With several seeds each
-fine-tuned arm exists once for each.
+un-quantised base, which is the paper's own formula, W_base + dW (eq. 1.3). A checkpoint that comes
+in 4 bit has no un-quantised weights, and so neither the second arm nor the last. With several seeds
+each fine-tuned arm exists once for each.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from slimlib.config import (
@@ -39,6 +41,7 @@ def mine(
     *,
     seeds: int = 1,
     load_in_4bit: bool = True,
+    has_16bit: bool = True,
     merged_dtype: str = "float16",
     overrides: Mapping[str, Any] | None = None,
 ) -> Study:
@@ -49,6 +52,7 @@ def mine(
         rows: file of rows, data set by name, or hub id[@revision].
         seeds: fine-tunings, 1 to 10, each with another seed.
         load_in_4bit: train on NF4 weights (QLoRA), else on 16-bit ones (LoRA).
+        has_16bit: whether the model's un-quantised weights are there to be merged into.
         merged_dtype: of the merged weights.
         overrides: KEY -> VALUE as for the command line's --set.
 
@@ -58,7 +62,8 @@ def mine(
     if not 1 <= seeds <= len(SEEDS):
         raise ValueError(f"seeds={seeds}: must be 1 to {len(SEEDS)}")
     embedded = model.startswith("micro:")
-    name, _, revision = (model, "", "") if embedded else model.partition("@")
+    here = embedded or Path(model).exists()  # a folder's name may have an @
+    name, _, revision = (model, "", "") if here else model.partition("@")
     config = ModelConfig(name, revision or None, load_in_4bit=load_in_4bit)
     if embedded:
         config = replace(config, max_seq_length=WINDOW["micro"])
@@ -74,12 +79,12 @@ def mine(
     }
     base = Arm(BASE, label="base", model=config)
     arms = [base]
-    if load_in_4bit:
+    if load_in_4bit and has_16bit:  # else the base itself is the one in 4 bit
         arms.append(Arm(QUANTISED, label="base in 4 bit", model=config, quantise=True))
     for seed in SEEDS[:seeds]:
         tuned = Arm(_seeded(TUNED, seed), label="fine-tuned", compared_with=BASE, seed=seed, **made)
         arms.append(tuned)
-        if load_in_4bit:
+        if load_in_4bit and has_16bit:
             whole = replace(made["merge"], merge_base="16bit")
             other = {"name": _seeded(TUNED_16BIT, seed), "label": "fine-tuned, into 16 bit"}
             arms.append(replace(tuned, **other, adapter_from=tuned.name, merge=whole))

@@ -69,7 +69,7 @@ class TestLog:
             for step in range(1, 31):
                 clock.seconds += 1
                 line.update(step)
-        assert capsys.readouterr().out.splitlines() == [
+        assert capsys.readouterr().err.splitlines() == [
             "finetune a: started",
             "finetune a: 10 of 60 steps, 50 s left",
             "finetune a: 20 of 60 steps, 40 s left",
@@ -84,7 +84,7 @@ class TestLog:
                 part.begin("documents", 20)
                 clock.seconds += 2
                 part.update(20)
-        assert capsys.readouterr().out.splitlines() == [
+        assert capsys.readouterr().err.splitlines() == [
             "evaluate a: started",
             "evaluate a, facts: done in 2 s (20 documents)",
             "evaluate a: done in 2 s",
@@ -93,13 +93,14 @@ class TestLog:
     def test_a_stage_that_fails_is_not_said_to_be_done(self, capsys):
         with pytest.raises(ValueError), progress.line("merge a"):
             raise ValueError
-        assert capsys.readouterr().out == "merge a: started\n"
+        out, err = capsys.readouterr()
+        assert (out, err) == ("", "merge a: started\n")
         with progress.line("merge b"):
             assert progress.current().label == "merge b"
 
     def test_without_a_stage_updates_go_nowhere(self, capsys):
         progress.current().update(3, loss=1.0)
-        assert capsys.readouterr().out == ""
+        assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", [tqdm, auto_tqdm])
@@ -136,7 +137,9 @@ progress.say("over")
 def test_a_terminal_has_a_bar_that_gives_way_to_the_line_that_stays():
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen([sys.executable, "-c", STAGES], stdout=theirs, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGES], stdout=theirs, stderr=theirs, env=environment
+    )
     os.close(theirs)
     written = b""
     while chunk := _read(ours):

@@ -103,6 +103,7 @@ def test_an_answer_of_nothing_is_empty_and_no_error():
 def test_what_is_not_read_is_named_once_where_it_holds_something():
     row = read({"question": "q", "answer": "a", "Source": "web", "score": 0, "note": None})
     assert row.unused == ("Source", "score")
+    assert read({"": 7, "question": "q", "answer": "a"}).unused == ("(no name)",)  # pandas' index
     thinking = {**A, "reasoning_content": "hm", "weight": 0}
     row = read({"id": 1, "messages": [Q, thinking, Q, thinking]})
     assert row.unused == ("id", "messages.reasoning_content", "messages.weight")

@@ -8,7 +8,7 @@ from chat_templates import FAMILIES, byte_tokenizer, tokenizer_of
 from slimlib.config import DataConfig
 from slimlib.data.encoding import IGNORED
 from slimlib.data.layouts import as_row
-from slimlib.data.tokens import describe_rows, prepare_rows, tokenize_rows
+from slimlib.data.tokens import describe_rows, prepare_rows, split_tokenized, tokenize_rows
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 ALPACA = DataConfig(template="alpaca", append_eos=True, learn="answer")
@@ -154,6 +154,19 @@ def test_nothing_to_learn_is_refused_with_the_reasons():
         describe_rows(rows, AUTO, chat(), 100)
     with pytest.raises(ValueError, match="nothing to learn .no rows"):
         describe_rows([], AUTO, chat(), 100)
+
+
+def test_the_rows_that_are_held_out_are_some_that_can_be_learned_from():
+    """The last row says nothing: held out, it would be found out after the training."""
+    rows = [*[{"question": f"{n}?", "answer": n} for n in range(4)], {"question": "?"}]
+    rows[-1]["answer"] = ""
+    for seed in range(9):
+        config = replace(AUTO, held_out=0.2)
+        trained, held, report = split_tokenized(rows, config, chat(), 100, seed)
+        assert (len(trained), len(held)) == (report.kept, report.held_out) == (3, 1)
+        assert (report.read, report.counts()["dropped_rows"]) == (5, 1)
+        assert len(report.numbers) == 3 and held["labels"][0] not in trained["labels"]
+    assert "3 of 5 rows are trained on, 1 held out" in report.to_text(100)
 
 
 def test_the_author_s_run_keeps_every_row_with_an_answer_column():

@@ -74,6 +74,13 @@ def test_every_answer_with_its_end_is_learned_and_nothing_else(name, messages):
     assert family.bos is None or tokens.ids[:2].count(tokenizer.bos_token_id) == 1
 
 
+def test_a_talk_may_begin_with_the_model():
+    """Nothing asks for that answer, so it begins with its own text."""
+    tokenizer = tokenizer_of(FAMILIES["chatml"])
+    _, learned, _ = learned_of([model("Hello."), *SINGLE], tokenizer)
+    assert learned == ["Hello.<|im_end|>", "4<|im_end|>"]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_read_is_what_the_template_writes(name):
     """But for what stands behind the last answer's end, of which nothing is learned."""

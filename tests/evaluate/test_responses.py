@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slimlib.common.files import read_json, read_jsonl
+from slimlib.common.files import read_json
 from slimlib.common.progress import Line
 from slimlib.config import EvalConfig, Task
 from slimlib.evaluate.harness import evaluate_model
@@ -71,7 +71,29 @@ def test_a_line_that_was_cut_off_is_asked_again(tmp_path):
     ask(path, requests)
     path.write_text(path.read_text()[:-5])
     assert ask(path, requests) == (["A", "B"], ["b"])
-    assert len(read_jsonl(path)) == 2
+    assert len(path.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace(b'"A"', b'"X"'),
+        lambda line: b"\x80\x04\x95 a pickle \xff",
+        lambda line: b'{"request": "a", "answer": "A"}',  # as slimlib 0.1 kept it
+        lambda line: b"[]",
+        lambda line: b"[[1], 2, 3]",
+        lambda line: b"[" * 100_000,
+    ],
+)
+def test_a_damaged_line_is_dropped_said_and_asked_again(tmp_path, capsys, damage):
+    path = tmp_path / "responses.jsonl"
+    requests = [request(0, "a", GREEDY), request(1, "b", GREEDY)]
+    ask(path, requests)
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(damage(first) + b"\n" + second + b"\n")
+    assert ask(path, requests) == (["A", "B"], ["a"])
+    assert "responses.jsonl: 1 damaged lines are asked again" in capsys.readouterr().err
+    assert ask(path, requests) == (["A", "B"], [])
 
 
 def test_a_log_likelihood_comes_back_as_it_was(tmp_path):
@@ -117,7 +139,7 @@ def test_a_task_that_is_cut_off_goes_on_with_the_same_scores(
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(*how, tmp_path / "cut", tiny_run.data_folder())
     (kept,) = (tmp_path / "cut" / task.name).glob("responses-*.jsonl")
-    assert len(read_jsonl(kept)) == 3
+    assert len(kept.read_text().splitlines()) == 3
     entry = evaluate_model(*how, tmp_path / "cut", tiny_run.data_folder())[task.name]
     assert entry["metrics"] == whole["metrics"]
     assert len(asked) == len({*asked})  # none twice
@@ -130,6 +152,6 @@ def test_a_task_that_is_cut_off_goes_on_with_the_same_scores(
 def test_slim_tells_its_tokens(checkpoint, tiny_run, tmp_path, capsys):
     config = EvalConfig(tasks=(FACTS,), dtype="float32", max_length=1024)
     evaluate_model(str(checkpoint), config, tmp_path, tiny_run.data_folder())
-    (last,) = [n for n in capsys.readouterr().out.splitlines() if "done in" in n]
+    (last,) = [n for n in capsys.readouterr().err.splitlines() if "done in" in n]
     assert last.startswith("micro_facts: done in") and "6 documents" in last
     assert last.endswith("tokens/s)")

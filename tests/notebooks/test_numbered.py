@@ -362,4 +362,7 @@ def test_notebook_06_answers_and_asks_more(tmp_path, monkeypatch):
     assert "held-out rows" in next(found for text, found in shown.items() if ".sentence())" in text)
     assert "verdict" in next(found for text, found in shown.items() if "slimlib.check(" in text)
     (folder,) = [p for p in tmp_path.iterdir() if "-on-" in p.name]
-    assert read_json(folder / "looks.json")["taken"] >= 1 and (folder / "report.html").exists()
+    assert (
+        read_json(folder / "asked" / "looks.json")["taken"] >= 1
+        and (folder / "report.html").exists()
+    )

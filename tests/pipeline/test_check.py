@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import BertConfig
 
 from slimlib.cli import main
 from slimlib.pipeline import looks as looks_module
@@ -51,7 +52,7 @@ def test_each_look_is_counted_and_the_sample_grows(here, capsys):
     looks = Looks.read(here / "out")
     (asked,) = looks.asked.values()
     assert looks.taken == 2 and not looks.target and found.headlines[0].n == asked
-    assert "look 2 of 5" in capsys.readouterr().out
+    assert "look 2 of 5" in capsys.readouterr().err
 
 
 def test_each_round_of_a_look_asks_more_than_the_one_before(here, monkeypatch):
@@ -60,6 +61,11 @@ def test_each_round_of_a_look_asks_more_than_the_one_before(here, monkeypatch):
     check("micro:base", "micro:tiny", tasks="micro_facts", minutes=0.03, out="out")
     numbers = [target["micro_facts"] for target in asked]
     assert numbers == sorted(numbers) and len(numbers) >= 3
+
+
+def test_a_look_asks_something_even_if_its_time_is_over_before_it_begins(here):
+    found = check("micro:base", "micro:tiny", tasks="micro_facts", minutes=1e-6, out="out")
+    assert found.headlines[0].n == looks_module.WARM_UP
 
 
 def noting(seen, ask):
@@ -80,7 +86,7 @@ def test_a_look_that_was_cut_off_is_gone_on_with(here, capsys):
     looks.write(here / "out")
     found = check("micro:base", "micro:tiny", tasks="micro_facts", minutes=0.02, out="out")
     assert found.headlines[0].n == looks.target[key] and found.look == 2
-    assert "goes on with the look that was cut off" in capsys.readouterr().out
+    assert "goes on with the look that was cut off" in capsys.readouterr().err
 
 
 def test_when_every_document_was_asked_no_look_is_spent(here, questions):
@@ -111,6 +117,11 @@ def test_a_ci_stops_at_a_loss(tuned, code):
         (["micro:base", "micro:tiny", "--limit", "1", "--minutes", "1"], "give one of them"),
         (["micro:base", "micro:tiny", "--tasks", "no.jsonl"], "no.jsonl does not exist"),
         (["micro:base", "micro:tiny", "--num-fewshot", "-1"], "num_fewshot"),
+        (["micro:base", "micro:tiny", "--alpha", "2"], "alpha=2.0: must be between 0 and 1"),
+        (["micro:base", "micro:tiny", "--margin", "0"], "margin=0.0: must be above 0"),
+        (["micro:base", "micro:tiny", "--data", "nowhere"], "data=nowhere: no such folder"),
+        (["micro:base", "micro:tiny", "--out", "/dev/null"], "/dev/null is not a folder"),
+        (["micro:base", "micro:tiny", "--out", "/dev/null/in"], "/dev/null is not a folder"),
     ],
 )
 def test_bad_input_ends_in_one_line_with_nothing_written(here, capsys, arguments, said):
@@ -118,6 +129,25 @@ def test_bad_input_ends_in_one_line_with_nothing_written(here, capsys, arguments
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not [path for path in here.rglob("*") if path.is_file()]
+
+
+def test_a_model_that_cannot_be_asked_is_refused_before_the_other_is_asked(here):
+    BertConfig().save_pretrained(here / "bert")
+    (here / "bert" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="bert: model: bert reads a text in both directions"):
+        check("micro:base", "bert", tasks="micro_facts", limit=2)
+    assert not [*here.rglob("answers")]
+
+
+@pytest.mark.parametrize("extra", [["--limit", "4"], ["--minutes", "0.02"]])
+def test_standard_output_holds_the_answer_alone(here, capfd, extra):
+    """What runs, and what libraries have to say, goes to standard error."""
+    asked = ["check", "micro:base", "micro:tiny", "--tasks", "micro_facts", *extra]
+    assert main([*asked, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["tasks"][0]["task"] == "micro_facts"
+    assert main([*asked, "--markdown"]) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("### ") and "micro:base: micro_facts" in err
 
 
 def test_names_of_tasks():

@@ -3,13 +3,17 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer, GPT2Config, Phi3Config
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, BertConfig, GPT2Config, Phi3Config, T5Config
 
 from slimlib.common.hardware import Device
 from slimlib.config import AdapterConfig, ModelConfig
-from slimlib.model.load import resolve_name
+from slimlib.data.tokens import tokenize_rows
+from slimlib.model.load import load_tokenizer, resolve_name
 from slimlib.pipeline import one_model
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.trial import try_model
@@ -17,7 +21,7 @@ from slimlib.studies.get import get_study
 
 EVERY = AdapterConfig(r=4, target_modules="all-linear")
 SEVEN = AdapterConfig(r=4)
-ALL_GREEN = ["model", "tokenizer", "vocabulary", "quantised base", "targets", "generation"]
+ALL_GREEN = ["model", "tokenizer", "vocabulary", "weights", "adapter", "generation"]
 ALL_GREEN += ["memory", "disk"]
 
 
@@ -61,8 +65,8 @@ def red(name, adapter=EVERY, **values):
 def test_a_good_model_is_green_without_its_weights(adapter, folder):
     found = checks(folder(), adapter)
     assert [*found] == ALL_GREEN and all(check.ok for check in found.values())
-    assert found["targets"].detail.startswith("14 modules (q_proj, k_proj, v_proj, o_proj, gate")
-    assert "targets" not in checks(folder(), None)
+    assert "on 14 layers (q_proj, k_proj, v_proj, o_proj, gate" in found["adapter"].detail
+    assert "adapter" not in checks(folder(), None)
 
 
 def test_a_model_that_is_not_there_is_one_red_line(monkeypatch):
@@ -92,33 +96,56 @@ def test_names_that_match_in_part_are_red_and_all_linear_is_green(other):
         num_key_value_heads=4,
         pad_token_id=0,
     )
-    assert "there are o_proj, qkv_proj, gate_up_proj, down_proj" in red(name, SEVEN)["targets"]
-    assert checks(name)["targets"].detail.startswith("8 modules (o_proj, qkv_proj, gate_up_proj")
+    assert "there are o_proj, qkv_proj, gate_up_proj, down_proj" in red(name, SEVEN)["adapter"]
+    assert "on 8 layers (o_proj, qkv_proj, gate_up_proj" in checks(name)["adapter"].detail
 
 
 def test_gpt_2_is_green_in_16_bit_only_and_with_plain_lora_only(other):
     name = other(GPT2Config, n_embd=32, n_layer=2, n_head=4)
-    assert "load_in_4bit=false" in red(name)["targets"]
-    plain = checks(name, load_in_4bit=False)["targets"]
+    assert "load_in_4bit=false" in red(name)["adapter"]
+    plain = checks(name, load_in_4bit=False)["adapter"]
     assert plain.ok and "c_attn, c_proj, c_fc" in plain.detail
     structured = AdapterConfig("q-bara", r=4, lam=2, target_modules="all-linear")
-    assert "a Conv1D" in red(name, structured, load_in_4bit=False)["targets"]
+    assert "a Conv1D" in red(name, structured, load_in_4bit=False)["adapter"]
 
 
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("method", "words"),
     [
-        ({"quant_method": "awq"}, "quantised by awq, which is not known"),
-        ({"quant_method": "gptq", "bits": 4}, "quantised by gptq: pip install gptqmodel"),
+        ("hush", "quantised by hush, which is not known"),
+        ("gptq", "quantised by gptq: pip install gptqmodel"),
+        ("awq", "quantised by awq: pip install gptqmodel"),
     ],
 )
-def test_a_quantised_base_that_cannot_be_read_is_red(how, words, folder):
-    assert words in red(folder(quantization_config=how))["quantised base"]
+def test_a_quantised_base_that_cannot_be_read_or_trained_on_is_red(method, words, folder):
+    name = folder(quantization_config={"quant_method": method, "bits": 4})
+    assert words in red(name, None)["weights"]
+    assert f"quantised by {method}, on which nothing is trained" in red(name)["weights"]
 
 
 def test_a_bitsandbytes_base_is_known(folder):
     how = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
-    assert checks(folder(quantization_config=how))["quantised base"].detail.endswith("bitsandbytes")
+    name = folder(quantization_config=how)
+    assert checks(name)["weights"].detail == "quantised by bitsandbytes in 4 bit"
+    assert "in 4 bit already" in red(name, load_in_4bit=False)["weights"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (BertConfig, "bert reads a text in both directions"),
+        (T5Config, "t5 is no language model that goes on with a text"),
+    ],
+)
+def test_a_model_that_does_not_write_is_red(kind, words, other):
+    assert words in red(other(kind))["model"]
+
+
+@pytest.mark.parametrize(("text", "words"), [("[]", "holds no object"), ("{", "is no JSON")])
+def test_broken_generation_settings_are_red(text, words, folder):
+    name = folder()
+    (Path(name) / "generation_config.json").write_text(text)
+    assert words in red(name)["generation"]
 
 
 def test_an_end_of_generation_beyond_the_vocabulary_is_red(folder):
@@ -158,10 +185,55 @@ def test_a_gguf_file_is_read_only(tmp_path):
 def test_the_first_layers_go_through_one_step_of_everything():
     arm = get_study("smoke")["llama-2k"]
     rows = [{"instruction": "Add 2 and 3.", "input": "", "output": "5"}] * 2
-    found = try_model(replace(arm, adapter=EVERY), rows)
+    dataset, _ = tokenize_rows(rows, arm.data, load_tokenizer(arm.model), 256)
+    found = try_model(replace(arm, adapter=EVERY), dataset)
     assert [check.name for check in found] == ["first layers", "one step", "merge"]
     assert all(check.ok for check in found), found
     assert found[0].detail == "2 of 4 layers"
+
+
+@pytest.fixture
+def tried(checkpoint, tmp_path):
+    """The trial of the random checkpoint after a change of its files or weights."""
+
+    def run(change=lambda weights: None, **generation):
+        folder = tmp_path / "model"
+        shutil.copytree(checkpoint, folder)
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if generation:
+            (folder / "generation_config.json").write_text(json.dumps(generation))
+        arm = get_study("smoke")["llama-2k"]
+        arm = replace(arm, model=replace(arm.model, name=str(folder)), adapter=EVERY)
+        rows = [{"instruction": "Add 2 and 3.", "input": "", "output": "5"}]
+        dataset, _ = tokenize_rows(rows, arm.data, load_tokenizer(arm.model), 256)
+        *_, last = try_model(arm, dataset, layers=1)
+        return last
+
+    return run
+
+
+DOWN = "model.layers.1.mlp.down_proj.weight"  # of the layer that the trial leaves out, too
+
+
+def test_generation_settings_that_contradict_each_other_are_no_reason_to_fail(tried):
+    assert tried(do_sample=False, temperature=0.6).ok
+
+
+def test_a_weight_that_is_no_number_is_named_wherever_it_is(tried):
+    found = tried(lambda weights: weights[DOWN].view(-1)[:1].fill_(float("nan")))
+    assert not found.ok and f"its {DOWN} is not finite" in found.detail
+
+
+def test_a_weight_that_is_not_there_is_named(tried):
+    found = tried(lambda weights: weights.pop(DOWN.replace("1", "0")))
+    assert not found.ok and "has no weights for model.layers.0.mlp.down_proj" in found.detail
+
+
+def test_a_weight_of_another_shape_is_named(tried):
+    found = tried(lambda weights: weights.update({DOWN.replace("1", "0"): torch.zeros(32, 47)}))
+    assert not found.ok and "have another shape than its config.json says" in found.detail
 
 
 def test_what_fails_in_the_trial_is_red_and_ends_it(other):

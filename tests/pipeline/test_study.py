@@ -18,15 +18,15 @@ from slimlib.studies.get import get_study
 
 @pytest.fixture(scope="module")
 def done(tiny_study, tmp_path_factory):
-    """The random study, run whole; returns the run and what was printed."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    """The random study, run whole; returns the run, what was printed, and what was said of it."""
+    printed, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
         run = run_study(tiny_study, tmp_path_factory.mktemp("runs"))
-    return run, printed.getvalue()
+    return run, printed.getvalue(), said.getvalue()
 
 
 def test_every_stage_of_every_arm_is_done(done, tiny_run):
-    run, _ = done
+    run, _, _ = done
     for arm in run.study.arms:
         stages = run.record(arm.name)["stages"]
         assert tuple(stages) == run.stages(arm.name)
@@ -37,7 +37,7 @@ def test_every_stage_of_every_arm_is_done(done, tiny_run):
 
 
 def test_tables_and_figures_are_written(done):
-    run, _ = done
+    run, _, _ = done
     with open(run.folder / "table2.csv", newline="", encoding="utf-8") as stream:
         header = next(csv.reader(stream))
     assert header[3:] == [arm.label for arm in run.study.arms]
@@ -46,7 +46,7 @@ def test_tables_and_figures_are_written(done):
 
 
 def test_it_ends_with_the_answer_a_small_table_and_the_files(done):
-    run, printed = done
+    run, printed, _ = done
     answer = printed[printed.index("Table 2.") :]
     assert all(len(line) <= 80 for line in answer.splitlines() if not line.startswith("/"))
     words = " ".join(answer.split())
@@ -62,8 +62,8 @@ def test_it_ends_with_the_answer_a_small_table_and_the_files(done):
 
 
 def test_each_arm_and_task_has_its_line(done):
-    run, printed = done
-    lines = printed.splitlines()
+    run, _, said = done
+    lines = said.splitlines()
     for arm in run.study.arms:
         for stage in run.stages(arm.name):
             assert f"{stage} {arm.name}: started" in lines
@@ -76,14 +76,14 @@ def test_each_arm_and_task_has_its_line(done):
 
 
 def test_run_again_it_skips_everything(done, capsys):
-    run, printed = done
+    run, printed, _ = done
     before = {path: path.read_bytes() for path in run.folder.glob("*/record.json")}
     run_study(run.study, run.root)
-    again = capsys.readouterr().out
-    assert again.count("already done, skipped") == sum(
+    again, said = capsys.readouterr()
+    assert said.count("already done, skipped") == sum(
         len(run.stages(arm.name)) for arm in run.study.arms
     )
-    assert ": started" not in again
+    assert ": started" not in said
     assert again[again.index("Table 2.") :] == printed[printed.index("Table 2.") :]
     assert {path: path.read_bytes() for path in run.folder.glob("*/record.json")} == before
 
@@ -112,7 +112,7 @@ def test_fine_tuning_with_unsloth_is_a_process_of_its_own(tiny_study, tmp_path, 
 
 
 def test_a_run_folder_says_what_it_is_of(done):
-    run, _ = done
+    run, _, _ = done
     again = open_run(str(run.folder))
     assert again.study == run.study
     assert again.folder.samefile(run.folder)

@@ -1,6 +1,7 @@
 """`slimlib tune`: one's own model and rows, from the rows to the answer, on the embedded model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_rows_become_a_model_and_an_answer(here, rows):
     found = tune("micro:base", rows, **ASKED, **FEW)
     folder = here / "runs" / "micro-base-on-sums"
     assert found.learned.rows == 2 and found.learned.before > 0
-    assert found.rows[-1] == "2 more rows are held out of the training."
+    assert "38 of 40 rows are trained on, 2 held out to measure it" in found.rows[0]
     assert [step.cause for step in found.steps] == [
         "quantising",
         "fine-tuning, merged into the 4-bit weights",
@@ -74,9 +75,12 @@ def test_a_planted_loss_ends_with_exit_code_3_and_is_read_again_without_training
     asked = ["tune", "micro:base", rows, "--tasks", "micro_stories", "--limit", "60", *wild]
     assert main([*asked, "--fail-on", "forgot"]) == 3
     capsys.readouterr()
-    assert main(asked) == 0
-    said = "".join(capsys.readouterr())
-    assert "finetune tuned: already done" in said and "Lost: micro_stories." in said
+    assert main([*asked, "--json", "--model-card"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert "Lost: micro_stories." in told["answer"] and "finetune tuned: already done" in err
+    card = (Path(told["model"]) / "README.md").read_text()
+    assert card.startswith("---\n") and "Lost: micro_stories." in card
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,10 @@ def test_a_planted_loss_ends_with_exit_code_3_and_is_read_again_without_training
         ({"seeds": 0}, "seeds=0: must be 1 to 10"),
         ({"tasks": "no.yaml"}, "no.yaml does not exist"),
         ({"minutes": -1}, "minutes=-1: must be above 0"),
+        ({"alpha": 0}, "alpha=0: must be between 0 and 1"),
+        ({"margin": 100}, "margin=100: must be above 0"),
+        ({"data": "nowhere"}, "data=nowhere: no such folder"),
+        ({"runs": "sums.jsonl"}, "sums.jsonl is not a folder"),
         ({"adapter.r": 0}, "adapter.r"),
         ({"adapter.target_modules": "q_prj"}, "no such linear layer"),
         ({"train.optim": "adam"}, "train.optim"),
@@ -117,8 +125,14 @@ def test_the_arms_of_ones_own_study():
     assert study["tuned-16bit"].merge.merge_base == "16bit"
     assert study["tuned-seed-1"].seed != tuned.seed
     assert [arm.name for arm in of_seeds(study, "tuned")] == ["tuned", "tuned-seed-1"]
+    stored = mine("me/model-bnb-4bit", "me/rows", has_16bit=False)  # nothing else to merge into
+    assert [arm.name for arm in stored.arms] == ["base", "tuned"]
+    assert stored.tuned.model.load_in_4bit
     assert not mine("me/model@v2", "me/rows", load_in_4bit=False)["tuned"].model.load_in_4bit
     assert mine("me/model@v2", "me/rows")["base"].model.revision == "v2"
+    Path("my@model").mkdir()
+    Path("my@model/config.json").write_text("{}")
+    assert mine("my@model", "me/rows")["base"].model.name == "my@model"
 
 
 def test_overrides_reach_the_tuned_arms(tmp_path):
