@@ -59,6 +59,7 @@ def test_a_number_that_is_missing_is_not_made_up():
         (0.3, None, "own_task", None, 30.0),
         (0.3, None, "arc_easy", "mmlu_cs", 30.0),  # the documents themselves before their names
         (None, None, "own_task", "mmlu_cs", 25.0),
+        (None, None, "own_task", "hellaswag", 25.0),
         (None, None, "piqa", "gsm8k", None),
         (None, None, "piqa", None, 50.0),
         (None, None, "gsm8k", None, None),

@@ -8,6 +8,7 @@ import pytest
 from slimlib.comparison import change as changes
 from slimlib.comparison.change import BETTER, FORGOT, IMPROVED, KEPT, SAME, UNKNOWN, WORSE, Change
 from slimlib.comparison.sentences import (
+    STEP_WORDS,
     answer,
     brief,
     change_table,
@@ -295,6 +296,12 @@ def test_every_verdict_has_its_word_in_the_answer():
     for verdict, word in words.items():
         assert answer([replace(CHANGE, verdict=verdict)]) == f"{word}: GSM8K."
     assert answer([], ["cola", "wmt\x1b"]).startswith("Not judged: cola, wmt")
+
+
+def test_every_verdict_has_its_word_beside_a_step():
+    words = {FORGOT: "lost", IMPROVED: "gained", KEPT: "kept", UNKNOWN: "may be chance"}
+    same = (WORSE, BETTER, SAME, NOTHING, BROKEN, INCOMPARABLE)
+    assert STEP_WORDS == words | dict(zip(same, same, strict=True))
 
 
 def test_the_rules_say_how_it_was_compared():

@@ -767,6 +767,15 @@ def test_notes_are_those_of_both_sides():
     assert compare(base, tuned).notes[:3] == ("ours", "both", "theirs")
 
 
+def test_unlike_settings_are_refused_unless_asked_for():
+    base, tuned = (shares(name, x=(0.5, 9)) for name in "AB")
+    fewshot = replace(tuned, tasks={"x": replace(tuned.tasks["x"], num_fewshot=5)})
+    base = replace(base, tasks={"x": replace(base.tasks["x"], num_fewshot=0)})
+    with pytest.raises(ResultsError, match="files/A and files/B were not asked alike"):
+        compare(base, fewshot)
+    assert compare(base, fewshot, strict=False).changes[0].caveat
+
+
 def test_scores_without_answers_are_told_by_the_name_of_their_side():
     ids = ("a", "b")
     filters = {
