@@ -132,6 +132,8 @@ def test_plus_minus_is_of_the_documents_that_are_compared():
     base, tuned = np.r_[np.ones(47), np.zeros(53)], np.r_[np.ones(34), np.zeros(66)]
     whole = paired(base, tuned)
     assert whole.plus_minus == pytest.approx(13.55, abs=0.005)  # the paper's own
+    assert (whole.base, whole.tuned, whole.n) == (47.0, 34.0, 100)
+    assert (whole.lost, whole.gained, whole.paired) == (13, 0, True)
     said = paired(base, tuned, before=task(0.47, 100, 0.03), after=task(0.34, 100, 0.04))
     assert said.plus_minus == pytest.approx(1.96 * 5)  # of the file's errors, 3 and 4 points
     part = paired(base, tuned, before=task(0.47, 1000, 0.03), after=task(0.34, 1000, 0.04))
