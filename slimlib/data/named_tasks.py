@@ -15,6 +15,7 @@ from typing import Any
 from slimlib.common import progress
 from slimlib.common.checked import did_you_mean
 from slimlib.common.files import atomic_path, file_sha256
+from slimlib.common.hub import ask
 from slimlib.config import Task
 from slimlib.data.micro.world import write_data
 from slimlib.data.own_task import ENDS, own_task
@@ -56,8 +57,7 @@ def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Uni
 
     Raises:
         ValueError: nothing is named, something twice, an unknown name, or a file that is missing or
-            broken.
-        OSError: the hub does not answer.
+            broken; the hub does not answer.
     """
     names = list(dict.fromkeys(names))
     if not names:
@@ -92,7 +92,7 @@ def _units(name: str, data: Path | None, world: Path) -> list[Unit]:
             around = str(Path(name).parent) if group else None
             manager = TaskManager(include_path=around, include_defaults=group is not None)
         try:
-            loaded = manager.load([spec])
+            loaded = ask(lambda: manager.load([spec]), name, kind="dataset")
         except (KeyError, TypeError, AttributeError) as error:  # what lm-eval raises of a bad file
             raise ValueError(f"{name}: lm-eval cannot build it ({error})") from None
     tasks, groups = loaded["tasks"], loaded["groups"]

@@ -51,6 +51,14 @@ OTHER_FILES += (".gz", ".pkl", ".pickle", ".md", ".pdf", ".db", ".sqlite")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
+def repository_of(name: str) -> tuple[str, str | None]:
+    """Hub id and revision of a data set by name, or by hub id[@revision]."""
+    if (known := DATASETS.get(name)) and known.hub:
+        return known.hub, known.revision
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
 def local_file(name: str, n: int | None, folder: Path) -> Path:
     """The first local file of a named data set that holds at least n rows.
 

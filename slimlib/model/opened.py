@@ -13,6 +13,7 @@ from typing import Any
 from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
 from slimlib.common.files import file_sha256, read_json, sha256
+from slimlib.common.hub import fetch
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.stored import check_readable
@@ -31,7 +32,7 @@ class Opened:
 
     name: str  # as it was given
     base: str  # folder, hub id or GGUF file of the whole weights
-    revision: str | None = None  # of the hub
+    revision: str | None = None  # commit on the hub; None: no hub's
     adapter: str | None = None  # folder of a PEFT adapter, or its hub id
     adapter_revision: str | None = None
     quantise: bool = False  # to NF4, on load
@@ -62,8 +63,8 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
         fallback: the model for an adapter whose own is not on this machine, nor on the hub.
 
     Raises:
-        ValueError: nothing is there, or what is there cannot be read; says the way out.
-        OSError: the hub does not answer, and the model is not in its cache.
+        ValueError: nothing is there, what is there cannot be read, or the hub does not answer and
+            the model is not in its cache; says the way out.
     """
     given = name.removeprefix(NF4)
     quantise = given != name
@@ -74,13 +75,12 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
     if given.startswith("micro:"):
         return Opened(name, resolve_name(given), quantise=quantise)
     repository, _, revision = given.partition("@")
-    revision = revision or None
-    path = hub_file(repository, CONFIG_FILE, revision)
-    if path:
-        opened = _on_its_base(name, read_json(path), quantise, fallback)
-        return replace(opened, adapter=repository, adapter_revision=revision)
-    _check_whole(repository, revision)
-    return Opened(name, repository, revision, quantise=quantise)
+    folder = fetch(repository, revision or None)  # its name is the commit: what moves is not read
+    if (folder / CONFIG_FILE).is_file():
+        opened = _on_its_base(name, read_json(folder / CONFIG_FILE), quantise, fallback)
+        return replace(opened, adapter=repository, adapter_revision=folder.name)
+    _check_whole(repository, folder.name)
+    return Opened(name, repository, folder.name, quantise=quantise)
 
 
 def _is_local(name: str) -> bool:
@@ -141,18 +141,6 @@ def _check_whole(name: str, revision: str | None) -> None:
     check_readable(name, revision)
 
 
-def hub_file(name: str, file: str, revision: str | None) -> str | None:
-    """The path of a small file of a folder or a repository; None where it has no such file."""
-    from transformers.utils import cached_file
-
-    return cached_file(
-        name,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-    )
-
-
 # ---- identity ----
 
 
@@ -171,7 +159,4 @@ def _identity(name: str, revision: str | None) -> str:
     if path.is_dir():
         files = {file for pattern in (WEIGHTS, *SMALL_FILES) for file in path.glob(pattern)}
         return file_sha256(*sorted(files))
-    from transformers.utils.hub import extract_commit_hash
-
-    file = hub_file(name, CONFIG, revision) or hub_file(name, CONFIG_FILE, revision)
-    return f"{name}@{extract_commit_hash(file, None)}"
+    return f"{name}@{fetch(name, revision).name}"

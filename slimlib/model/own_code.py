@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from slimlib.common.hub import fetched
+
 
 def refuse_own_code(name: str, revision: str | None = None) -> None:
     """Refuse a model that transformers can only read by running the repository's own code.
@@ -22,12 +24,13 @@ def refuse_own_code(name: str, revision: str | None = None) -> None:
     from transformers import PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    config, _ = PretrainedConfig.get_config_dict(name, revision=revision)
+    where = fetched(name, revision)
+    config, _ = PretrainedConfig.get_config_dict(name, **where)
     wanted = config.get("auto_map") or {}
     known = _known(config.get("model_type"))
     if wanted and not known:
         _refuse(name, wanted.get("AutoModelForCausalLM") or next(iter(wanted.values())))
-    settings = get_tokenizer_config(name, revision=revision, trust_remote_code=False)
+    settings = get_tokenizer_config(name, trust_remote_code=False, **where)
     own = (settings.get("auto_map") or {}).get("AutoTokenizer")
     if own and not _has_class(settings.get("tokenizer_class"), known):
         _refuse(name, own if isinstance(own, str) else next(filter(None, own)))
