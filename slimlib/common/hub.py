@@ -71,7 +71,7 @@ def ask(
                 raise
             if wait is None or not isinstance(refused, Outage):
                 raise refused from None
-        progress.say(f"{name}: the hub does not answer; asked again in {wait:.0f} s")
+        progress.say(f"{refused.problem}; asked again in {wait:.0f} s")
         time.sleep(wait)
     raise AssertionError("the last turn returns or raises")
 

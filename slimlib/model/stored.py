@@ -146,6 +146,7 @@ def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, in words
+            adapter_kwargs={**where},  # else it looks for an adapter on the branch main
             **where,
             **options,
         )

@@ -63,6 +63,7 @@ def _open(
     for of, names in {constants: ["HF_HUB_OFFLINE"], datasets.config: OFFLINE}.items():
         for name in names:
             setattr(of, name, offline)
+    constants.DOWNLOAD_CHUNK_SIZE = 2**16  # what a cut loses at most; of 10 MB our files are one
     said = io.StringIO()
     tokens = {"HF_TOKEN": token} if token else {}
     with patch.dict(os.environ, tokens), patch("time.sleep"):
@@ -77,24 +78,25 @@ def _open(
 # ------------------------------------------------------------------------------------- the doors
 
 
-def open_model(name: str) -> tuple[str | None, str | None, str]:
-    """Revision, adapter's revision, identity."""
+def open_model(name: str) -> Any:
+    """What a name means; its identity beside it."""
     from slimlib.model import opened
 
     found = opened.open_model(name)
-    return found.revision, found.adapter_revision, opened.identity(found)
+    return found, opened.identity(found)
 
 
-def ask_model(name: str) -> list[float]:
-    """A few logits of an opened model."""
+def ask_model(name: Any) -> list[float]:
+    """The logits that a model, by name or opened, begins with."""
     import torch
 
     from slimlib.evaluate.loading import load_opened
     from slimlib.model.opened import open_model
 
-    model, _ = load_opened(open_model(name), "float32")
+    opened = open_model(name) if isinstance(name, str) else name
+    model, _ = load_opened(opened, "float32")
     with torch.no_grad():
-        return model(input_ids=torch.tensor([[1, 5, 9]])).logits[0, -1, :5].tolist()
+        return model(input_ids=torch.tensor([[1, 5, 9]])).logits[0, -1, :50].tolist()
 
 
 def load_model(name: str, revision: str | None = None) -> str:
@@ -103,8 +105,28 @@ def load_model(name: str, revision: str | None = None) -> str:
     from slimlib.model.load import load_model
 
     config = ModelConfig(name, revision, load_in_4bit=False, dtype="float32")
-    model, tokenizer = load_model(config, "transformers")
-    return f"{model.name_or_path}, {len(tokenizer)} tokens"
+    model, _ = load_model(config, "transformers")
+    return model.name_or_path
+
+
+def save_adapter(name: str, folder: Path) -> list[float]:
+    """Save an adapter of a model whose B is not 0; the logits with it."""
+    import torch
+
+    from slimlib.adapters.layers import attach
+    from slimlib.adapters.saving import save_adapter
+    from slimlib.config import AdapterConfig, ModelConfig
+    from slimlib.model.load import load_transformers
+
+    model = load_transformers(ModelConfig(name, dtype="float32", load_in_4bit=False))
+    model = attach(model, AdapterConfig(r=4), seed=1, max_seq_length=64)
+    torch.manual_seed(0)
+    for key, weight in model.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(weight, std=0.1)
+    save_adapter(model, folder)
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.tensor([[1, 5, 9]])).logits[0, -1, :50].tolist()
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -114,7 +136,15 @@ def rows(name: str) -> list[dict[str, Any]]:
     return read_rows(name)
 
 
-def preflight(model: str, revision: str | None, dataset: str, root: Path) -> list[Any]:
+def documents(task: str, world: Path) -> dict[str, int]:
+    """How many documents a task of lm-eval has."""
+    from slimlib.data.named_tasks import load_units
+
+    (unit,) = load_units([task], None, world)
+    return unit.sizes
+
+
+def preflight(model: str, revision: str | None, dataset: str, root: Path) -> dict[str, Any]:
     """Its lines on the hub, of a study with such a model and such rows."""
     from dataclasses import replace
 
@@ -126,17 +156,18 @@ def preflight(model: str, revision: str | None, dataset: str, root: Path) -> lis
         replace(
             arm,
             model=replace(arm.model, name=model, revision=revision),
-            data=replace(arm.data, dataset=dataset, n=None) if arm.trains else arm.data,
+            data=replace(arm.data, dataset=dataset) if arm.trains else arm.data,
         )
         for arm in study.arms
     ]
     checks = preflight(replace(study, arms=tuple(arms)), root)
-    return [check for check in checks if check.name.startswith("access")]
+    return {c.name.removeprefix("access "): c for c in checks if c.name.startswith("access")}
 
 
 def preflight_model(name: str, root: Path) -> list[Any]:
-    """Lines of one model's preflight."""
+    """The lines of one model's preflight that are red."""
     from slimlib.config import ModelConfig
     from slimlib.pipeline.one_model import preflight_model
 
-    return preflight_model(ModelConfig(name, load_in_4bit=False), None, root)
+    config = ModelConfig(name, load_in_4bit=False)
+    return [check for check in preflight_model(config, None, root) if not check.ok]

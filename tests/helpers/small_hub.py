@@ -138,22 +138,25 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def handle(self) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # gone before its answer
+            super().handle()
+
     def _answer(self) -> None:
         address = urlsplit(self.path)
         path = unquote(address.path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         self.hub.asked.append(Asked(self.command, path, self.headers.get("Range"), token))
         self.broken, self.commit_of_error = self.hub.fault(self.command, path), None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            try:
-                if self.broken and self.broken.kind == "status":
-                    raise Refusal(self.broken.value, "", "a bad day")
-                self._route([part for part in path.split("/") if part], token)
-            except Refusal as refusal:
-                status, code, message = refusal.args
-                headers = {"X-Error-Code": code} if code else {}
-                body = json.dumps({"error": message}).encode()
-                self._send(status, body, {**headers, "X-Error-Message": message})
+        try:
+            if self.broken and self.broken.kind == "status":
+                raise Refusal(self.broken.value, "", "a bad day")
+            self._route([part for part in path.split("/") if part], token)
+        except Refusal as refusal:
+            status, code, message = refusal.args
+            headers = {"X-Error-Code": code} if code else {}
+            body = json.dumps({"error": message}).encode()
+            self._send(status, body, {**headers, "X-Error-Message": message})
 
     def _route(self, parts: list[str], token: str | None) -> None:
         if token not in (None, MEMBER, STRANGER):
