@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from slimlib.common import progress
 from slimlib.common.checked import SECRET
+from slimlib.common.files import read_json
 
 WAITS = (2.0, 8.0, 30.0)  # seconds before the hub is asked again
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses of an outage
@@ -139,8 +140,6 @@ def fetched(name: str, revision: str | None = None, weights: bool = False) -> di
 
 def _weight_files(folder: Path) -> list[str]:
     """The files of weights that transformers would read; a repository may have others, too."""
-    from slimlib.common.files import read_json
-
     index = folder / INDEX
     if not index.is_file():
         return [WEIGHTS]

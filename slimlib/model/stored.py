@@ -132,7 +132,7 @@ def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
     Raises:
         ValueError: weights that are missing, damaged, pickled or of another shape; a model that
             does not write.
-        OSError: the hub or the folder has no such model (transformers' own message).
+        OSError: the folder has no such model (transformers' own message).
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM

@@ -15,6 +15,7 @@ import numpy as np
 from slimlib.common import progress
 from slimlib.common.files import sha256, write_json, write_jsonl, write_text
 from slimlib.common.hardware import find_device
+from slimlib.common.hub import HubError
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.contrast import Contrast, over_runs
 from slimlib.comparison.relation import TUNED as MADE_FROM
@@ -177,7 +178,7 @@ def _comes_quantised(config: ModelConfig) -> bool:
     """Whether a checkpoint has no un-quantised weights."""
     try:
         return stored_quantisation(resolve_name(config.name), hub_revision(config)) is not None
-    except OSError:  # there is no such model: the preflight says so, and what to do
+    except (OSError, HubError):  # no such model: the preflight says so, and what to do
         return False
 
 
