@@ -407,6 +407,32 @@ def sweep(
 
 
 @app.command()
+def status(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(
+            help="a run folder, or the folder of the runs", show_default="SLIMLIB_RUNS, else ./runs"
+        ),
+    ] = None,
+) -> int:
+    """Say how far runs are, what is missing or stale, and the command that goes on."""
+    from slimlib.pipeline.status import status
+
+    print("\n\n".join(found.to_text() for found in status(runs)))
+    return 0
+
+
+@app.command()
+def doctor(run: Annotated[Path, typer.Argument(help="a run folder")]) -> int:
+    """Read all files of a run again, and say what is damaged."""
+    from slimlib.pipeline.status import doctor
+
+    found, healthy = doctor(run)
+    print(found.to_text())
+    return 0 if healthy else 1
+
+
+@app.command()
 def keys(
     pattern: Annotated[str, typer.Argument(help="a part of the name", show_default="all")] = "",
 ) -> int:

@@ -395,6 +395,11 @@ class MergeConfig:
     dtype: Dtype = Field(
         "float16", description="of the written weights; bfloat16 would lose a quarter of a small dW"
     )
+    keep_merged: bool | None = Field(
+        None,
+        description="keep merged/ once it is evaluated, else it is made again when it is needed; "
+        "none: not on Drive",
+    )
 
 
 @checked

@@ -1,13 +1,19 @@
 """A run is a folder: records, and what is already done.
 
     runs/<study>/<arm>/  record.json  adapter/  merged/  eval/<task>/  log.jsonl
+    runs/<study>/        hashes.json  locks/
 
-A stage (finetune, merge, evaluate) is skipped when its record says that it is done with the same
-settings, and refuses to go on in a folder that other settings made.
+A stage (finetune, merge, evaluate) is done when its record says so, by the same settings and from
+the same content, and what it made is there and whole; else it is made again, which is said. Its
+record has, beside its settings, `content`, what it read by hash, and `made`, what it wrote, file by
+file. A training by other settings is never replaced: the folder is refused.
+
+One process works at an arm at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -16,20 +22,33 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from slimlib.common import progress
-from slimlib.common.files import atomic_path, file_sha256, read_json, read_jsonl, sha256, write_json
+from slimlib.common import locks, progress, record_file
+from slimlib.common.content import Hashes, differing, identity_of, in_short
+from slimlib.common.files import clear_leftovers, file_sha256, read_jsonl, remove, sha256
 from slimlib.common.hardware import environment
+from slimlib.common.record_file import RECORD
 from slimlib.common.schema import SCHEMA, SchemaError, upgrade
 from slimlib.config import Arm, Study, to_dict
-from slimlib.data.micro.world import write_data
+from slimlib.data.micro.kept import identity_of_world, keep_world
 from slimlib.data.sources import WORLD, fingerprint
 from slimlib.data.tasks import check_files
-from slimlib.model.load import resolve_name
+from slimlib.model.load import hub_revision, resolve_name
+from slimlib.model.opened import model_files, weights_identity
 
 # Fields of the data that came later, as they were before: a run of that time keeps its key.
 LATER = {"learn": "all", "held_out": 0.0, "system": "refuse"}
+STAGES = {"finetune": "adapter", "merge": "merged", "evaluate": "eval"}  # and their folders
+AGAIN = {"finetune": "trains", "merge": "merges", "evaluate": "evaluates"}
+CHECKPOINTS = "checkpoints"  # folder of a training that is not done
+# Settings that stand for content, and what they are of.
+OF_CONTENT = {
+    "rows": "rows",
+    "documents": "documents",
+    "adapter": "adapter's settings",
+    "weights": "merged weights' settings",
+}
 
 
 class SettingsError(ValueError):
@@ -42,6 +61,26 @@ def default_root() -> Path:
         return Path(os.environ["SLIMLIB_RUNS"])
     in_notebooks = Path("01_setup.ipynb").exists()
     return Path("../runs" if in_notebooks else "runs")
+
+
+class State(NamedTuple):
+    """Where a stage stands: done, not done, cut off, stale (of other content), or lost."""
+
+    word: str
+    why: str = ""  # it is stale or lost
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.word == "done"
+
+    @property
+    def again(self) -> bool:
+        """Whether it was done once, and has to be made again."""
+        return self.word in ("stale", "lost")
+
+
+DONE = State("done")
 
 
 class Run:
@@ -61,6 +100,7 @@ class Run:
         self.study = study
         self.root = Path(root) if root else default_root()
         self.folder = self.root / study.name
+        self.hashes = Hashes(self.folder / "hashes.json")
 
     def arm_folder(self, arm: str) -> Path:
         """The folder of one arm (which need not exist yet)."""
@@ -75,12 +115,7 @@ class Run:
         """Local folder of benchmarks and rows; None when they come from the hub."""
         if self.study.data != "world":
             return self.local_data
-        folder = self.folder / "data"
-        if not folder.exists():
-            with atomic_path(folder) as temporary:
-                temporary.mkdir()
-                write_data(temporary)
-        return folder
+        return keep_world(self.folder / "data", self.lock_path("data"), self.hashes)
 
     def adapter_folder(self, arm: str) -> Path:
         """Where the adapter of an arm lies: its own, or that of the arm it takes it from."""
@@ -96,10 +131,10 @@ class Run:
     def record(self, arm: str) -> dict[str, Any]:
         """The record of one arm; a new one when nothing is done yet."""
         config = self.study[arm]
-        if self._record_path(arm).exists():
+        if found := self._found(arm):
             # compared_with depends on which arms were asked for, then and now
             asked = {"label": config.label, "compared_with": config.compared_with}
-            return self._stored(arm) | asked
+            return self._upgraded(arm, found) | asked
         return {
             "schema": SCHEMA,
             "study": self.study.name,
@@ -111,35 +146,52 @@ class Run:
             "stages": {},
         }
 
-    def _stored(self, arm: str) -> dict[str, Any]:
-        """The record of an arm as it lies there, in today's schema."""
-        path, other = self._record_path(arm), self.study[arm].adapter_from
-        source = self._record_path(other) if other else None
-        log = self.arm_folder(arm) / "log.jsonl"
+    def _found(self, arm: str) -> dict[str, Any] | None:
+        """The record of an arm as it was stored."""
+        return record_file.load(self._record_path(arm))
+
+    def _upgraded(self, arm: str, found: dict[str, Any]) -> dict[str, Any]:
+        """A stored record in today's schema."""
+        if found.get("schema") == SCHEMA:
+            return found
+        other, log = self.study[arm].adapter_from, self.arm_folder(arm) / "log.jsonl"
         try:
-            return upgrade(
-                read_json(path),
-                read_json(source) if source and source.exists() else None,
-                read_jsonl(log) if log.exists() else (),
-            )
+            source = self._found(other) if other else None
+            return upgrade(found, source, read_jsonl(log) if log.exists() else ())
         except SchemaError as error:
-            raise SchemaError(f"{path}: {error}") from None
+            raise SchemaError(f"{self._record_path(arm)}: {error}") from None
 
     def fail(self, arm: str, reason: str) -> None:
         """Leave the reason why an arm could not be finished in its record."""
-        write_json(self._record_path(arm), self.record(arm) | {"failed": reason})
+        with self._writing(arm, f"record {arm}"):
+            self._write(arm, self.record(arm) | {"failed": reason})
+
+    def _write(self, arm: str, record: dict[str, Any]) -> None:
+        record_file.save(self._record_path(arm), record)
+
+    def _mend_record(self, arm: str) -> None:
+        path = self._record_path(arm)
+        if record_file.needs_mending(path):
+            with self._writing(arm, f"record {arm}"):
+                record_file.mend(path)
 
     def records(self) -> list[dict[str, Any]]:
         """The records that exist, in the order of the study's arms."""
-        return [self.record(a.name) for a in self.study.arms if self._record_path(a.name).exists()]
+        return [self.record(a.name) for a in self.study.arms if self._found(a.name)]
 
     def logs(self) -> dict[str, list[dict[str, Any]]]:
         """arm -> rows of its loss log, for the arms that were trained."""
         paths = {a.name: self.arm_folder(a.name) / "log.jsonl" for a in self.study.arms}
-        return {name: read_jsonl(path) for name, path in paths.items() if path.exists()}
+        found = {}
+        for name, path in paths.items():
+            try:
+                found |= {name: read_jsonl(path)} if path.exists() else {}
+            except ValueError as error:  # the weights do not stand on it
+                progress.say(f"{error}: left out")
+        return found
 
     def _record_path(self, arm: str) -> Path:
-        return self.arm_folder(arm) / "record.json"
+        return self.arm_folder(arm) / RECORD
 
     def settings(self, arm: str, stage: str) -> dict[str, Any]:
         """The fields that a stage reads, and the key of the stage it stands on."""
@@ -151,6 +203,7 @@ class Run:
             read["rows"] = self._rows_read(config)
         elif stage == "merge":
             read = {k: whole[k] for k in ("model", "merge", "quantise")}
+            del read["merge"]["keep_merged"]  # which changes no weight
             if config.adapter:
                 source = config.adapter_from or arm
                 read["adapter"] = sha256(self.settings(source, "finetune"))
@@ -187,57 +240,237 @@ class Run:
             "evaluate",
         )
 
-    def done(self, arm: str, stage: str) -> bool:
-        """Whether a stage is done with these settings.
+    # ---- what is done ----
+
+    def content(self, arm: str, stage: str) -> dict[str, str | None]:
+        """What a stage reads, by content; None: nobody knows, as while the hub is out of reach."""
+        config = self.study[arm]
+        world = identity_of_world(self.folder / "data") if self.study.data == "world" else None
+        if stage == "evaluate":
+            weights = "merged weights" if config.writes_weights else "model"
+            made = self._made(arm, "merge") if config.writes_weights else self._model(config)
+            return {weights: made, "documents": world}
+        read = {"base model": self._model(config)}
+        quantiser, _, folder = config.model.quantiser.partition(":")
+        if quantiser == "gptq":
+            read["quantised model"] = weights_identity(folder, None, self.hashes)
+        if stage == "finetune":
+            read["rows"] = world
+        elif config.adapter:
+            read["adapter"] = self._made(config.adapter_from or arm, "finetune")
+        return read
+
+    def _model(self, config: Arm) -> str | None:
+        try:
+            name = resolve_name(config.model.name)
+            return weights_identity(name, hub_revision(config.model), self.hashes)
+        except OSError:  # of a hub that does not answer: what stands on it may be whole
+            return None
+
+    def _made(self, arm: str, stage: str) -> str | None:
+        """What a stage of an arm made, by its record."""
+        made = self.record(arm)["stages"].get(stage, {}).get("made")
+        return identity_of(made) if made else None
+
+    def state(self, arm: str, stage: str) -> State:
+        """Where a stage stands, by its settings, by what it read and by what it made.
 
         Raises:
-            SettingsError: it was done with others; names what differs and the ways out.
+            SettingsError: a training by other settings lies there.
         """
         stored = self.record(arm)["stages"].get(stage)
         if stored is None:
-            return False
-        asked = self.settings(arm, stage)
-        if stored["settings"] != asked:
-            what = "; ".join(_differences(stored["settings"], asked))
+            return State("not done")
+        other = self._other(arm, stage, stored)
+        if stored["status"] != "done":
+            return State("cut off")
+        if other:
+            return State("stale", other)
+        lost = self._lost(arm, stage, stored)
+        return State("lost", lost) if lost else DONE
+
+    def _other(self, arm: str, stage: str, stored: dict[str, Any]) -> str:
+        """What a stage was made of that is other now, in words; "" for nothing."""
+        asked, was = self.settings(arm, stage), stored["settings"]
+        changed = [key for key in asked if was.get(key) != asked[key]]
+        own = [key for key in changed if not (key in OF_CONTENT and isinstance(asked[key], str))]
+        said = "; ".join(_differences(*({key: s.get(key) for key in own} for s in (was, asked))))
+        if own and stage == "finetune" and self._holds_training(arm, stored):
             raise SettingsError(
-                f"{self.arm_folder(arm)} was made by other settings ({stage}: {what}). "
-                f"Choose another --runs folder, or delete {self.arm_folder(arm)}"
+                f"{self.arm_folder(arm)} was made by other settings ({stage}: {said}), and its "
+                "training is kept: choose another --runs folder"
             )
-        return stored["status"] == "done"
+        before, now = stored.get("content", {}), self.content(arm, stage)
+        moved = [key for key in now if None not in (before.get(key), now[key])]
+        names = {key: None for key in moved if before[key] != now[key]}
+        names |= {OF_CONTENT[key]: None for key in changed if key not in own}
+        return "; ".join([*([said] if own else []), *(f"{name} changed" for name in names)])
+
+    def _holds_training(self, arm: str, stored: dict[str, Any]) -> bool:
+        begun = (self.arm_folder(arm) / CHECKPOINTS).glob("checkpoint-*")
+        return stored["status"] == "done" or any(begun)
+
+    def _lost(self, arm: str, stage: str, stored: dict[str, Any]) -> str:
+        """What is missing or damaged of what a stage made; "" for nothing."""
+        if stage == "evaluate":
+            return self._lost_results(arm, stored)
+        made, folder = stored.get("made"), self.arm_folder(arm) / STAGES[stage]
+        if made == {}:
+            return ""
+        if folder.is_dir():
+            found = model_files(folder, self.hashes) if made else {}
+            lost = differing(found, made or {}, more=stage == "merge")
+            return f"{folder.name}/{lost}" if lost else ""
+        dropped = stored.get("dropped", False)
+        if (dropped or made is None) and not self._needed(arm, stage):
+            return ""  # older records do not say what was made
+        return f"{folder.name}/ was dropped" if dropped else f"{folder.name}/ is missing"
+
+    def _needed(self, arm: str, stage: str) -> bool:
+        """Whether something that stands on a stage is not done."""
+        if stage == "merge":
+            return not self.done(arm, "evaluate")
+        takers = [a.name for a in self.study.arms if arm in (a.name, a.adapter_from)]
+        return not all(self.done(taker, "merge") for taker in takers)
+
+    def _lost_results(self, arm: str, stored: dict[str, Any]) -> str:
+        wrong = []
+        for name, task in stored.get("tasks", {}).items():
+            folder, wanted = self.arm_folder(arm) / "eval" / name, task.get("files", {})
+            there = [folder / file for file in wanted if (folder / file).is_file()]
+            lost = differing(self.hashes.files(folder, there), wanted)
+            wrong += [f"eval/{name}/{lost}"] if lost else []
+        return in_short(wrong)
+
+    def done(self, arm: str, stage: str) -> bool:
+        """Whether a stage is done with these settings, from this content, and is whole.
+
+        Raises:
+            SettingsError: a training by other settings lies there; says the way out.
+        """
+        return self.state(arm, stage).done
 
     def check(self) -> None:
-        """Refuse, before anything is written, a folder that other settings made."""
+        """Refuse, before anything is written, a folder with trainings by other settings."""
         for arm in self.study.arms:
             for stage in self.stages(arm.name):
                 self.done(arm.name, stage)
 
+    # ---- doing ----
+
     def stage(self, arm: str, stage: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Run `work` once: skip it when done, record its outcome and its seconds.
+
+        Another process that works at the arm is waited for.
 
         Returns:
             The stage's part of the record.
         """
-        if self.done(arm, stage):
-            progress.say(f"{stage} {arm}: already done, skipped")
-            return self.record(arm)["stages"][stage]
+        self._mend_record(arm)
+        if not self.done(arm, stage):
+            with self._writing(arm, f"{stage} {arm}"):
+                state = self.state(arm, stage)  # another process may have done it
+                if not state.done:
+                    return self._do(arm, stage, state, work)
+        progress.say(f"{stage} {arm}: already done, skipped")
+        self._adopt(arm, stage)
+        self._tidy(arm, stage)
+        return self.record(arm)["stages"][stage]
+
+    def _do(
+        self, arm: str, stage: str, state: State, work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        if state.again:
+            progress.say(f"{stage} {arm}: {state.why}: {AGAIN[stage]} again")
+        clear_leftovers(self.arm_folder(arm), owned=True)
         with progress.line(f"{stage} {arm}"):
             begin = time.perf_counter()
-            self._store(arm, stage, {"status": "started"})
+            self._begin(arm, stage)
             outcome = work()
             seconds = round(time.perf_counter() - begin, 3)
-            return self._store(arm, stage, {"status": "done", "seconds": seconds, **outcome})
+            made = self._files_made(arm, stage)
+            entry = {"status": "done", "seconds": seconds, **outcome, **made}
+            entry = self._store(arm, stage, entry)
+        self._tidy(arm, stage)
+        return entry
+
+    def _begin(self, arm: str, stage: str) -> None:
+        """Record that a stage is begun; the checkpoints of another training are no part of it."""
+        stored = self.record(arm)["stages"].get(stage)
+        if stage == "finetune" and (stored is None or self._other(arm, stage, stored)):
+            remove(self.arm_folder(arm) / CHECKPOINTS)
+        self._store(arm, stage, {"status": "started"})
+
+    def _files_made(self, arm: str, stage: str) -> dict[str, Any]:
+        """The hashes of what a stage made; a record's tasks have those of their results."""
+        if stage == "evaluate":
+            return {}
+        return {"made": model_files(self.arm_folder(arm) / STAGES[stage], self.hashes)}
 
     def _store(self, arm: str, stage: str, entry: dict[str, Any]) -> dict[str, Any]:
         record = self.record(arm)
-        entry = {"settings": self.settings(arm, stage), **entry}
+        about = {"settings": self.settings(arm, stage), "content": self.content(arm, stage)}
+        entry = {**about, **entry}
         record.pop("failed", None)
         record["environment"] = environment()
         record["stages"][stage] = entry
-        write_json(self._record_path(arm), record)
+        self._write(arm, record)
         return entry
+
+    def _adopt(self, arm: str, stage: str) -> None:
+        """Give an older record the content of what it stands on, as it is found now."""
+        stored = self.record(arm)["stages"][stage]
+        if "content" in stored:
+            return
+        with self._writing(arm, f"{stage} {arm}"):
+            record = self.record(arm)
+            stored = record["stages"][stage]
+            stored["content"] = self.content(arm, stage)
+            made = self._files_made(arm, stage)
+            record["stages"][stage] = stored | (made if made.get("made") else {})
+            self._write(arm, record)
+
+    def _tidy(self, arm: str, stage: str) -> None:
+        """Delete what a done stage needs no longer."""
+        if stage == "finetune":
+            remove(self.arm_folder(arm) / CHECKPOINTS)
+        if stage == "evaluate" and not self._keeps_merged(arm):
+            self.drop(arm, "merge")
+
+    def _keeps_merged(self, arm: str) -> bool:
+        keep = self.study[arm].merge.keep_merged
+        return not locks.on_drive(self.folder) if keep is None else keep
+
+    def drop(self, arm: str, *stages: str) -> None:
+        """Delete what stages of an arm made; it is made again when it is needed."""
+        folders = {stage: self.arm_folder(arm) / STAGES[stage] for stage in stages}
+        if not any(folder.exists() for folder in folders.values()):
+            return
+        with self._writing(arm, f"drop {arm}"):
+            record = self.record(arm)
+            for stage in folders.keys() & record["stages"].keys():
+                record["stages"][stage]["dropped"] = True
+            self._write(arm, record)
+            for folder in folders.values():
+                remove(folder)
+
+    def clear(self) -> None:
+        """Remove what killed processes left in the folder."""
+        if self.folder.is_dir():
+            clear_leftovers(self.folder)
+            locks.clear_holders(self.folder / "locks")
+
+    def _writing(self, arm: str, what: str) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of an arm."""
+        return locks.writing(self.lock_path(arm), what)
+
+    def lock_path(self, name: str) -> Path:
+        """The lock of an arm, or of "data"."""
+        return self.folder / "locks" / f"{name}.lock"
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    old, new = _by_name(old), _by_name(new)
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         found = [
@@ -247,6 +480,12 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
         ]
         return [line for lines in found for line in lines]
     return [f"{prefix} was {_short(old)}, now {_short(new)}"]
+
+
+def _by_name(value: Any) -> Any:
+    """A list of what has names, as tasks have, by these."""
+    named = isinstance(value, list) and all(isinstance(v, dict) and "name" in v for v in value)
+    return {v["name"]: v for v in value} if named and value else value
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,6 @@ started again with the same settings. Losses go to log.jsonl as they arise.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from slimlib.data.tokens import RowsReport, split_tokenized
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
 from slimlib.model.quantise import QUANTISERS, resolve_block
-from slimlib.run import Run
+from slimlib.run import CHECKPOINTS, Run
 from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
 
@@ -57,8 +56,6 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
         source = f"takes the adapter of {config.adapter_from}" if config.adapter_from else "untuned"
         progress.say(f"finetune {arm}: nothing to train ({source})")
         return None
-    if "finetune" not in run.record(arm)["stages"]:  # nobody knows whose checkpoints these are
-        shutil.rmtree(run.arm_folder(arm) / "checkpoints", ignore_errors=True)
     return run.stage(arm, "finetune", lambda: _finetune(config, run))
 
 
@@ -91,7 +88,7 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dic
     trainer.add_callback(_live_line(counts["tokens"]))
     sessions = keep_sessions(trainer, folder / "log.jsonl")
     _watch(trainer, sessions, dataset, report.numbers)
-    _go_on(trainer, last_checkpoint(folder / "checkpoints"))
+    _go_on(trainer, last_checkpoint(folder / CHECKPOINTS))
     with atomic_path(folder / "adapter") as temporary:
         save_adapter(trainer.model, temporary)
         tokenizer.save_pretrained(temporary)
@@ -194,7 +191,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     dtype = device.dtype if config.model.dtype == "auto" else config.model.dtype
     steps = steps_of(len(dataset), config)
     arguments = SFTConfig(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=str(folder / CHECKPOINTS),
         per_device_train_batch_size=config.train.per_device_train_batch_size,
         gradient_accumulation_steps=config.train.gradient_accumulation_steps,
         learning_rate=config.train.learning_rate,

@@ -119,16 +119,7 @@ def test_a_run_folder_made_by_other_settings_is_refused(here, capsys):
     capsys.readouterr()
     before = files(here)
     line = refused(capsys, "--study", "smoke", "--set", "adapter.r=8")
-    assert "adapter.r was 16, now 8" in line and "--runs" in line and "delete" in line
-    assert files(here) == before
-
-
-def test_a_half_written_record_is_refused_and_kept(here, capsys):
-    path = here / "runs" / "smoke" / "llama-2k" / "record.json"
-    path.parent.mkdir(parents=True)
-    path.write_text('{"stages": {')
-    before = files(here)
-    assert "llama-2k/record.json is not valid JSON" in refused(capsys, "--study", "smoke")
+    assert "adapter.r was 16, now 8" in line and "another --runs" in line
     assert files(here) == before
 
 

@@ -120,7 +120,7 @@ def test_a_number_that_json_has_not_is_refused_before_writing(tmp_path, number):
 def test_a_half_written_json_file_is_named(tmp_path, text):
     path = tmp_path / "record.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"record\.json is not valid JSON .*delete it"):
+    with pytest.raises(ValueError, match=r"record\.json is not valid JSON"):
         read_json(path)
 
 
@@ -212,58 +212,96 @@ def test_a_stage_that_fails_is_not_done(run):
     assert run.stage("llama-2k", "finetune", work(rows=3))["rows"] == 3
 
 
-def test_a_truncated_record_is_one_clear_error_and_is_left_alone(run):
-    run.stage("llama-2k", "finetune", work())
-    path = run.folder / "llama-2k" / "record.json"
-    path.write_text(path.read_text()[:100])
-    before = path.read_bytes()
-    for ask in (run.check, run.records, lambda: run.stage("llama-2k", "finetune", work())):
-        with pytest.raises(ValueError, match=r"llama-2k/record\.json is not valid JSON"):
-            ask()
-    assert path.read_bytes() == before
+class TestDamagedRecord:
+    @pytest.mark.parametrize("damage", [b'{"stages": {', b"[]", b"\xff\x00", None])
+    def test_is_put_back_from_its_copy_and_nothing_is_done_again(self, run, damage, capsys):
+        run.stage("llama-2k", "finetune", work(rows=3))
+        path = run.folder / "llama-2k" / "record.json"
+        before = path.read_bytes()
+        path.write_bytes(damage) if damage else path.unlink()
+        run.check()
+        assert run.records()[0]["stages"]["finetune"]["rows"] == 3  # reading writes nothing
+        assert not path.exists() if damage is None else path.read_bytes() == damage
+        assert run.stage("llama-2k", "finetune", failing)["rows"] == 3
+        assert path.read_bytes() == before
+        what = "damaged" if damage else "missing"
+        assert f"record.json is {what}: put back from its copy" in capsys.readouterr().err
+
+    def test_without_a_copy_is_set_aside(self, run, capsys):
+        run.stage("llama-2k", "finetune", work())
+        path = run.folder / "llama-2k" / "record.json"
+        path.write_text("{")
+        (path.parent / "record.json.bak").write_text("{")
+        run.check()
+        assert run.records() == []
+        run.stage("llama-2k", "finetune", work(rows=3))
+        assert path.with_name("record.json.damaged").read_text() == "{"
+        assert run.record("llama-2k")["stages"]["finetune"]["rows"] == 3
+        assert "the arm begins anew" in capsys.readouterr().err
 
 
 class TestOtherSettings:
-    def test_are_named_with_the_ways_out(self, run):
+    def test_of_a_training_are_named_with_the_way_out(self, run):
         run.stage("llama-2k", "finetune", work())
         other = rerun(run, **{"adapter.r": 8})
         with pytest.raises(SettingsError) as raised:
             other.stage("llama-2k", "finetune", failing)
         message = str(raised.value)
         assert "finetune: adapter.r was 16, now 8" in message
-        assert "--runs" in message and f"delete {run.folder / 'llama-2k'}" in message
-        assert "\n" not in message
+        assert "its training is kept: choose another --runs folder" in message
+        assert "\n" not in message and "delete" not in message
 
     def test_of_the_adapter_reach_merge_and_evaluation(self, run):
         for stage in ("finetune", "merge", "evaluate"):
             run.stage("llama-2k", stage, work(tasks={}))
         other = rerun(run, **{"adapter.r": 8})
-        for stage in ("finetune", "merge", "evaluate"):
-            with pytest.raises(SettingsError):
-                other.done("llama-2k", stage)
+        assert other.state("llama-2k", "merge") == ("stale", "adapter's settings changed")
+        assert other.state("llama-2k", "evaluate") == ("stale", "merged weights' settings changed")
+        with pytest.raises(SettingsError):
+            other.check()
 
     def test_of_the_adapter_reach_the_arm_that_takes_it(self, run):
         run.stage("llama-2k-requantised", "merge", work())
-        with pytest.raises(SettingsError):
-            rerun(run, **{"llama-2k.train.learning_rate": 1e-3}).done(
-                "llama-2k-requantised", "merge"
-            )
+        other = rerun(run, **{"llama-2k.train.learning_rate": 1e-3})
+        assert not other.done("llama-2k-requantised", "merge")
 
-    def test_of_the_merge_leave_the_training_done(self, run):
+    def test_of_the_merge_leave_the_training_done(self, run, capsys):
         run.stage("llama-2k", "finetune", work())
         run.stage("llama-2k", "merge", work())
         other = rerun(run, **{"llama-2k.merge.merge_base": "16bit"})
         assert other.done("llama-2k", "finetune")
-        with pytest.raises(SettingsError, match="merge_base was .*dequant_nf4.*, now .*16bit"):
-            other.done("llama-2k", "merge")
+        other.stage("llama-2k", "merge", work())
+        told = capsys.readouterr().err
+        assert 'merge llama-2k: merge.merge_base was "dequant_nf4", now "16bit": merges' in told
+        assert other.done("llama-2k", "merge")
 
     def test_of_the_evaluation_leave_the_weights_done(self, run):
         for stage in ("finetune", "merge", "evaluate"):
             run.stage("llama-2k", stage, work(tasks={}))
         other = rerun(run, limit=7)
         assert other.done("llama-2k", "finetune") and other.done("llama-2k", "merge")
-        with pytest.raises(SettingsError):
-            other.done("llama-2k", "evaluate")
+        state = other.state("llama-2k", "evaluate")
+        assert state.word == "stale"
+        assert "evaluate.tasks.micro_stories.limit was 200, now 7" in state.why
+
+    def test_that_change_no_weight_leave_all_done(self, run):
+        for stage in ("finetune", "merge", "evaluate"):
+            run.stage("llama-2k", stage, work(tasks={}))
+        assert rerun(run, **{"merge.keep_merged": False}).done("llama-2k", "merge")
+
+    def test_of_a_training_that_has_no_checkpoint_yet_are_no_hindrance(self, run):
+        with pytest.raises(RuntimeError):
+            run.stage("llama-2k", "finetune", failing)
+        other = rerun(run, **{"adapter.r": 8})
+        other.stage("llama-2k", "finetune", work())
+        assert other.done("llama-2k", "finetune")
+
+    def test_of_a_training_that_was_cut_off_are_refused(self, run):
+        with pytest.raises(RuntimeError):
+            run.stage("llama-2k", "finetune", failing)
+        (run.folder / "llama-2k" / "checkpoints" / "checkpoint-100").mkdir(parents=True)
+        with pytest.raises(SettingsError, match="adapter.r was 16, now 8"):
+            rerun(run, **{"adapter.r": 8}).stage("llama-2k", "finetune", failing)
 
     def test_of_one_arm_leave_the_others_done(self, run):
         run.stage("llama-500-r8", "finetune", work())
@@ -276,7 +314,7 @@ class TestOtherSettings:
             rerun(run, **{"data.n": 10}).check()
         assert {p: p.read_bytes() for p in run.root.rglob("*") if p.is_file()} == before
 
-    def test_a_changed_file_of_rows_is_another_setting(self, tmp_path):
+    def test_a_changed_file_of_rows_is_trained_on_again(self, tmp_path, capsys):
         rows = tmp_path / "mine.jsonl"
         for key in ("data.path", "data.dataset"):
             rows.write_text('{"instruction": "a", "output": "b"}\n')
@@ -285,10 +323,12 @@ class TestOtherSettings:
             run.stage("llama-2k", "finetune", work())
             assert Run(study, run.root).done("llama-2k", "finetune")
             rows.write_text('{"instruction": "a", "output": "c"}\n')
-            with pytest.raises(SettingsError, match="rows was"):
-                Run(study, run.root).done("llama-2k", "finetune")
+            Run(study, run.root).stage("llama-2k", "finetune", work(rows=3))
+            assert run.record("llama-2k")["stages"]["finetune"]["rows"] == 3
+            told = capsys.readouterr().err
+            assert "finetune llama-2k: rows changed: trains again" in told
 
-    def test_changed_benchmark_files_are_another_setting(self, tmp_path, data_folder):
+    def test_changed_benchmark_files_are_asked_again(self, tmp_path, data_folder):
         import shutil
 
         copy = tmp_path / "data"
@@ -299,8 +339,8 @@ class TestOtherSettings:
         Run(study, tmp_path).stage("llama-base", "evaluate", work(tasks={}))
         with open(copy / "gsm8k" / "test.jsonl", "a") as stream:
             stream.write('{"question": "1 + 1?", "answer": "#### 2"}\n')
-        with pytest.raises(SettingsError, match="documents was"):
-            Run(study, tmp_path).done("llama-base", "evaluate")
+        state = Run(study, tmp_path).state("llama-base", "evaluate")
+        assert state == ("stale", "documents changed")
 
 
 def test_check_writes_nothing_in_a_new_folder(tmp_path):
@@ -512,7 +552,8 @@ def test_every_field_of_the_keys_is_looked_at():
     arm = get_study("micro")["llama-2k"]
     for parts in CHANGED.values():
         for part, values in parts.items():
-            assert {*values} == {*fields_of(type(getattr(arm, part)))}, part
+            known = {*fields_of(type(getattr(arm, part)))}
+            assert {*values} == known - {"keep_merged"}, part  # which changes no weight
 
 
 def test_the_seed_and_the_content_of_local_rows_are_in_the_key(tmp_path):

@@ -47,7 +47,7 @@ def refuse_transposed_4bit(model: Any) -> None:
     if names := transposed(model):
         raise ValueError(
             f"{names[0]} is a Conv1D, which stores its weight transposed: 4-bit weights of it "
-            "cannot be written back. Set load_in_4bit=false; a model of this kind is small"
+            "cannot be written back. Set load_in_4bit=false (slimlib tune --no-4bit)"
         )
 
 

@@ -42,6 +42,9 @@ def save_adapter(model: Any, folder: str | Path) -> None:
     folder = Path(folder)
     check_finite(model)
     method = _method(model)
+    config = model.active_peft_config
+    if isinstance(config.target_modules, set):  # its order is another one in each process
+        config.target_modules = sorted(config.target_modules)
     if not method.structured:
         model.save_pretrained(folder)
         return

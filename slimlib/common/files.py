@@ -3,33 +3,110 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PACKAGE = Path(__file__).resolve().parents[1]  # slimlib/, in a checkout or installed
+LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(tmp|old)")  # of `atomic_path`: name, process
+UNFLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # of file systems that cannot flush
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; rename it into place when the block succeeds."""
+    """Yield a temporary path beside `target`; rename it into place when the block succeeds.
+
+    What was written is on the disk before the rename. A folder that is replaced stands aside until
+    the new one is there; `clear_leftovers` puts it back where a kill came between.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    remove(temporary)  # of a dead process that had this number
     try:
         yield temporary
-        if target.is_dir():
-            shutil.rmtree(target)
-        temporary.replace(target)
+        _flush(temporary)
+        _put(temporary, target)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def _put(temporary: Path, target: Path) -> None:
+    if not target.is_dir():
+        temporary.replace(target)
+    else:
+        aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+        remove(aside)
+        target.replace(aside)
+        try:
+            temporary.replace(target)
+        except OSError:
+            aside.replace(target)
+            raise
+        remove(aside)
+    _flush_one(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold a file, or a folder with all that is in it."""
+    for inner in sorted(path.rglob("*")) if path.is_dir() else ():
+        _flush_one(inner)
+    _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # which cannot be opened there
+        return
+    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in UNFLUSHED:
+            raise
+    finally:
+        os.close(opened)
+
+
+def clear_leftovers(folder: Path, owned: bool = False) -> list[Path]:
+    """Remove what killed processes left of their writes; put back what stood aside.
+
+    Args:
+        folder: it and all below.
+        owned: no other process writes there now; else what a living one may be writing is left.
+
+    Returns:
+        The leftovers that are gone.
+    """
+    found = [path for path in folder.rglob(".*") if LEFTOVER.fullmatch(path.name)]
+    gone = []
+    for path in found:
+        name, number, kind = LEFTOVER.fullmatch(path.name).groups()
+        if not owned and psutil.pid_exists(int(number)):
+            continue
+        target = path.with_name(name)
+        if kind == "old" and not target.exists():
+            path.replace(target)
+        else:
+            remove(path)
+        gone.append(path)
+    return gone
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,7 +158,7 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or no text
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it to make it anew") from None
+        raise ValueError(f"{path} is not valid JSON ({error})") from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

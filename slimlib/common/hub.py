@@ -23,6 +23,7 @@ from slimlib.common.files import read_json
 
 WAITS = (2.0, 8.0, 30.0)  # seconds before the hub is asked again
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses of an outage
+# What a model's answers depend on beside its weights.
 SMALL = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
 COMMIT = re.compile(r"[0-9a-f]{40}")  # names one content for ever
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"

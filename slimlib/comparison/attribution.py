@@ -114,7 +114,7 @@ class Attribution(Shown):
 
         rows = []
         for role, steps in self.steps.items():
-            whole = Step(steps[0].before, steps[-1].after, "", self.totals[role], None)
+            whole = Step("", "", "", self.totals[role], None)
             cells = [*(step.row() for step in steps), whole.row("all steps together")]
             rows += [{"benchmark": self.study.task_labels[role]} | row for row in cells]
         table = pd.DataFrame(rows).set_index(["benchmark", "step"]) if rows else None

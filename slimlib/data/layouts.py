@@ -214,7 +214,7 @@ def _turns(value: Any, columns: _Columns, column: str = "messages") -> list[dict
     if not fit or not all(isinstance(turn, Mapping) for turn in value):
         raise ValueError(
             f"{columns.place}: {column} must be a list of objects with role and content "
-            "(or from and value)"
+            "(or from and value)" + (", as JSON in a table" if isinstance(value, str) else "")
         )
     turns = []
     for number, turn in enumerate(value, 1):

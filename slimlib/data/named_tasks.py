@@ -14,10 +14,11 @@ from typing import Any
 
 from slimlib.common import progress
 from slimlib.common.checked import did_you_mean
-from slimlib.common.files import atomic_path, file_sha256
+from slimlib.common.content import Hashes
+from slimlib.common.files import file_sha256
 from slimlib.common.hub import ask
 from slimlib.config import Task
-from slimlib.data.micro.world import write_data
+from slimlib.data.micro.kept import keep_world
 from slimlib.data.own_task import ENDS, own_task
 from slimlib.data.tasks import SOURCES, check_files, stock_yaml, task_yaml
 from slimlib.studies.slimming import MICRO_TASKS
@@ -62,7 +63,7 @@ def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Uni
     names = list(dict.fromkeys(names))
     if not names:
         raise ValueError("no task is named: give lm-eval's names, a .yaml or a .jsonl file")
-    with progress.line("read the tasks"):
+    with progress.no_other_bars():
         units = [unit for name in names for unit in _units(name, data, world)]
     seen: dict[str, str] = {}
     for unit in units:
@@ -142,7 +143,4 @@ def _group_in(path: str) -> str | None:
 
 
 def _world(folder: Path) -> Path:
-    if not folder.is_dir():
-        with atomic_path(folder) as temporary:
-            write_data(temporary)
-    return folder
+    return keep_world(folder, folder.with_name(f"{folder.name}.lock"), Hashes())

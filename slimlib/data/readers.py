@@ -39,7 +39,9 @@ def _text(path: Path) -> str:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
             return stream.read()
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole UTF-8 text file ({error})") from None
+        raise ValueError(
+            f"{path} is not a whole UTF-8 text file ({error}): save it anew, as UTF-8"
+        ) from None
 
 
 # ------------------------------------------------------------------------------------------- JSON
@@ -81,14 +83,28 @@ def _one_list(value: Mapping[str, Any], path: Path) -> list[Any]:
     """The rows of a file that is one object: its only list of objects, or itself.
 
     Raises:
-        ValueError: it has several such lists.
+        ValueError: it has several such lists, or is a table by columns.
     """
     if {name.lower() for name in value} & {*TURNS, *QUESTIONS, *ANSWERS, "text"}:
+        texts = [held for name, held in value.items() if name.lower() not in TURNS]
+        if texts and all(map(_is_column, texts)):
+            raise ValueError(
+                f"{path} is one object of columns, and rows are read: write it as a list of "
+                "objects (pandas: to_json(path, orient='records', lines=True))"
+            )
         return [value]
     lists = [name for name, held in value.items() if _is_rows(held)]
     if len(lists) > 1:
         raise ValueError(f"{path} holds several lists of rows ({', '.join(lists)}): keep one")
     return list(value[lists[0]]) if lists else [value]
+
+
+def _is_column(value: Any) -> bool:
+    """Whether a value holds one cell of each row, as pandas and `datasets` write tables."""
+    cells = [*value.values()] if isinstance(value, Mapping) else value
+    return (
+        isinstance(cells, list) and cells != [] and not any(isinstance(c, Mapping) for c in cells)
+    )
 
 
 def _is_rows(value: Any) -> bool:

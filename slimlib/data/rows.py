@@ -120,7 +120,9 @@ def _read_hub(name: str) -> Iterable[dict[str, Any]]:
         raise ValueError(f"data set {error}") from None
     except (OSError, ValueError) as error:  # no split train, a file that is none
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"data set {name} cannot be read from the hub: {reason}") from None
+        raise ValueError(
+            f"rows {name}: there is no such file here, and the hub cannot give it: {reason}"
+        ) from None
     _check_commit(found, name, commit)
     return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
+from slimlib.common.content import Hashes
 from slimlib.common.files import sha256, write_text
 from slimlib.common.hardware import free_bytes, free_memory
 from slimlib.config import AskConfig
@@ -49,7 +50,7 @@ class Side:
 
     def __init__(self, label: str, opened: Opened, config: AskConfig, answers: Path) -> None:
         self.label, self.opened, self.config, self.answers = label, opened, config, answers
-        self.identity = identity(opened)
+        self.identity = identity(opened, Hashes(answers / "hashes.json"))
         self.seconds = 0.0  # that its answers took, all in all
         self._loaded: tuple[Any, Any] | None = None
 

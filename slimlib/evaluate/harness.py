@@ -22,7 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
-from slimlib.common.files import documents_hash, file_sha256, read_json, sha256, write_text
+from slimlib.common.content import Hashes, differing
+from slimlib.common.files import (
+    documents_hash,
+    file_sha256,
+    read_json,
+    remove,
+    sha256,
+    write_text,
+)
 from slimlib.common.hardware import find_device, git_revision, resolve_dtype, unsloth_loaded
 from slimlib.common.hub import ask, fetched
 from slimlib.common.schema import pack_scores, upgrade_task
@@ -31,8 +39,12 @@ from slimlib.config import EVALUATORS, Arm, AskConfig, EvalConfig, Task
 from slimlib.data.tasks import check_files, task_yaml
 from slimlib.evaluate.responses import Responses, keeping
 from slimlib.evaluate.scoring import SlimLM
+from slimlib.merge.plain import merge_arm
+from slimlib.model.opened import FRESH, weights_identity
 from slimlib.model.stored import load_whole
 from slimlib.run import Run, in_clean_process
+
+RESULTS = ("results.json", "samples.jsonl")  # of a task, beside its entry.json
 
 
 def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
@@ -50,18 +62,29 @@ def evaluate_arm(run: Run, arm: str) -> dict[str, Any]:
         ValueError: the merged weights are not there yet, or a task or data file is missing.
     """
     config = run.study[arm]
-    if config.writes_weights and not (run.arm_folder(arm) / "merged" / "config.json").exists():
-        raise ValueError(f"arm {arm!r} has no merged/ folder yet; merge it first")
-    if unsloth_loaded() and not run.done(arm, "evaluate"):
-        in_clean_process(evaluate_arm, run, arm)
+    if not run.done(arm, "evaluate"):
+        if config.writes_weights:
+            _bring_weights(run, arm)
+        if unsloth_loaded():
+            in_clean_process(evaluate_arm, run, arm)
     return run.stage(arm, "evaluate", lambda: _evaluate(run, config))
+
+
+def _bring_weights(run: Run, arm: str) -> None:
+    """Merge again what was merged once and is no longer as it was."""
+    state = run.state(arm, "merge")
+    if state.word == "not done":
+        raise ValueError(f"arm {arm!r} has no merged/ folder yet; merge it first")
+    if not state.done:
+        merge_arm(run, arm)
 
 
 def _evaluate(run: Run, config: Arm) -> dict[str, Any]:
     folder = run.arm_folder(config.name) / "eval"
     revision = None if config.writes_weights else config.model.revision
     model = run.model_path(config.name)
-    tasks = evaluate_model(model, config.evaluate, folder, run.data_folder(), revision)
+    how = {"revision": revision, "hashes": run.hashes}
+    tasks = evaluate_model(model, config.evaluate, folder, run.data_folder(), **how)
     return {"parameters": next(iter(tasks.values()))["parameters"], "tasks": tasks}
 
 
@@ -71,8 +94,12 @@ def evaluate_model(
     folder: str | Path,
     data_folder: Path | None = None,
     revision: str | None = None,
+    hashes: Hashes = FRESH,
 ) -> dict[str, Any]:
     """Evaluate any model that transformers loads, task by task.
+
+    What was answered by the same weights in the same way is taken as it is; results of a task in
+    another way are kept beside, in FOLDER-kept.
 
     Args:
         model: folder or hub id.
@@ -80,6 +107,7 @@ def evaluate_model(
         folder: where <task>/results.json and samples.jsonl are written.
         data_folder: of the tasks' local files; None reads the hub.
         revision: hub commit.
+        hashes: of the model's files, as far as they are remembered.
 
     Returns:
         task name -> entry of a record (see `task_entry`).
@@ -90,24 +118,52 @@ def evaluate_model(
         slimlib.evaluate_model("unsloth/Llama-3.2-1B", arm.evaluate, "my-results")
     """
     folder = Path(folder)
-    weights = weights_id(model, revision)
+    weights = weights_identity(model, revision, hashes)
     loaded = None
     entries = {}
     for task in config.tasks:
         key = _key(weights, task, config, data_folder)
-        done = folder / task.name / "entry.json"
-        if done.exists() and (entry := read_json(done))["key"] == key:
-            entries[task.name] = upgrade_task(entry)  # one cut off by slimlib 0.1
-            continue
-        loaded = loaded or _load(model, config, revision)
-        entries[task.name] = _evaluate_task(loaded, task, config, key, done.parent, data_folder)
+        entry = _take(folder, task.name, key, hashes)
+        if entry is None:
+            loaded = loaded or _load(model, config, revision)
+            place = folder / task.name
+            entry = _evaluate_task(loaded, task, config, key, place, data_folder)
+        entries[task.name] = entry
     return entries
 
 
-def weights_id(model: str, revision: str | None = None) -> str:
-    """What identifies the weights: a hash of the files, or the hub id and commit."""
-    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
-    return file_sha256(*files) if files else f"{model}@{revision}"
+def _take(folder: Path, task: str, key: str, hashes: Hashes) -> dict[str, Any] | None:
+    """A task's entry if it was evaluated so before; what was made otherwise goes aside."""
+    place, kept = folder / task, folder.with_name(f"{folder.name}-kept")
+    found, aside = _read_entry(place), kept / f"{task}-{key}"
+    if found and found["key"] != key:
+        other = kept / f"{task}-{found['key']}"
+        remove(other)
+        kept.mkdir(exist_ok=True)
+        place.replace(other)
+        found = None
+    if found is None and _read_entry(aside):
+        remove(place)
+        aside.replace(place)
+        found = _read_entry(place)
+    if found is None:
+        return None
+    there = [place / file for file in RESULTS if (place / file).is_file()]
+    # an older slimlib's entry does not say what its files were
+    wanted = found.get("files") or hashes.files(place, there)
+    if lost := differing(hashes.files(place, there), wanted):
+        progress.say(f"{task}: {lost}: asks again")
+        return None
+    return upgrade_task(found)  # one cut off by slimlib 0.1
+
+
+def _read_entry(place: Path) -> dict[str, Any] | None:
+    """What entry.json holds; None where it is missing or damaged."""
+    try:
+        entry = read_json(place / "entry.json")
+    except (FileNotFoundError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) and {"key", "metrics"} <= entry.keys() else None
 
 
 def _key(weights: str, task: Task, config: EvalConfig, data_folder: Path | None) -> str:
@@ -155,7 +211,7 @@ def _evaluate_task(
         about["stock_reason"] = reason
     about["seconds"] = round(time.perf_counter() - begin, 3)
     entry = {**about, **task_entry(results, samples, task)}
-    _write(folder, results, samples, entry)
+    entry = _write(folder, results, samples, entry)
     cache.unlink()
     return entry
 
@@ -271,11 +327,17 @@ def _too_long(request: tuple[Any, ...], lm: Any) -> bool:
 
 def _write(
     folder: Path, results: dict[str, Any], samples: list[dict[str, Any]], entry: dict[str, Any]
-) -> None:
-    """samples.jsonl and results.json in lm-eval's layout; entry.json, the record's part, last."""
+) -> dict[str, Any]:
+    """samples.jsonl and results.json in lm-eval's layout; entry.json, the record's part, last.
+
+    Returns:
+        The entry, with the hashes of the other two.
+    """
     write_text(folder / "samples.jsonl", lm_eval_lines(samples))
     write_text(folder / "results.json", lm_eval_text(results, indent=1))
+    entry = {**entry, "files": FRESH.files(folder, (folder / name for name in RESULTS))}
     write_text(folder / "entry.json", lm_eval_text(entry))
+    return entry
 
 
 def lm_eval_text(value: Any, indent: int | None = None) -> str:

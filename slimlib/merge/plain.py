@@ -31,9 +31,10 @@ from slimlib.common.hardware import (
 )
 from slimlib.common.hub import fetched
 from slimlib.config import Arm
-from slimlib.model.load import load_base, resolve_name
+from slimlib.model.load import choose_backend, load_base, resolve_name
 from slimlib.model.stored import GENERATION, generation_file, load_whole
 from slimlib.run import Run, in_clean_process
+from slimlib.train import finetune_arm
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -57,7 +58,7 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
         entry = slimlib.merge_arm(run, "llama-2k")
 
     Raises:
-        ValueError: the adapter is not there yet.
+        ValueError: nothing was trained yet.
         RuntimeError: the merged logits differ from the adapter's by more than the tolerance.
     """
     config = run.study[arm]
@@ -65,12 +66,28 @@ def merge_arm(run: Run, arm: str) -> dict[str, Any] | None:
         progress.say(f"merge {arm}: nothing to merge, {config.model.name} is evaluated as it is")
         return None
     adapter = run.adapter_folder(arm) if config.adapter else None
-    if adapter:
-        adapter_path(adapter)
-    if unsloth_loaded() and not run.done(arm, "merge"):
-        in_clean_process(merge_arm, run, arm)
+    if not run.done(arm, "merge"):
+        if adapter:
+            _bring_adapter(run, config.adapter_from or arm)
+        if unsloth_loaded():
+            in_clean_process(merge_arm, run, arm)
     target = run.arm_folder(arm) / "merged"
     return run.stage(arm, "merge", lambda: write_merged(config, adapter, target))
+
+
+def _bring_adapter(run: Run, arm: str) -> None:
+    """Train again what was trained once and is no longer as it was.
+
+    Raises:
+        ValueError: it was never trained.
+    """
+    if not run.state(arm, "finetune").again:
+        adapter_path(run.arm_folder(arm) / "adapter")
+        return
+    backend = choose_backend(run.study[arm].model.backend)
+    if backend == "unsloth" and not unsloth_loaded():
+        in_clean_process(finetune_arm, run, arm)
+    finetune_arm(run, arm)
 
 
 def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, Any]:

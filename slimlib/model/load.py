@@ -123,6 +123,8 @@ def load_base(
     if config.load_in_4bit:
         refuse_transposed_4bit(model)
     if not quantised_here:
+        if config.load_in_4bit:
+            _refuse_none_in_4bit(model, config.name)
         return model
     shapes = linear_shapes(model)
     quantiser, _, folder = config.quantiser.partition(":")
@@ -132,6 +134,21 @@ def load_base(
         reports = quantise_model_(model, quantiser, blocks(config, shapes, adapter))
     model.quantisation = summarise(reports, shapes)
     return model
+
+
+def _refuse_none_in_4bit(model: Any, name: str) -> None:
+    """Refuse a model of which bitsandbytes has quantised nothing, as of Falcon's own linear layers.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    if not any(isinstance(module, Linear4bit) for module in model.modules()):
+        raise ValueError(
+            f"{name}: bitsandbytes quantises no layer of a {model.config.model_type}: set "
+            "load_in_4bit=false (slimlib tune --no-4bit)"
+        )
 
 
 def check_base(config: ModelConfig, unquantised: bool = False) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 
 from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
-from slimlib.common.files import file_sha256, read_json, sha256
-from slimlib.common.hub import fetch
+from slimlib.common.content import Hashes, identity_of
+from slimlib.common.files import read_json, sha256
+from slimlib.common.hub import COMMIT, SMALL, fetch
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.stored import check_readable
@@ -21,8 +22,7 @@ from slimlib.model.stored import check_readable
 NF4 = "nf4:"  # before a name: quantised on load
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
-# What a model's answers depend on beside its weights.
-SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+FRESH = Hashes()  # remembers nothing
 LEFT_OUT = ("merged", "adapter", STRUCTURED)  # folders whose names say nothing
 
 
@@ -144,19 +144,37 @@ def _check_whole(name: str, revision: str | None) -> None:
 # ---- identity ----
 
 
-def identity(opened: Opened) -> str:
+def identity(opened: Opened, hashes: Hashes = FRESH) -> str:
     """What a model is, whatever it is called: a hash of its files, or its commit on the hub."""
-    parts = [_identity(opened.base, opened.revision), opened.quantise]
+    parts = [weights_identity(opened.base, opened.revision, hashes), opened.quantise]
     if opened.adapter:
-        parts.append(_identity(opened.adapter, opened.adapter_revision))
+        parts.append(weights_identity(opened.adapter, opened.adapter_revision, hashes))
     return sha256(parts)
 
 
-def _identity(name: str, revision: str | None) -> str:
+def weights_identity(name: str, revision: str | None = None, hashes: Hashes = FRESH) -> str:
+    """What weights are, with their config and tokenizer: a hash, or a commit of the hub.
+
+    Args:
+        name: folder of a model or an adapter, GGUF file, or hub id.
+        revision: asked for of the hub; one that moves, such as a branch, is resolved.
+        hashes: of files, as far as they are remembered.
+
+    Raises:
+        HubError: the hub does not answer, and has not been asked before.
+    """
     path = Path(name)
     if path.is_file():
-        return file_sha256(path)
+        return hashes.file(path)
     if path.is_dir():
-        files = {file for pattern in (WEIGHTS, *SMALL_FILES) for file in path.glob(pattern)}
-        return file_sha256(*sorted(files))
+        return identity_of(model_files(path, hashes))
+    if revision and COMMIT.fullmatch(revision):
+        return f"{name}@{revision}"
     return f"{name}@{fetch(name, revision).name}"
+
+
+def model_files(folder: Path, hashes: Hashes = FRESH) -> dict[str, str]:
+    """Name -> hash of the files that make a model's or an adapter's answers."""
+    folders = (folder, folder / STRUCTURED)
+    patterns = (WEIGHTS, *SMALL)
+    return hashes.files(folder, (f for at in folders for p in patterns for f in at.glob(p)))

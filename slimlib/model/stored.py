@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +141,17 @@ def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
     whole = "take a whole copy of the model"
     where = fetched(name, revision, weights=True)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            name,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, in words
-            adapter_kwargs={**where},  # else it looks for an adapter on the branch main
-            **where,
-            **options,
-        )
+        with quiet():  # what is missing or of another shape is refused below, in words
+            model, info = AutoModelForCausalLM.from_pretrained(
+                name,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                adapter_kwargs={**where},  # else it looks for an adapter on the branch main
+                **where,
+                **options,
+            )
     except SafetensorError as error:
         raise ValueError(f"{name}: a file of its weights is damaged ({error}): {whole}") from None
     except FileNotFoundError as error:
@@ -180,6 +182,19 @@ def refuse_no_writer(config: Any) -> None:
             f"{config.model_type} reads a text in both directions and does not write one: take a "
             "model that writes, as GPT, Llama and Qwen do"
         )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from saying what it would do with weights that it misses or leaves."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _some(names: list[str]) -> str:

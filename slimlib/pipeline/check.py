@@ -24,6 +24,7 @@ from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.model.opened import Opened, open_model
 from slimlib.pipeline.looks import ask_sides
+from slimlib.pipeline.one_model import refuse_unreadable
 from slimlib.pipeline.preflight import check_writable
 from slimlib.report.verdicts import write_report
 from slimlib.results import Results, read_results
@@ -80,9 +81,12 @@ def check(
     check_amounts(minutes, limit)
     check_claims(margin, alpha)
     check_folders(data, out)
-    end = None if minutes is None else time.monotonic() + 60 * minutes
     config = AskConfig(num_fewshot, apply_chat_template, dtype)
     sides = _sides(base, tuned)
+    for side in sides:
+        if isinstance(side, Opened):
+            refuse_unreadable(side)
+    end = None if minutes is None else time.monotonic() + 60 * minutes
     how = {"margin": margin, "alpha": alpha, "relation": relation}
     if all(isinstance(side, Results) for side in sides):
         return compare(*sides, **how)

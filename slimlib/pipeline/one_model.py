@@ -19,13 +19,15 @@ from slimlib.methods.plan import Plan, check_names, compile_plan
 from slimlib.model.gguf import read_metadata, scaled_rope
 from slimlib.model.gguf_tokenizer import build_tokenizer
 from slimlib.model.load import check_base, hub_revision, load_tokenizer, resolve_name
+from slimlib.model.opened import Opened
 from slimlib.model.own_code import refuse_own_code
-from slimlib.model.stored import check_readable, generation_file, refuse_no_writer
+from slimlib.model.stored import GENERATION, check_readable, generation_file, refuse_no_writer
 from slimlib.model.vocabulary import check_vocabulary
 from slimlib.pipeline.preflight import Check, checked
 
 NF4_BYTES = 0.52  # of a weight: 4 bits, and its share of a doubly quantised scale
 TRAINED_BYTES = 16  # of a trained number: itself, its gradient and Adam's two, in float32
+READ = ("model", "tokenizer", "vocabulary", "weights", "generation")  # what asking takes
 RUNTIME_GB = 1.0  # of Python, torch and what a step makes besides its logits
 
 
@@ -70,8 +72,20 @@ def preflight_model(
     checks += [checked("weights", lambda: _weights(config, adapter))]
     if adapter:
         checks += [checked("adapter", lambda: _targets(config, adapter, outline))]
-    checks += [checked("generation", lambda: _generation(config, network), "Mend the file")]
+    checks += [checked("generation", lambda: _generation(config, network))]
     return [*checks, _memory(config, outline[0]), _disk(config, outline[0], Path(root))]
+
+
+def refuse_unreadable(opened: Opened) -> None:
+    """Refuse a model that cannot be asked, from its small files alone.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    config = ModelConfig(opened.base, opened.revision, load_in_4bit=False)
+    for check in preflight_model(config):
+        if not check.ok and check.name in READ:
+            raise ValueError(f"{opened.name}: {check}")
 
 
 def _gguf(config: ModelConfig, adapter: AdapterConfig | None) -> str:
@@ -95,7 +109,10 @@ def _architecture(config: ModelConfig, outline: list[Outline]) -> str:
     where = fetched(name, revision)
     network = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
     if network.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ValueError(f"{network.model_type} is no language model that goes on with a text")
+        raise ValueError(
+            f"{network.model_type} is no language model that goes on with a text: take one that "
+            "is, as GPT, Llama and Qwen are"
+        )
     refuse_no_writer(network)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(network, trust_remote_code=False)
@@ -160,7 +177,7 @@ def _generation(config: ModelConfig, network: Any) -> str:
 
     name, revision = resolve_name(config.name), hub_revision(config)
     if (own := generation_file(name, revision)) and not isinstance(_json(own), dict):
-        raise ValueError(f"{own} holds no object")
+        raise ValueError(f"{own} holds no object: delete it, or take another copy")
     try:
         generation = GenerationConfig.from_pretrained(name, **fetched(name, revision))
     except OSError:  # it has none: transformers takes the model's config
@@ -169,7 +186,10 @@ def _generation(config: ModelConfig, network: Any) -> str:
     ends = [ends] if isinstance(ends, int) else ends or []
     rows = network.get_text_config().vocab_size
     if beyond := [end for end in ends if end >= rows]:
-        raise ValueError(f"generation ends at token {beyond[0]}, and there are {rows:,}")
+        raise ValueError(
+            f"generation ends at token {beyond[0]}, and there are {rows:,}: mend eos_token_id in "
+            f"its {GENERATION}"
+        )
     said = f"an answer ends at token {' or '.join(map(str, ends))}" if ends else "no end is named"
     return said + (
         ", repetition penalised" if generation.repetition_penalty not in (None, 1) else ""
@@ -180,7 +200,7 @@ def _json(path: Path) -> Any:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error})") from None
+        raise ValueError(f"{path} is no JSON ({error}): delete it, or take another copy") from None
 
 
 # -------------------------------------------------------------------------------- memory and disk

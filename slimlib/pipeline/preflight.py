@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,22 +31,44 @@ class Check:
     detail: str
     way_out: str = ""
 
-
-# What transformers, peft and torch raise of a model that they cannot take.
-FAILURES = (ValueError, OSError, ImportError, LookupError, RuntimeError, TypeError, AttributeError)
+    def __str__(self) -> str:
+        """One line, with the way out of a red."""
+        out = "" if self.ok or not self.way_out else f". {self.way_out}"
+        return f"{self.name}: {self.detail}{out}"
 
 
 def checked(name: str, find: Callable[[], str], way_out: str = "") -> Check:
     """A green line of what `find` says, or a red one of the first line of its error.
 
     Args:
-        way_out: where the error itself names none.
+        way_out: of another library's error; slimlib's own name theirs.
     """
     try:
         return Check(name, True, find())
-    except FAILURES as error:
+    except ANYTHING as error:
         first = str(error).strip().partition("\n")[0].rstrip(".")
-        return Check(name, False, first or type(error).__name__, way_out)
+        return Check(name, False, first or type(error).__name__, "" if _ours(error) else way_out)
+
+
+# What transformers, peft and torch raise of a strange model; ValueError and OSError are slimlib's.
+ANYTHING = (
+    ValueError,
+    OSError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+)
+
+
+def _ours(error: Exception) -> bool:
+    """Whether slimlib raised it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].f_globals.get("__name__", "").startswith("slimlib")
 
 
 def preflight(study: Study, root: str | Path = "runs") -> list[Check]:

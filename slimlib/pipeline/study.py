@@ -54,20 +54,23 @@ def run_study(study: str | Study = "auto", runs: str | Path | None = None) -> Ru
         raise ValueError(f"{study.name} is a grid of {n} cells: slimlib sweep --study {study.name}")
     run = Run(study, runs)
     check_input(run)
+    run.clear()
     write_study(run)
-    for stage in _stages():
+    for stages in _stages():
         for arm in study.arms:
-            stage(run, arm.name)
+            for stage in stages:
+                stage(run, arm.name)
     _write_results(run)
     print_answer(run)
     return run
 
 
-def _stages() -> tuple[Callable[[Run, str], Any], ...]:
+def _stages() -> tuple[tuple[Callable[[Run, str], Any], ...], ...]:
+    """All is trained first; then each arm is merged and evaluated, and its weights may go."""
     from slimlib.evaluate.harness import evaluate_arm
     from slimlib.merge.plain import merge_arm
 
-    return finetune, merge_arm, evaluate_arm
+    return (finetune,), (merge_arm, evaluate_arm)
 
 
 def finetune(run: Run, arm: str) -> None:
@@ -155,13 +158,13 @@ def last_run(runs: str | Path | None = None) -> str:
 
 
 def write_study(run: Run) -> Path | None:
-    """Write study.json into a run folder, once nothing there was made by other settings.
+    """Write study.json into a run folder, once nothing there was trained by other settings.
 
     Returns:
         Its path; None for a study that `get_study` does not give, which no file can name.
 
     Raises:
-        ValueError: the folder was made by other settings.
+        ValueError: a training by other settings lies there.
     """
     run.check()
     study = run.study

@@ -9,14 +9,14 @@ others go on. The cells' records, gathered by seed, are what `papers.key_variabl
 from __future__ import annotations
 
 import os
-import shutil
 import sys
+import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def is_done(run: Run, cell: str) -> bool:
     """Whether every stage of a cell is done.
 
     Raises:
-        SettingsError: by other settings.
+        SettingsError: a training by other settings lies there.
     """
     return all([run.done(cell, stage) for stage in run.stages(cell)])
 
@@ -78,8 +78,7 @@ def run_cell(run: Run, cell: str, keep_weights: bool = False) -> None:
         merge_arm(run, cell)
         evaluate_arm(run, cell)
     if not keep_weights:
-        for name in ("adapter", "merged"):
-            shutil.rmtree(run.arm_folder(cell) / name, ignore_errors=True)
+        run.drop(cell, "finetune", "merge")
 
 
 # ----------------------------------------------------------------------------------------- workers
@@ -148,6 +147,7 @@ def _work(
     pipe: Connection, root: str, log: str, study: Study, keep: bool, work: Callable[..., None]
 ) -> None:
     """What a worker does: jobs until the pipe closes."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  for the life of the process
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
@@ -164,6 +164,12 @@ def _work(
             failure = f"{type(error).__name__}: {error}"[:500]
         sys.stderr.flush()
         pipe.send(failure)
+
+
+def _end_with_parent() -> None:
+    """A worker whose sweep was killed would go on in a cell that another sweep takes."""
+    parent_process().join()
+    os._exit(1)
 
 
 def sweep_grid(
@@ -190,7 +196,7 @@ def sweep_grid(
         What is missing of the jobs asked for -> why.
 
     Raises:
-        ValueError: bad numbers; several workers on one GPU; a folder that other settings made.
+        ValueError: bad numbers; several workers on one GPU; a training by other settings.
     """
     asked = jobs(study, seeds, cells)
     runs = {seed: seed_run(study, seed, root) for seed in seeds}
@@ -202,7 +208,8 @@ def sweep_grid(
         print(time_needed(len(todo), done, workers, needs_gpu(study)), flush=True)
     root.mkdir(parents=True, exist_ok=True)
     for run in runs.values() if todo else ():
-        run.data_folder()  # once, here: two workers would write it at the same time
+        run.clear()
+        run.data_folder()  # once, here: the workers would wait for each other
     team: list[Worker] = []
     try:
         about = (root, threads, study, keep_weights, work)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slimlib.common import progress
 from slimlib.common.hub import fetched, hub_file
 from slimlib.config import Arm
 from slimlib.model.load import hub_revision, load_model, resolve_name
 from slimlib.model.opened import CONFIG, WEIGHTS
-from slimlib.model.stored import check_finite_files, load_whole
+from slimlib.model.stored import check_finite_files, load_whole, quiet
 from slimlib.pipeline.preflight import Check, checked
 
 
@@ -36,7 +35,7 @@ def try_model(arm: Arm, dataset: Any, layers: int = 2) -> list[Check]:
     """
     from slimlib.merge.plain import write_merged
 
-    with tempfile.TemporaryDirectory() as folder, _silence():
+    with tempfile.TemporaryDirectory() as folder, progress.line("trial"), quiet():
         trial: list[Arm] = []
         place = Path(folder)
         adapter = place / "adapter"
@@ -50,23 +49,6 @@ def try_model(arm: Arm, dataset: Any, layers: int = 2) -> list[Check]:
             if all(check.ok for check in checks):
                 checks.append(checked(name, step, "Take another checkpoint, or other settings"))
         return checks
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the libraries quiet: a cut model leaves most weights of its checkpoint unread."""
-    import datasets
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), datasets.are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if not bars:
-            datasets.enable_progress_bars()
 
 
 def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:

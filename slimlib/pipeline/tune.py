@@ -20,7 +20,7 @@ from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.contrast import Contrast, over_runs
 from slimlib.comparison.relation import TUNED as MADE_FROM
 from slimlib.comparison.two_models import Comparison, check_claims, compare
-from slimlib.config import Arm, AskConfig, ModelConfig
+from slimlib.config import Arm, AskConfig, ModelConfig, Study
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
 from slimlib.evaluate.held_out import row_losses
@@ -101,22 +101,27 @@ def tune(
     config = AskConfig(num_fewshot, apply_chat_template)
     root = Path(runs) if runs else default_root()
     path = _rows_file(rows, model, root)
-    dtype = "float16" if find_device().kind == "cuda" else "float32"
-    made = {"seeds": seeds, "load_in_4bit": load_in_4bit, "merged_dtype": dtype}
-    study = mine(model, path, **made, overrides=overrides)
-    if _comes_quantised(study.tuned.model):
-        study = mine(model, path, **made, has_16bit=False, overrides=overrides)
-    run = Run(study, root)
+    run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
     units = load_units(names, Path(data) if data else None, root / WORLD)
-    said = _train(run)
     how = {"margin": margin, "alpha": alpha}
-    answer = _tell(run, units, config, minutes, limit, said, how)
+    answer = _tell(run, units, config, minutes, limit, _train(run), how)
     if model_card:
         named = rows if isinstance(rows, str) else ""
-        card = write_model_card(answer, model, named, Path(answer.place))
-        progress.say(f"model card: {card}")
+        progress.say(f"model card: {write_model_card(answer, model, named, Path(answer.place))}")
     return answer
+
+
+def _study(
+    model: str, rows: str, seeds: int, load_in_4bit: bool, overrides: Mapping[str, Any]
+) -> Study:
+    """The study of a model and rows on this machine."""
+    dtype = "float16" if find_device().kind == "cuda" else "float32"
+    made = {"seeds": seeds, "load_in_4bit": load_in_4bit, "merged_dtype": dtype}
+    study = mine(model, rows, **made, overrides=overrides)
+    if _comes_quantised(study.tuned.model):
+        return mine(model, rows, **made, has_16bit=False, overrides=overrides)
+    return study
 
 
 def _train(run: Run) -> list[str]:
@@ -170,8 +175,8 @@ def _stop_at_red(checks: Sequence[Check]) -> None:
     """Say what was checked; ValueError at the first that failed, with the way out."""
     for check in checks:
         if not check.ok:
-            raise ValueError(f"{check.name}: {check.detail}. {check.way_out}".removesuffix(". "))
-        progress.say(f"{check.name}: {check.detail}")
+            raise ValueError(str(check))
+        progress.say(str(check))
 
 
 def _comes_quantised(config: ModelConfig) -> bool:

@@ -107,7 +107,7 @@ def test_every_method_starts_from_the_4_bit_model_itself(method, checkpoint):
 def test_what_is_wider_than_its_rank_is_said(checkpoint, capsys):
     lora = AdapterConfig(method="q-bara", r=8, lam=4)
     attach(load_transformers(ModelConfig(str(checkpoint))), lora, 0, 512)
-    assert "14 of 14 modules are wider than the rank they can reach" in capsys.readouterr().out
+    assert "14 of 14 modules are wider than the rank they can reach" in capsys.readouterr().err
 
 
 def test_target_modules_that_the_model_has_not_are_refused(checkpoint):
@@ -217,7 +217,7 @@ def test_merging_before_training_is_refused(tmp_path):
 
 def test_a_bare_model_has_nothing_to_merge(tiny_run, capsys):
     assert merge_arm(tiny_run, "llama-base") is None
-    assert "nothing to merge" in capsys.readouterr().out
+    assert "nothing to merge" in capsys.readouterr().err
 
 
 # (method, quantiser, block): NF4 for all, and the quantiser of each method's own paper

@@ -471,7 +471,7 @@ def test_a_cut_off_structured_training_goes_on(q_bara_study, tmp_path, monkeypat
         finetune_arm(run, "llama-2k")
     assert not run.adapter_folder("llama-2k").exists()
     assert finetune_arm(run, "llama-2k")["optimizer_steps"] == 4
-    assert "resuming from checkpoint-2" in capsys.readouterr().out
+    assert "resuming from checkpoint-2" in capsys.readouterr().err
     rows = read_jsonl(run.arm_folder("llama-2k") / "log.jsonl")
     losses = [row["loss"] for row in whole.logs()["llama-2k"]]
     assert [row["loss"] for row in rows] == pytest.approx(losses, abs=1e-5)

@@ -21,7 +21,9 @@ GAINED = replace(
     verdict=IMPROVED,
 )
 WHOLE = replace(CHANGE, tuned=15.0, difference=Estimate(-25.0, -31.0, -19.0), p_holm=0.03)
+STILL = replace(CHANGE, difference=Estimate(0.5, -1.0, 2.0), p_holm=0.5, verdict=UNKNOWN)
 STEPS = (
+    Step("llama-instruct", "llama-base", "another checkpoint", STILL, None),
     Step("llama-base", "llama-2k", "fine-tuning", LOST, 120.4),
     Step("llama-2k", "llama-2k-requantised", "merging into 4 bit", GAINED, None),
 )
@@ -53,6 +55,8 @@ def made(steps=STEPS, missing=("llama-base-nf4",), answers=None, **more):
 
 WORDS = {
     "whole": f"{LABEL}: 40.0 -> 15.0 %, -25.0 points [-31.0, -19.0], forgot",
+    "still": "another checkpoint (llama-instruct -> llama-base): +0.5 points [-1.0, +2.0], "
+    "Holm p = 0.500, may be chance",
     "lost": "fine-tuning (llama-base -> llama-2k): -30.0 points [-37.0, -23.0], Holm p = 0.020, "
     "lost, 120 % of the whole",
     "gained": "merging into 4 bit (llama-2k -> llama-2k-requantised): +5.0 points [+1.0, +9.0], "
@@ -66,6 +70,7 @@ WORDS = {
 def test_in_words():
     assert made().sentences().splitlines() == [
         WORDS["whole"],
+        f"  {WORDS['still']}",
         f"  {WORDS['lost']}",
         f"  {WORDS['gained']}",
         "without results: llama-base-nf4",
@@ -76,7 +81,7 @@ def test_in_words():
 
 
 def test_a_step_as_cells():
-    assert STEPS[0].row() == {
+    assert STEPS[1].row() == {
         "step": "llama-base -> llama-2k",
         "cause": "fine-tuning",
         "before": "40.0",
@@ -87,19 +92,19 @@ def test_a_step_as_cells():
         "share": "120 %",
         "verdict": FORGOT,
     }
-    second = STEPS[1].row("a name")
+    second = STEPS[2].row("a name")
     assert (second["step"], second["share"]) == ("a name", "-")
 
 
 def test_the_table_of_numbers():
-    first, second, whole = made().table().to_dict("records")
+    _, first, second, whole = made().table().to_dict("records")
     names = ("role", "before", "after", "cause")
     assert [first[n] for n in names] == ["gsm8k", "llama-base", "llama-2k", "fine-tuning"]
     assert [second[n] for n in names[1:]] == [
         *("llama-2k", "llama-2k-requantised", "merging into 4 bit")
     ]
     assert [whole[n] for n in names] == [
-        *("gsm8k", "llama-base", "llama-2k-requantised", "all steps")
+        *("gsm8k", "llama-instruct", "llama-2k-requantised", "all steps")
     ]
     assert first["share"] == 120.4 and second["share"] != second["share"] != whole["share"]
     assert [row["difference"] for row in (first, second, whole)] == [-30.0, 5.0, -25.0]
@@ -112,13 +117,16 @@ def test_the_document():
     assert document.points == [WORDS["whole"], (WORDS["asked"], [WORDS["answered"]])]
     assert document.notes == ["without results: llama-base-nf4", MICRO.note, SHARES]
     assert document.table.index.tolist() == [
+        (LABEL, "llama-instruct -> llama-base"),
         (LABEL, "llama-base -> llama-2k"),
         (LABEL, "llama-2k -> llama-2k-requantised"),
         (LABEL, "all steps together"),
     ]
-    assert document.table["change"].tolist() == ["-30.0", "+5.0", "-25.0"]
-    assert document.table["share"].tolist() == ["120 %", "-", "-"]
-    assert document.table["cause"].tolist() == ["fine-tuning", "merging into 4 bit", ""]
+    assert document.table["change"].tolist() == ["+0.5", "-30.0", "+5.0", "-25.0"]
+    assert document.table["share"].tolist() == ["-", "120 %", "-", "-"]
+    assert document.table["cause"].tolist() == [
+        *("another checkpoint", "fine-tuning", "merging into 4 bit", "")
+    ]
     bare = made((), (), study=replace(MICRO, note="")).document()
     assert bare.table is None and bare.notes == [SHARES]
 
@@ -130,13 +138,14 @@ def test_a_question_is_answered_for_the_benchmarks_that_it_has():
 
 
 def test_as_json():
-    first, second = ({"before": s.before, "after": s.after, "cause": s.cause} for s in STEPS)
+    still, first, second = ({"before": s.before, "after": s.after, "cause": s.cause} for s in STEPS)
     assert made().to_dict() == {
         "study": "micro",
         "missing": ["llama-base-nf4"],
         "ladder": {
             "gsm8k": {
                 "steps": [
+                    still | {"share": None, "change": STILL.to_dict()},
                     first | {"share": 120.4, "change": LOST.to_dict()},
                     second | {"share": None, "change": GAINED.to_dict()},
                 ],
@@ -187,6 +196,8 @@ def test_a_missing_row_s_change_falls_to_the_next_step_if_there_is_one():
     at_the_end = rungs(("llama-instruct", "llama-base", LOST))
     assert [row[3] for row in at_the_end] == [None, None, "", "", "", None]
     assert at_the_end[5] == ("= result", None, None, None)
+    but_one = rungs(("llama-base", "llama-base-nf4", LOST), ("llama-base-nf4", "llama-2k", GAINED))
+    assert [row[3] for row in but_one[4:]] == ["", None] and but_one[5][1] is None
     nothing = rungs(role="hellaswag")
     assert [row[3] for row in nothing] == [""] * 5 + [None] and nothing[5][1] is None
 

@@ -19,9 +19,12 @@ from slimlib.comparison.benchmarks import (
     REGISTRY,
     SHARE,
     Metric,
+    headline,
+    measure_of,
     metric_of,
     prefixes,
     task_facts,
+    title_of,
     why_not_judged,
 )
 
@@ -180,3 +183,25 @@ def test_the_registry_is_what_the_script_makes(script: ModuleType) -> None:
         assert (known.output_type, known.choices) == (facts.output_type, facts.choices), name
         assert known.capability == facts.capability, name
         assert all(metric_of(metric, task=name) for metric, *_ in facts.metrics), name
+
+
+def test_a_task_is_judged_by_the_best_known_share_that_it_has() -> None:
+    both = ["exact_match,strict-match", "exact_match,flexible-extract"]
+    assert headline("gsm8k", both) == headline(None, both) == both[1]
+    assert headline("gsm8k", both[:1]) == both[0]
+    assert headline("gsm8k", ["acc,none"]) == "acc,none"
+    assert headline("hellaswag", ["acc,none", "acc_norm,none"]) == "acc_norm,none"
+    assert headline(None, ["f1,x", "acc,none", "em,y"]) == "acc,none"
+    assert headline(None, iter(["own,x", "other,y"])) == "own,x"
+
+
+def test_each_task_has_the_measure_that_fits() -> None:
+    assert measure_of("any", "mmlu_cs", "acc,none") == measure_of("mmlu_law", None, "em") == "dK"
+    assert measure_of("any", "gsm8k", "acc,none") == measure_of("own", None, "em,none") == "FR"
+    assert measure_of("gsm8k", "hellaswag", "em") == measure_of("own", None, "acc_norm") == "dA"
+
+
+def test_a_row_is_called_by_task_and_metric() -> None:
+    assert title_of("gsm8k", "gsm8k", "exact_match,strict-match") == "GSM8K, strict"
+    assert title_of("own", None, "acc,none") == title_of("own", None, "acc") == "own, acc"
+    assert title_of("own", "gsm8k", "em,first") == "own, em (first)"

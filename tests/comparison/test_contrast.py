@@ -155,6 +155,13 @@ def test_mcnemar_is_for_right_and_wrong_on_both_sides():
         assert found.p_value == pytest.approx(stats.ttest_rel(base[0], tuned[0]).pvalue)
 
 
+def test_the_detectable_size_is_that_of_both_sides():
+    base, tuned = rows(*[1] * 60, *[0] * 40), rows(*[1] * 45, *[0] * 50, *[1] * 5)
+    found = contrast([(-1, base), (1, tuned)], margin=2, alpha=0.1)
+    assert found.detectable == metrics.minimum_detectable_difference(base[0], tuned[0], alpha=0.1)
+    assert found.detectable != metrics.minimum_detectable_difference(base[0], base[0], alpha=0.1)
+
+
 def test_a_set_without_weight_counts_for_nothing():
     base, tuned = rows(1, 1, 1, 0), rows(0, 0, 1, 0)
     two, three = ([(-1, base), (1, tuned), *more] for more in ([], [(0, rows(0, 1, 0, 1))]))

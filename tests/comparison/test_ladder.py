@@ -48,7 +48,9 @@ def test_without_two_rungs_the_way_out_is_named(records):
         attribute(MICRO, [])
     with pytest.raises(ValueError, match="results of 1 arms"):
         attribute(MICRO, records[1:2])
-    assert attribution_of([], MICRO).steps == {}
+    for few in ([], records[1:2]):
+        found = attribution_of(few, MICRO)
+        assert found.steps == found.totals == {}
 
 
 def test_records_by_seed_are_refused_and_the_way_out_is_named():
@@ -101,6 +103,11 @@ def test_shares_of_the_whole_by_hand():
     steps = attribute(MICRO, ladder_of(90, 90, 50, 52, 40)).steps["gsm8k"]
     assert [s.change.verdict == FORGOT for s in steps] == [False, True, False, True]
     assert [s.share for s in steps] == [None, pytest.approx(80), None, pytest.approx(24)]
+
+
+def test_each_step_has_its_cause(attribution):
+    causes = [step.cause for step in attribution.steps["gsm8k"]]
+    assert causes == [MICRO.causes[arm] for arm in MICRO.ladder[1:]]
 
 
 def test_a_step_the_other_way_has_a_share_below_0():

@@ -170,16 +170,6 @@ def test_no_cache_and_no_half_file_is_left(tiny_run):
             assert names == {"entry.json", "results.json", "samples.jsonl"}
 
 
-def test_weights_are_known_by_their_content(checkpoint, tmp_path):
-    copy = shutil.copytree(checkpoint, tmp_path / "copy")
-    assert harness.weights_id(str(copy)) == harness.weights_id(str(checkpoint))
-    with open(copy / "model.safetensors", "r+b") as stream:
-        stream.seek(-1, 2)
-        stream.write(b"\x42")
-    assert harness.weights_id(str(copy)) != harness.weights_id(str(checkpoint))
-    assert harness.weights_id("me/model", "abc") == "me/model@abc"
-
-
 def test_evaluating_before_merging_is_refused(tmp_path):
     run = Run(get_study("micro"), tmp_path)
     with pytest.raises(ValueError, match="'llama-2k' has no merged/ folder yet; merge it first"):

@@ -1,15 +1,18 @@
 """What somebody names is found out from small files; its weights are what its name says."""
 
 import json
+import os
 import shutil
 
 import pytest
 import torch
 
+from slimlib.common import content
+from slimlib.common.content import Hashes
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.evaluate.loading import load_opened
 from slimlib.model.load import load_transformers
-from slimlib.model.opened import identity, open_model
+from slimlib.model.opened import identity, open_model, weights_identity
 
 IDS = torch.tensor([[1, 5, 9, 33, 2, 7]])
 
@@ -103,6 +106,28 @@ def test_a_model_is_known_by_its_content_not_by_its_path(checkpoint, tmp_path):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"rope_theta": 5e5}))
     assert identity(open_model(str(copy))) != before
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_weights_of_the_same_size_and_time_are_others(checkpoint, tmp_path, file, monkeypatch):
+    """As when a folder is replaced by a tool that keeps times."""
+    monkeypatch.setattr(content, "SMALL", 0)  # remember these too
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    hashes = Hashes(tmp_path / "hashes.json")
+    before = weights_identity(str(copy), None, hashes)
+    assert before == weights_identity(str(checkpoint)) == weights_identity(str(copy), None, hashes)
+    path = copy / file
+    stat, changed = path.stat(), bytearray(path.read_bytes())
+    changed[len(changed) // 3] ^= 1
+    path.write_bytes(changed)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert weights_identity(str(copy), None, hashes) != before
+    assert weights_identity(str(copy), None, Hashes(tmp_path / "hashes.json")) != before
+
+
+def test_a_commit_of_the_hub_is_known_without_asking():
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert weights_identity("me/model", commit) == f"me/model@{commit}"
 
 
 def broken(kind, checkpoint, folder):

@@ -1,9 +1,10 @@
 """Whether the tests can fail: run those of each mutant's line, and list the mutants that survive.
 
-    python tests/mutation/run.py [--sample N] [--seed N] [--only TEXT] [--record FILE]
+    python tests/mutation/run.py [--sample N] [--seed N] [--only TEXT] [--jobs N] [--record FILE]
 
 Nothing is written into the checkout. The tests are collected once; each mutant is put into a forked
-copy of that process, where the tests that reach its line run, the quickest first, until one fails.
+copy of that process, where the tests that reach its line run until one fails: those first that have
+killed most of its function's mutants, then those of the module's own test file, then the quickest.
 What is wrong at import, and what survives, runs once more in a fresh import. Survivors that
 explained.json names count as explained. Exit code 1 where more than LIMIT of the others survive.
 """
@@ -11,6 +12,7 @@ explained.json names count as explained. Exit code 1 where more than LIMIT of th
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -84,33 +86,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = random.Random(options.seed).sample(chosen, min(options.sample, len(chosen)))
     explained = {tuple(entry["mutant"]): entry["why"] for entry in json.loads(_text(EXPLAINED))}
     started = time.monotonic()
-    survivors = _survivors([m for m in chosen if m.key not in explained])
+    survivors = _survivors([m for m in chosen if m.key not in explained], options.jobs)
     counts = _counts(chosen, survivors, explained)
     for m in survivors:
         print(json.dumps(m.key))
-    print(json.dumps(counts["all"]), f"in {time.monotonic() - started:.0f} s")
+    minutes = round((time.monotonic() - started) / 60, 1)
+    print(json.dumps(counts["all"]), f"in {minutes} minutes")
     if options.record:
-        options.record.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        found = {"minutes": minutes, "jobs": options.jobs, "counts": counts}
+        found["survived"] = [m.key for m in survivors]
+        options.record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return int(len(survivors) > LIMIT * len(chosen))
 
 
-def _survivors(asked: list[Mutant]) -> list[Mutant]:
+def _survivors(asked: list[Mutant], jobs: int) -> list[Mutant]:
     """The mutants that no test tells from the original."""
     sys.pycache_prefix = tempfile.mkdtemp()
     try:
-        found = _forked(partial(_looped, asked))
+        found = _forked(partial(_looped, asked, jobs))
         if found is None:
             raise SystemExit("the tests do not pass without any mutant")
         reach, alive, afresh = found
         print(f"{len(afresh)} mutants to try in a fresh import", flush=True)
-        alive |= {i for i in afresh if _survives_import(asked[i], reach)}
+        shares = [[(i, asked[i]) for i in sorted(afresh)[job::jobs]] for job in range(jobs)]
+        alive |= _in_shares([partial(_survive_import, share, reach) for share in shares])
         return [m for i, m in enumerate(asked) if i in alive]
     finally:
         shutil.rmtree(sys.pycache_prefix)
 
 
-def _looped(asked: list[Mutant]) -> tuple[dict[str, Reach], set[int], set[int]] | None:
-    loop = _Loop(asked)
+def _looped(asked: list[Mutant], jobs: int) -> tuple[dict[str, Reach], set[int], set[int]] | None:
+    loop = _Loop(asked, jobs)
     passed = _pytest(TESTS, loop) == pytest.ExitCode.OK
     return (loop.reach, loop.alive, loop.afresh) if passed else None
 
@@ -120,6 +126,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, help="so many mutants, drawn by chance; else all")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--only", default="", help="mutants whose file, function or line has this")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at work side by side")
     parser.add_argument("--record", type=Path, help="file for the counts by module")
     return parser.parse_args(arguments)
 
@@ -156,11 +163,12 @@ def _counts(
 class _Loop:
     """Instead of pytest's loop over tests: one over mutants."""
 
-    def __init__(self, asked: list[Mutant]) -> None:
-        self.asked = asked
+    def __init__(self, asked: list[Mutant], jobs: int) -> None:
+        self.asked, self.jobs = asked, jobs
         self.reach: dict[str, Reach] = {}
         self.alive: set[int] = set()
         self.afresh: set[int] = set()  # wrong already while the tests are collected
+        self.kills: Counter[tuple[str, str, str]] = Counter()  # file, function, test
 
     def pytest_sessionstart(self) -> None:
         """See which lines run as the tests are collected: wrong there needs a fresh import."""
@@ -173,23 +181,30 @@ class _Loop:
         gc.collect()
         gc.freeze()  # shared with the copies
         items = {item.nodeid: item for item in session.items}
-        self.reach = {name: self._traced(item) for name, item in items.items()}
+        self.reach = _forked(partial(_traced, session.items, self.begin.hits))
+        if None in self.reach.values():
+            raise pytest.UsageError(f"{[*self.reach][-1]} fails without any mutant")
         print(f"{len(items)} tests, {sum(r.seconds for r in self.reach.values()):.0f} s of them")
-        for number, m in enumerate(self.asked):
-            if self._is_run_before(m):
-                self.afresh.add(number)
-            elif self._survives(m, items, functions):
-                self.alive.add(number)
-                print("alive:", *m.key, sep=" | ", flush=True)
-            if number % 100 == 99:
-                print(f"{number + 1} mutants, {len(self.alive)} alive", flush=True)
+        self.afresh = {i for i, m in enumerate(self.asked) if self._is_run_before(m)}
+        others = [i for i in range(len(self.asked)) if i not in self.afresh]
+        works = [
+            partial(self._surviving, others[job :: self.jobs], items, functions)
+            for job in range(self.jobs)
+        ]
+        self.alive = _in_shares(works)
         return True
 
-    def _traced(self, item: pytest.Item) -> Reach:
-        found = _forked(partial(_traced, item, self.begin.hits))
-        if found is None:
-            raise pytest.UsageError(f"{item.nodeid} fails without any mutant")
-        return found
+    def _surviving(
+        self, numbers: list[int], items: dict[str, pytest.Item], functions: dict
+    ) -> set[int]:
+        alive: set[int] = set()
+        for done, number in enumerate(numbers, 1):
+            if self._survives(self.asked[number], items, functions):
+                alive.add(number)
+                print("alive:", *self.asked[number].key, sep=" | ", flush=True)
+            if done % 100 == 0:
+                print(f"{done} mutants, {len(alive)} alive", flush=True)
+        return alive
 
     def _is_run_before(self, m: Mutant) -> bool:
         scope = m.place.scope
@@ -197,14 +212,16 @@ class _Loop:
 
     def _survives(self, m: Mutant, items: dict[str, pytest.Item], functions: dict) -> bool:
         tests = _of(m, self.reach)
-        some = [items[name] for name in tests]
+        where = m.key[:2]
+        some = [items[name] for name in sorted(tests, key=lambda name: -self.kills[*where, name])]
         found = _forked(partial(_failing, m, some, functions), _patience(tests))
         if found is None:  # it died, or took too long
             return False
         changed, failed = found
         if changed != 1:
             raise pytest.UsageError(f"{m.key} changes {changed} functions")
-        return not failed
+        self.kills[*where, failed] += 1
+        return failed is None
 
 
 class _Lines:
@@ -233,13 +250,25 @@ class _Lines:
         return inside
 
 
-def _traced(item: pytest.Item, paths: Iterable[str]) -> Reach | None:
-    """Run one test and see which lines it reaches; None where it fails."""
-    started, lines = time.process_time(), _Lines(paths)
-    sys.settrace(lines)
-    failed = _fails([item])
-    sys.settrace(None)
-    return None if failed else Reach(time.process_time() - started, lines.hits)
+def _traced(items: list[pytest.Item], paths: Iterable[str]) -> dict[str, Reach | None]:
+    """Run all tests, and see which lines each reaches; the last one is None where it fails.
+
+    Nothing is kept from one to the next: neither a fixture, nor what slimlib's functions remember.
+    """
+    remembered = [f for f in gc.get_objects() if isinstance(f, functools._lru_cache_wrapper)]
+    remembered = [f for f in remembered if f.__module__.startswith("slimlib")]
+    found: dict[str, Reach | None] = {}
+    for item in items:
+        for function in remembered:
+            function.cache_clear()
+        started, lines = time.process_time(), _Lines(paths)
+        sys.settrace(lines)
+        failed = _first_that_fails([item])
+        sys.settrace(None)
+        found[item.nodeid] = Reach(time.process_time() - started, lines.hits)
+        if failed:
+            return found | {item.nodeid: None}
+    return found
 
 
 def _functions(paths: set[str]) -> dict[tuple[str, str, int], list[FunctionType]]:
@@ -255,11 +284,11 @@ def _name(code: CodeType) -> tuple[str, str, int]:
     return code.co_filename, code.co_qualname, code.co_firstlineno
 
 
-def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int, bool]:
+def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int, str | None]:
     """Give all functions of the module the mutant's code, and run the tests.
 
     Returns:
-        How many functions that changed, and whether a test failed.
+        How many functions that changed, and the first test that fails.
     """
     codes, changed = [m.code()], 0
     for code in codes:
@@ -267,16 +296,16 @@ def _failing(m: Mutant, items: list[pytest.Item], functions: dict) -> tuple[int,
         for function in functions.get(_name(code), []):
             changed += function.__code__ != code
             function.__code__ = code
-    return changed, changed == 1 and _fails(items)
+    return changed, _first_that_fails(items) if changed == 1 else None
 
 
-def _fails(items: list[pytest.Item]) -> bool:
-    """Whether one of the tests fails; those after it are not run."""
+def _first_that_fails(items: list[pytest.Item]) -> str | None:
+    """The name of the first test that fails; those after it are not run."""
     _be_quiet()
     for item, following in zip(items, [*items[1:], None], strict=False):
         if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
-            return True
-    return False
+            return item.nodeid
+    return None
 
 
 # ---- in a fresh import ----
@@ -307,6 +336,10 @@ class _Wrong(MetaPathFinder, SourceFileLoader):
         return self.mutant.code()
 
 
+def _survive_import(numbered: list[tuple[int, Mutant]], reach: dict[str, Reach]) -> set[int]:
+    return {number for number, m in numbered if _survives_import(m, reach)}
+
+
 def _survives_import(m: Mutant, reach: dict[str, Reach]) -> bool:
     tests = _of(m, reach)
     return not tests or _forked(partial(_pass_afresh, m, tests), _patience(tests)) is True
@@ -323,10 +356,13 @@ def _pass_afresh(m: Mutant, tests: dict[str, float]) -> bool:
 
 
 def _of(m: Mutant, reach: dict[str, Reach]) -> dict[str, float]:
-    """The tests that reach a mutant with their seconds, the quickest first, as far as ENOUGH."""
-    lines, path = m.place.scope.lines, str(m.path)
+    """The tests that reach a mutant with their seconds, as far as ENOUGH.
+
+    Those of the module's own file come first, and the quickest.
+    """
+    lines, path, own = m.place.scope.lines, str(m.path), f"/test_{m.path.name}::"
     found = {name: r.seconds for name, r in reach.items() if lines & r.lines[path]}
-    ordered = dict(sorted(found.items(), key=lambda entry: entry[1]))
+    ordered = dict(sorted(found.items(), key=lambda entry: (own not in entry[0], entry[1])))
     spent = dict(zip(ordered, accumulate(ordered.values()), strict=True))
     return {name: seconds for name, seconds in ordered.items() if spent[name] <= ENOUGH}
 
@@ -355,6 +391,19 @@ def _pytest(tests: Iterable[str], plugin: object) -> int:
 
 def _forked(work: Callable[[], Any], seconds: float | None = None) -> Any:
     """What `work` returns in a copy of this process; None where it dies or takes longer."""
+    return _finished(*_begun(work), seconds)
+
+
+def _in_shares(works: Sequence[Callable[[], set[int]]]) -> set[int]:
+    """What all of them find, side by side."""
+    found = [_finished(*begun, None) for begun in [_begun(work) for work in works]]
+    if None in found:
+        raise SystemExit("a share of the mutants came to no end")
+    return set().union(*found)
+
+
+def _begun(work: Callable[[], Any]) -> tuple[int, int]:
+    """The number of a copy of this process, and the pipe on which its answer will come."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -368,6 +417,10 @@ def _forked(work: Callable[[], Any], seconds: float | None = None) -> Any:
         finally:
             os._exit(0)
     os.close(writing)
+    return child, reading
+
+
+def _finished(child: int, reading: int, seconds: float | None) -> Any:
     with open(reading, "rb") as pipe:
         if not select.select([pipe], [], [], seconds)[0]:
             os.kill(child, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import BertConfig
 
 from slimlib.cli import main
 from slimlib.pipeline import looks as looks_module
@@ -128,6 +129,14 @@ def test_bad_input_ends_in_one_line_with_nothing_written(here, capsys, arguments
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not [path for path in here.rglob("*") if path.is_file()]
+
+
+def test_a_model_that_cannot_be_asked_is_refused_before_the_other_is_asked(here):
+    BertConfig().save_pretrained(here / "bert")
+    (here / "bert" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="bert: model: bert reads a text in both directions"):
+        check("micro:base", "bert", tasks="micro_facts", limit=2)
+    assert not [*here.rglob("answers")]
 
 
 @pytest.mark.parametrize("extra", [["--limit", "4"], ["--minutes", "0.02"]])

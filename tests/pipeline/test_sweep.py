@@ -95,7 +95,8 @@ def test_workers_share_the_cores(tmp_path, monkeypatch):
 
 def test_a_folder_of_other_settings_is_refused_before_anything_runs(tmp_path):
     sweep_grid(small(), tmp_path, [1], cells=["base"], work=pretend)
-    other = get_study("key_variables_micro", arms=ARMS, limit=3)
+    sweep_grid(small(), tmp_path, [1], cells=["qlora-r4"], work=pretend)
+    other = get_study("key_variables_micro", arms=ARMS, **{"data.n": 3})
     with pytest.raises(SettingsError, match="made by other settings"):
         sweep_grid(other, tmp_path, [1], work=pretend)
 
