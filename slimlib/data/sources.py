@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,14 @@ OTHER_FILES += (".gz", ".pkl", ".pickle", ".md", ".pdf", ".db", ".sqlite")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
+def repository_of(name: str) -> tuple[str, str | None]:
+    """Hub id and revision of a data set by name, or by hub id[@revision]."""
+    if (known := DATASETS.get(name)) and known.hub:
+        return known.hub, known.revision
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
 def local_file(name: str, n: int | None, folder: Path) -> Path:
     """The first local file of a named data set that holds at least n rows.
 
@@ -74,7 +83,7 @@ def is_path(name: str) -> bool:
     if name in DATASETS:
         return False
     ends = name.lower().endswith((*ROW_FILES, *OTHER_FILES))
-    return ends or name.startswith(("/", ".", "~")) or "\\" in name or Path(name).exists()
+    return ends or name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
 
 
 def find_file(name: str | Path) -> Path:

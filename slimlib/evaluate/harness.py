@@ -32,6 +32,7 @@ from slimlib.common.files import (
     write_text,
 )
 from slimlib.common.hardware import find_device, git_revision, resolve_dtype, unsloth_loaded
+from slimlib.common.hub import ask, fetched
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, AskConfig, EvalConfig, Task
@@ -186,7 +187,8 @@ def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, An
         dtype=resolve_dtype(config.dtype),
         device_map={"": find_device().kind},
     )
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+    where = fetched(model, revision)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **where)
     return network.eval(), tokenizer
 
 
@@ -274,7 +276,8 @@ def ask_lm_eval(
     lm = keeping(evaluator_class(config.evaluator), responses)(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length
     )
-    results = lm_eval.simple_evaluate(
+    evaluate = functools.partial(
+        lm_eval.simple_evaluate,
         model=lm,
         tasks=[task],
         task_manager=TaskManager(include_defaults=False),  # all of them take seconds
@@ -282,7 +285,7 @@ def ask_lm_eval(
         log_samples=True,
         **how,
     )
-    return lm, results
+    return lm, ask(evaluate, getattr(task, "task_name", str(task)), kind="dataset")
 
 
 @functools.cache

@@ -6,7 +6,7 @@ asked. Only safetensors are read, and no code of a model's.
 
 from __future__ import annotations
 
-import re
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
 from slimlib.common.content import Hashes, identity_of
 from slimlib.common.files import read_json, sha256
+from slimlib.common.hub import COMMIT, SMALL, fetch
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.stored import check_readable
@@ -21,9 +22,6 @@ from slimlib.model.stored import check_readable
 NF4 = "nf4:"  # before a name: quantised on load
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
-# What a model's answers depend on beside its weights.
-SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
-COMMIT = re.compile(r"[0-9a-f]{40}")  # of git: never another content
 FRESH = Hashes()  # remembers nothing
 LEFT_OUT = ("merged", "adapter", STRUCTURED)  # folders whose names say nothing
 
@@ -34,7 +32,7 @@ class Opened:
 
     name: str  # as it was given
     base: str  # folder, hub id or GGUF file of the whole weights
-    revision: str | None = None  # of the hub
+    revision: str | None = None  # commit on the hub; None: no hub's
     adapter: str | None = None  # folder of a PEFT adapter, or its hub id
     adapter_revision: str | None = None
     quantise: bool = False  # to NF4, on load
@@ -65,8 +63,8 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
         fallback: the model for an adapter whose own is not on this machine, nor on the hub.
 
     Raises:
-        ValueError: nothing is there, or what is there cannot be read; says the way out.
-        OSError: the hub does not answer, and the model is not in its cache.
+        ValueError: nothing is there, what is there cannot be read, or the hub does not answer and
+            the model is not in its cache; says the way out.
     """
     given = name.removeprefix(NF4)
     quantise = given != name
@@ -77,17 +75,16 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
     if given.startswith("micro:"):
         return Opened(name, resolve_name(given), quantise=quantise)
     repository, _, revision = given.partition("@")
-    revision = revision or None
-    path = hub_file(repository, CONFIG_FILE, revision)
-    if path:
-        opened = _on_its_base(name, path, quantise, fallback)
-        return replace(opened, adapter=repository, adapter_revision=revision)
-    _check_whole(repository, revision)
-    return Opened(name, repository, revision, quantise=quantise)
+    folder = fetch(repository, revision or None)  # its name is the commit: what moves is not read
+    if (folder / CONFIG_FILE).is_file():
+        opened = _on_its_base(name, folder / CONFIG_FILE, quantise, fallback)
+        return replace(opened, adapter=repository, adapter_revision=folder.name)
+    _check_whole(repository, folder.name)
+    return Opened(name, repository, folder.name, quantise=quantise)
 
 
 def _is_local(name: str) -> bool:
-    return name.startswith(("/", ".", "~")) or "\\" in name or Path(name).exists()
+    return name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
 
 
 def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) -> Opened:
@@ -147,18 +144,6 @@ def _check_whole(name: str, revision: str | None) -> None:
     check_readable(name, revision)
 
 
-def hub_file(name: str, file: str, revision: str | None) -> str | None:
-    """The path of a small file of a folder or a repository; None where it has no such file."""
-    from transformers.utils import cached_file
-
-    return cached_file(
-        name,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-    )
-
-
 # ---- identity ----
 
 
@@ -179,7 +164,7 @@ def weights_identity(name: str, revision: str | None = None, hashes: Hashes = FR
         hashes: of files, as far as they are remembered.
 
     Raises:
-        OSError: the hub does not answer, and has not been asked before.
+        HubError: the hub does not answer, and has not been asked before.
     """
     path = Path(name)
     if path.is_file():
@@ -188,14 +173,11 @@ def weights_identity(name: str, revision: str | None = None, hashes: Hashes = FR
         return identity_of(model_files(path, hashes))
     if revision and COMMIT.fullmatch(revision):
         return f"{name}@{revision}"
-    from transformers.utils.hub import extract_commit_hash
-
-    file = hub_file(name, CONFIG, revision) or hub_file(name, CONFIG_FILE, revision)
-    return f"{name}@{extract_commit_hash(file, None)}"
+    return f"{name}@{fetch(name, revision).name}"
 
 
 def model_files(folder: Path, hashes: Hashes = FRESH) -> dict[str, str]:
     """Name -> hash of the files that make a model's or an adapter's answers."""
     folders = (folder, folder / STRUCTURED)
-    patterns = (WEIGHTS, *SMALL_FILES)
+    patterns = (WEIGHTS, *SMALL)
     return hashes.files(folder, (f for at in folders for p in patterns for f in at.glob(p)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slimlib.common.hub import fetched
 from slimlib.model.stored import config_of
 
 
@@ -28,7 +29,8 @@ def refuse_own_code(name: str, revision: str | None = None) -> None:
     known = _known(config.get("model_type"))
     if wanted and not known:
         _refuse(name, wanted.get("AutoModelForCausalLM") or next(iter(wanted.values())))
-    settings = get_tokenizer_config(name, revision=revision, trust_remote_code=False)
+    where = fetched(name, revision)
+    settings = get_tokenizer_config(name, trust_remote_code=False, **where)
     own = _auto_map(settings).get("AutoTokenizer")
     if own and not _has_class(settings.get("tokenizer_class"), known):
         _refuse(name, own)

@@ -1,8 +1,8 @@
 """Whatever comes in from outside: it is read, or refused in one line, and nothing is written.
 
 Each boundary gets many inputs with one thing in them that does not belong there (`spoil`). What is
-allowed is a ValueError, or an OSError that a library made of a bad file: the command line prints its
-message on one line and ends with exit code 2.
+allowed is a ValueError, or an OSError that a library made of a bad file: the command line prints
+its message on one line and ends with exit code 2.
 """
 
 from __future__ import annotations
