@@ -32,8 +32,9 @@ from slimlib.config import Arm
 from slimlib.data.rows import load_rows
 from slimlib.data.tokens import RowsReport, split_tokenized
 from slimlib.methods import METHODS, compile_plan
-from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer
+from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer, window
 from slimlib.model.quantise import QUANTISERS, resolve_block
+from slimlib.model.stored import quiet
 from slimlib.run import CHECKPOINTS, Run
 from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
@@ -127,7 +128,8 @@ def _go_on(trainer: Any, checkpoint: Path | None) -> None:
             trainer._load_from_checkpoint(str(checkpoint))
             trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
             return
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    with quiet():  # as to which of the tokenizer's special tokens the model's config is given
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
 
 
 def _with_smaller_passes(config: Arm, reason: str) -> Arm:
@@ -161,8 +163,7 @@ def training_sets(config: Arm, run: Run) -> tuple[Any, Any, RowsReport]:
     if choose_backend(config.model.backend) == "unsloth":
         import unsloth  # noqa: F401  before transformers, which it patches
     tokenizer = load_tokenizer(config.model)
-    length = config.model.max_seq_length
-    return split_tokenized(rows, config.data, tokenizer, length, config.seed)
+    return split_tokenized(rows, config.data, tokenizer, window(config.model), config.seed)
 
 
 def merge_note(config: Arm, model: Any) -> str:

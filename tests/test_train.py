@@ -1,6 +1,7 @@
 """Fine-tuning: the loss falls, a cut-off run goes on where it was, a seed is a run."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -330,6 +331,22 @@ def test_a_file_of_conversations_is_trained_on_its_answers_but_for_what_is_held_
     assert stage["learned_tokens"] % kept == 0  # equal answers
     said = capsys.readouterr().err
     assert "14 of 20 rows are trained on, 5 held out" in said and "not used: id." in said
+
+
+def test_a_row_is_no_longer_than_the_model_has_places(dropout_study, checkpoint, tmp_path):
+    """GPT-2 and OPT have no more; the window that is asked for may be longer."""
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"question": "q", "answer": "a"}\n{"question": "q", "answer": "' + 99 * "a " + '"}'
+    )
+    (arm,) = on_rows(dropout_study, path).arms
+    arm = replace(arm, model=replace(arm.model, name=str(folder)))
+    dataset, _, report = train.training_sets(arm, Run(dropout_study, tmp_path))
+    assert max(map(len, dataset["input_ids"])) == 40 and report.truncated == (2,)
 
 
 def test_a_system_turn_that_is_refused_is_said_before_any_weight_is_loaded(

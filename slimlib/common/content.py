@@ -7,6 +7,7 @@ and modification time; when anything differs, the file is hashed again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,12 +40,17 @@ class Hashes:
         name, looks, known = str(path.resolve()), look_at(path), self._read()
         if known.get(name, {}).get("looks") != looks:
             known[name] = {"sha256": file_sha256(path), "looks": looks}
-            write_json(self.memory, known)
+            with contextlib.suppress(OSError):  # a folder that is only read: hashed each time
+                write_json(self.memory, known)
         return known[name]["sha256"]
 
     def files(self, folder: Path, paths: Iterable[Path]) -> dict[str, str]:
         """Name within a folder -> hash, for some of its files, in order of their names."""
-        return {path.relative_to(folder).as_posix(): self.file(path) for path in sorted({*paths})}
+        found = {}
+        for path in sorted({*paths}):
+            with contextlib.suppress(FileNotFoundError):  # another process replaces the folder
+                found[path.relative_to(folder).as_posix()] = self.file(path)
+        return found
 
     def _read(self) -> dict[str, Any]:
         if self._known is None:

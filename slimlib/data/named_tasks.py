@@ -5,6 +5,7 @@ A name that has local files (`tasks.SOURCES`) reads those where a data folder is
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def _spec(
         config = own_task(Path(name))
         return config, file_sha256(Path(name))
     if name.endswith(YAML):
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise ValueError(f"task file {name} does not exist")
         return str(Path(name).resolve()), file_sha256(Path(name))
     if name in MICRO:

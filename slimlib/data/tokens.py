@@ -73,7 +73,7 @@ class RowsReport(Shown):
 
     def sentences(self) -> list[str]:
         """What is said of the rows, most important first."""
-        held = f", {self.held_out:,} held out to measure it" if self.held_out else ""
+        held = f", {self.held_out:,} held out to measure what is learned" if self.held_out else ""
         said = [
             f"{self.kept:,} of {self.read:,} rows are trained on{held}: {self.tokens:,} tokens, "
             f"{self.learned_tokens:,} of them learned."

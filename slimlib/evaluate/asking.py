@@ -27,6 +27,7 @@ from slimlib.evaluate.harness import (
 )
 from slimlib.evaluate.loading import load_opened
 from slimlib.evaluate.responses import Responses
+from slimlib.model.load import places
 from slimlib.model.opened import Opened, identity
 
 BATCH = 8  # rows of HFLM, where that is what runs
@@ -102,7 +103,7 @@ class Side:
                 self.config,
                 responses,
                 batch_size=BATCH,
-                max_length=min(self.config.max_length, _places(loaded[0])),
+                max_length=min(self.config.max_length, places(loaded[0].config)),
                 num_fewshot=self.config.num_fewshot,
                 limit=limit or None,
                 samples=documents and {task: sorted(ids) for task, ids in documents.items()},
@@ -152,13 +153,6 @@ class Side:
         for name, rows in files.items():
             write_text(folder / name, lm_eval_lines(rows))
         return write_text(folder / "results.json", lm_eval_text(joined, indent=1))
-
-
-def _places(model: Any) -> int:
-    """Positions that a model has, where its configuration says so."""
-    config = model.config.get_text_config()
-    places = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
-    return next((n for n in places if isinstance(n, int) and n > 0), 2**31)
 
 
 @contextlib.contextmanager

@@ -154,7 +154,13 @@ def _take(folder: Path, task: str, key: str, hashes: Hashes) -> dict[str, Any] |
     if lost := differing(hashes.files(place, there), wanted):
         progress.say(f"{task}: {lost}: asks again")
         return None
+    _answers(place, key).unlink(missing_ok=True)  # a kill came between
     return upgrade_task(found)  # one cut off by slimlib 0.1
+
+
+def _answers(place: Path, key: str) -> Path:
+    """Where the answers of a task lie until all are there."""
+    return place / f"responses-{key}.jsonl"
 
 
 def _read_entry(place: Path) -> dict[str, Any] | None:
@@ -197,7 +203,7 @@ def _evaluate_task(
     begin = time.perf_counter()
     network, _ = loaded
     folder.mkdir(parents=True, exist_ok=True)
-    cache = folder / f"responses-{key}.jsonl"
+    cache = _answers(folder, key)
     with progress.line(task.name) as line, Responses(cache, line) as responses:
         lm, results = _answer(loaded, task, config, responses, data_folder)
     samples = results.pop("samples")[task.name]

@@ -8,6 +8,7 @@ same checkpoint on load, so that merging has exactly the weights that the adapte
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def resolve_name(name: str) -> str:
     Raises:
         ValueError: no such embedded checkpoint or folder.
     """
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise ValueError(f"model folder {name} does not exist")
     if not name.startswith("micro:"):
         return name
@@ -189,6 +190,27 @@ def blocks(
             "give a number, or adapter=AdapterConfig(...) of QA-LoRA or QA-HiRA"
         )
     return found
+
+
+def places(config: Any) -> int:
+    """Positions that a model has, where its configuration says so; else a great many.
+
+    Args:
+        config: transformers' own.
+    """
+    text = config.get_text_config()
+    found = (getattr(text, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((n for n in found if isinstance(n, int) and n > 0), 2**31)
+
+
+def window(config: ModelConfig) -> int:
+    """Tokens that a row may have: max_seq_length, or all that the model has places for."""
+    from transformers import AutoConfig
+
+    network = AutoConfig.from_pretrained(
+        resolve_name(config.name), revision=hub_revision(config), trust_remote_code=False
+    )
+    return min(config.max_seq_length, places(network))
 
 
 def hub_revision(config: ModelConfig) -> str | None:

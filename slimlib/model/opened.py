@@ -6,9 +6,9 @@ asked. Only safetensors are read, and no code of a model's.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
@@ -77,14 +77,14 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
     repository, _, revision = given.partition("@")
     folder = fetch(repository, revision or None)  # its name is the commit: what moves is not read
     if (folder / CONFIG_FILE).is_file():
-        opened = _on_its_base(name, read_json(folder / CONFIG_FILE), quantise, fallback)
+        opened = _on_its_base(name, folder / CONFIG_FILE, quantise, fallback)
         return replace(opened, adapter=repository, adapter_revision=folder.name)
     _check_whole(repository, folder.name)
     return Opened(name, repository, folder.name, quantise=quantise)
 
 
 def _is_local(name: str) -> bool:
-    return name.startswith(("/", ".", "~")) or "\\" in name or Path(name).exists()
+    return name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
 
 
 def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) -> Opened:
@@ -94,7 +94,7 @@ def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) 
     if path.is_dir():
         adapter = find_adapter(path)
         if adapter:
-            opened = _on_its_base(name, read_json(adapter / CONFIG_FILE), quantise, fallback)
+            opened = _on_its_base(name, adapter / CONFIG_FILE, quantise, fallback)
             if not any(adapter.glob(WEIGHTS)):
                 raise ValueError(f"{adapter} has no {WEIGHTS}: pickled adapters are not read")
             return replace(opened, adapter=str(adapter))
@@ -114,11 +114,14 @@ def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) 
     return Opened(name, str(found[0]))
 
 
-def _on_its_base(
-    name: str, config: dict[str, Any], quantise: bool, fallback: Opened | None
-) -> Opened:
+def _on_its_base(name: str, file: str | Path, quantise: bool, fallback: Opened | None) -> Opened:
     """The model that an adapter's configuration names; the fallback where it is out of reach."""
+    config = read_json(Path(file))
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is no adapter's configuration; save the adapter again")
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not all(part is None or isinstance(part, str) for part in (base, revision)):
+        raise ValueError(f"{file} names the model {base!r:.80} at {revision!r:.80}: must be texts")
     try:
         if not base:
             raise ValueError("no base_model_name_or_path in its adapter_config.json")

@@ -18,6 +18,22 @@ READ_BY |= {"gptq": "gptqmodel", "awq": "gptqmodel", "compressed-tensors": "comp
 GENERATION = "generation_config.json"
 
 
+def config_of(name: str, revision: str | None = None) -> dict[str, Any]:
+    """The content of a checkpoint's config.json: a folder's, or one on the hub.
+
+    Raises:
+        ValueError: it holds no settings.
+        OSError: there is none (transformers' own message).
+    """
+    from transformers import PretrainedConfig
+
+    with contextlib.suppress(TypeError, AttributeError):  # transformers' of a list, or a number
+        config, _ = PretrainedConfig.get_config_dict(name, **fetched(name, revision))
+        if isinstance(config, dict):
+            return config
+    raise ValueError(f"{name}: its config.json holds no settings; save the model again")
+
+
 def stored_quantisation(name: str, revision: str | None = None) -> str | None:
     """What the weights of a checkpoint are quantised by already.
 
@@ -32,15 +48,18 @@ def stored_quantisation(name: str, revision: str | None = None) -> str | None:
     Raises:
         OSError: there is no config.json (transformers' own message).
     """
-    from transformers import PretrainedConfig
-
-    config, _ = PretrainedConfig.get_config_dict(name, **fetched(name, revision))
+    config = config_of(name, revision)
     stored = config.get("quantization_config") or config.get("compression_config")
     if not stored:
         return None
+    if not isinstance(stored, dict):
+        raise ValueError(f"{name}: its quantization_config is {stored!r:.80}: must be settings")
     if stored.get("load_in_4bit"):  # older files of bitsandbytes name no method
         return BITSANDBYTES_4BIT
-    return BITSANDBYTES_8BIT if stored.get("load_in_8bit") else stored.get("quant_method")
+    if stored.get("load_in_8bit"):
+        return BITSANDBYTES_8BIT
+    method = stored.get("quant_method")
+    return None if method is None else str(method)
 
 
 def check_readable(name: str, revision: str | None = None) -> str | None:

@@ -156,7 +156,7 @@ def _check_token() -> Check:
 
 
 def _check_access(name: str, revision: str | None, kind: str) -> Check:
-    if name.startswith("micro:") or Path(name).exists():
+    if name.startswith("micro:") or os.path.exists(name):
         return Check(f"access {name}", True, "on this machine")
     try:
         commit = find_commit(name, revision, kind)

@@ -48,7 +48,8 @@ def try_model(arm: Arm, dataset: Any, layers: int = 2) -> list[Check]:
         for name, step in steps.items():
             if all(check.ok for check in checks):
                 checks.append(checked(name, step, "Take another checkpoint, or other settings"))
-        return checks
+        own, cut = arm.model.name, str(place / "base")
+        return [replace(check, detail=check.detail.replace(cut, own)) for check in checks]
 
 
 def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:

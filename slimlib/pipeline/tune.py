@@ -6,6 +6,7 @@ runs/<model>-on-<rows>/  <arm>/  asked/  report.html  answer.json
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,7 @@ def _comes_quantised(config: ModelConfig) -> bool:
 def _rows_file(rows: Any, model: str, root: Path) -> str:
     """Rows by their name; rows that lie in memory are written into a file called by their hash."""
     if isinstance(rows, str | Path):
-        return str(Path(rows).resolve()) if Path(rows).exists() else str(rows)
+        return str(Path(rows).resolve()) if os.path.exists(rows) else str(rows)
     read = [dict(row) for row in read_rows(rows)]
     name = f"rows-{sha256(read)[:8]}.jsonl"
     path = root.absolute() / slug(model, name) / name

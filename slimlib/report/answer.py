@@ -47,7 +47,7 @@ class Learned:
         value, low, high = (number(limit, 2, "+") for limit in self.change.difference)
         return (
             f"{verb}: loss on {self.rows} held-out rows {number(self.before)} -> "
-            f"{number(self.after)} nats a token ({value} [{low}, {high}], "
+            f"{number(self.after)} nats a token, less is better ({value} [{low}, {high}], "
             f"{p_text(self.change.p_value)})."
         )
 

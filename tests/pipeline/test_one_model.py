@@ -14,7 +14,7 @@ from slimlib.common.hardware import Device
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.tokens import tokenize_rows
 from slimlib.model.load import load_tokenizer, resolve_name
-from slimlib.pipeline import one_model
+from slimlib.pipeline import one_model, trial
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.trial import try_model
 from slimlib.studies.get import get_study
@@ -241,3 +241,13 @@ def test_what_fails_in_the_trial_is_red_and_ends_it(other):
     name = other(GPT2Config, n_embd=32, n_layer=2, n_head=4)  # and no weights
     found = try_model(replace(arm, model=replace(arm.model, name=name), adapter=EVERY), [])
     assert [check.ok for check in found] == [False] and "\n" not in found[0].detail
+
+
+def test_the_trial_calls_the_model_by_its_own_name(tried, monkeypatch):
+    def load_model(config, *_):
+        raise ValueError(f"{config.name}: no")
+
+    monkeypatch.setattr(trial, "load_model", load_model)
+    found = tried()
+    assert (found.name, found.ok) == ("one step", False)
+    assert found.detail.endswith("/model: no") and "/base" not in found.detail

@@ -1,6 +1,7 @@
 """`slimlib tune`: one's own model and rows, from the rows to the answer, on the embedded model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy import stats
 
 from slimlib.cli import main
+from slimlib.model.load import nf4_config
 from slimlib.pipeline.tune import mean_change, tune
 from slimlib.run import Run
 from slimlib.studies.mine import mine, of_seeds, slug
@@ -38,7 +40,7 @@ def test_rows_become_a_model_and_an_answer(here, rows):
     found = tune("micro:base", rows, **ASKED, **FEW)
     folder = here / "runs" / "micro-base-on-sums"
     assert found.learned.rows == 2 and found.learned.before > 0
-    assert "38 of 40 rows are trained on, 2 held out to measure it" in found.rows[0]
+    assert "38 of 40 rows are trained on, 2 held out to measure what is" in found.rows[0]
     assert [step.cause for step in found.steps] == [
         "quantising",
         "fine-tuning, merged into the 4-bit weights",
@@ -56,6 +58,29 @@ def test_without_4_bit_there_is_one_merge_and_no_quantised_base(here, rows):
     found = tune("micro:base", rows, load_in_4bit=False, **ASKED, **FEW)
     assert [step.cause for step in found.steps] == []
     assert found.place.endswith("tuned/merged")
+
+
+@pytest.mark.slow
+def test_a_folder_of_any_name_with_odd_generation_settings_is_tuned(here, rows, checkpoint):
+    folder = here / "mein Modell [ü]@1"
+    shutil.copytree(checkpoint, folder)
+    odd = json.dumps({"do_sample": False, "temperature": 0.6})
+    (folder / "generation_config.json").write_text(odd)
+    found = tune(folder.name, rows, **ASKED, **FEW)
+    assert found.title == "mein Modell [ü]@1, fine-tuned on sums.jsonl"
+    assert (Path(found.place) / "generation_config.json").read_text() == odd
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_stored_in_4_bit_is_tuned_as_it_is(here, rows, checkpoint):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    how = {"quantization_config": nf4_config("float32"), "device_map": {"": "cpu"}}
+    AutoModelForCausalLM.from_pretrained(checkpoint, **how).save_pretrained(here / "bnb")
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(here / "bnb")
+    found = tune("bnb", rows, **ASKED, **FEW)
+    merged = AutoModelForCausalLM.from_pretrained(found.place)
+    assert not getattr(merged, "is_quantized", False) and found.learned.before > 0
 
 
 @pytest.mark.slow
