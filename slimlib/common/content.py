@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.files import file_sha256, read_json, sha256, write_json
+from slimlib.common.flaky import again
 
 SMALL = 2**20  # bytes: read whole each time
 SAMPLES, SAMPLE = 16, 2**16  # places in a file, and bytes at each
@@ -70,7 +71,8 @@ def look_at(path: Path) -> list[int | str]:
     """What tells a file from another without reading all of it."""
     about = path.stat()
     times = [about.st_mtime_ns, about.st_ctime_ns]
-    return [about.st_size, *times, about.st_ino, _samples(path, about.st_size)]
+    samples = again(lambda: _samples(path, about.st_size), path)
+    return [about.st_size, *times, about.st_ino, samples]
 
 
 def _samples(path: Path, size: int) -> str:

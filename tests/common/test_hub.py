@@ -312,7 +312,8 @@ def test_check_and_tune_work_from_the_hub_and_from_its_cache(hub, tmp_path):
     for offline in (False, True):
         before = len(hub.asked)
         folder = ("--runs", f"runs-{offline}")
-        done = slimlib("check", "org/base", "org/tuned", *options, *folder, offline=offline)
+        out = ("--out", f"checked-{offline}")
+        done = slimlib("check", "org/base", "org/tuned", *options, *out, offline=offline)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "asked" in done.stdout
         tuned = slimlib("tune", "org/base", "org/many", *options, *folder, offline=offline)
