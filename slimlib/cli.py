@@ -1,7 +1,7 @@
 """The command line: run a study, compare two evaluated models, audit the papers' numbers.
 
-Exit codes: 0 done; 1 a notebook stopped, or cells are missing; 2 bad input (one line says what, and
-nothing is written); 130 and 143 stopped by Ctrl-C and by SIGTERM.
+Exit codes: 0 done; 1 a notebook stopped, cells are missing, or the doctor found something; 2 bad
+input (one line says what, and nothing is written); 130 and 143 stopped by Ctrl-C and by SIGTERM.
 
 A command imports what it needs when it is called: `slimlib --help` answers at once.
 """
@@ -65,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _end(message: str, code: int) -> int:
     """Say why the command ends, on one line, and hand back its exit code."""
-    print(f"slimlib: {plain(message)}", file=sys.stderr)
+    text = plain(message)
+    if len(text) > LONGEST:  # a value of thousands of characters
+        text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
+    print(f"slimlib: {text}", file=sys.stderr)
     return code
 
 
@@ -137,6 +140,7 @@ ChatTemplate = Annotated[
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where models run")]
 Margin = Annotated[float, typer.Option(help="points within which a change counts as kept")]
 Alpha = Annotated[float, typer.Option(help="level of every claim")]
+LONGEST = 1000  # characters of a message
 FAILED = 3  # exit code of a comparison that --fail-on stops at
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def _check_model(name: str) -> str:
     if "://" in name:
         raise ValueError("must be a hub id or a folder, no address")
     folder = Path(name)
-    if not folder.is_dir():
+    if not os.path.isdir(name):  # unlike Path's it bears a name that is too long for a file
         return name
     if base := _base_of_adapter(folder):
         raise ValueError(

@@ -32,7 +32,7 @@ from slimlib.common.record_file import RECORD
 from slimlib.common.schema import SCHEMA, SchemaError, upgrade
 from slimlib.config import Arm, Study, to_dict
 from slimlib.data.micro.kept import identity_of_world, keep_world
-from slimlib.data.sources import WORLD, fingerprint
+from slimlib.data.sources import WORLD, fingerprint, moving_rows
 from slimlib.data.tasks import check_files
 from slimlib.model.load import hub_revision, resolve_name
 from slimlib.model.opened import model_files, weights_identity
@@ -255,7 +255,8 @@ class Run:
         if quantiser == "gptq":
             read["quantised model"] = weights_identity(folder, None, self.hashes)
         if stage == "finetune":
-            read["rows"] = world
+            rows = moving_rows(config.data)
+            read["rows"] = sha256(rows) if rows else world
         elif config.adapter:
             read["adapter"] = self._made(config.adapter_from or arm, "finetune")
         return read
@@ -385,21 +386,29 @@ class Run:
         clear_leftovers(self.arm_folder(arm), owned=True)
         with progress.line(f"{stage} {arm}"):
             begin = time.perf_counter()
-            self._begin(arm, stage)
+            read = self._begin(arm, stage)
             outcome = work()
             seconds = round(time.perf_counter() - begin, 3)
+            found = self.content(arm, stage).items()  # the world is made by the first that reads it
+            content = {key: now if read[key] is None else read[key] for key, now in found}
             made = self._files_made(arm, stage)
-            entry = {"status": "done", "seconds": seconds, **outcome, **made}
+            entry = {"content": content, "status": "done", "seconds": seconds, **outcome, **made}
             entry = self._store(arm, stage, entry)
         self._tidy(arm, stage)
         return entry
 
-    def _begin(self, arm: str, stage: str) -> None:
-        """Record that a stage is begun; the checkpoints of another training are no part of it."""
+    def _begin(self, arm: str, stage: str) -> dict[str, str | None]:
+        """Record that a stage is begun, and of what content; no other training is gone on with."""
         stored = self.record(arm)["stages"].get(stage)
-        if stage == "finetune" and (stored is None or self._other(arm, stage, stored)):
-            remove(self.arm_folder(arm) / CHECKPOINTS)
-        self._store(arm, stage, {"status": "started"})
+        checkpoints = self.arm_folder(arm) / CHECKPOINTS
+        if stage == "finetune" and checkpoints.exists():
+            other = self._other(arm, stage, stored) if stored else "nobody knows whose they are"
+            if other:
+                progress.say(f"{stage} {arm}: {other}: its checkpoints are left, it begins anew")
+                remove(checkpoints)
+        content = self.content(arm, stage)
+        self._store(arm, stage, {"content": content, "status": "started"})
+        return content
 
     def _files_made(self, arm: str, stage: str) -> dict[str, Any]:
         """The hashes of what a stage made; a record's tasks have those of their results."""
@@ -409,8 +418,7 @@ class Run:
 
     def _store(self, arm: str, stage: str, entry: dict[str, Any]) -> dict[str, Any]:
         record = self.record(arm)
-        about = {"settings": self.settings(arm, stage), "content": self.content(arm, stage)}
-        entry = {**about, **entry}
+        entry = {"settings": self.settings(arm, stage), **entry}
         record.pop("failed", None)
         record["environment"] = environment()
         record["stages"][stage] = entry

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from slimlib.adapters.modules import linear_shapes
 from slimlib.adapters.saving import check_finite, save_adapter
 from slimlib.common import progress
 from slimlib.common.files import atomic_path, read_jsonl
+from slimlib.common.flaky import again
 from slimlib.common.hardware import (
     find_device,
     free_memory,
@@ -90,9 +92,8 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dic
     sessions = keep_sessions(trainer, folder / "log.jsonl")
     _watch(trainer, sessions, dataset, report.numbers)
     _go_on(trainer, last_checkpoint(folder / CHECKPOINTS))
-    with atomic_path(folder / "adapter") as temporary:
-        save_adapter(trainer.model, temporary)
-        tokenizer.save_pretrained(temporary)
+    adapter = folder / "adapter"
+    again(partial(_save, trainer.model, tokenizer, adapter), adapter)
     sums, steps = sessions.sums, trainer.state.global_step
     summary = {
         **counts,
@@ -110,6 +111,12 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dic
     del trainer, model
     free_memory()  # the next arm trains in the same kernel
     return summary
+
+
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    with atomic_path(folder) as temporary:
+        save_adapter(model, temporary)
+        tokenizer.save_pretrained(temporary)
 
 
 def _go_on(trainer: Any, checkpoint: Path | None) -> None:

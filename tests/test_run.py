@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from slimlib import run as run_module
 from slimlib.common.checked import fields_of
 from slimlib.common.files import (
     atomic_path,
+    clear_leftovers,
     file_sha256,
     read_json,
     read_jsonl,
@@ -84,6 +86,49 @@ class TestAtomicPath:
             temporary.mkdir()
             (temporary / "fresh").touch()
         assert files(tmp_path) == ["folder", "folder/fresh"]
+
+    def test_what_a_dead_process_of_this_number_left_is_no_hindrance(self, tmp_path):
+        (tmp_path / f".folder.{os.getpid()}.tmp").mkdir()
+        (tmp_path / f".folder.{os.getpid()}.old").touch()
+        for name in ("stale", "fresh"):
+            with atomic_path(tmp_path / "folder") as temporary:
+                temporary.mkdir()
+                (temporary / name).touch()
+        assert files(tmp_path) == ["folder", "folder/fresh"]
+
+    def test_what_is_written_is_on_the_disk_before_it_gets_its_name(self, tmp_path, monkeypatch):
+        seen = []
+        monkeypatch.setattr(os, "fsync", lambda _: seen.append((tmp_path / "folder").exists()))
+        with atomic_path(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / "weights").touch()
+        assert seen == [False, False, True]  # the file, its folder; then the name
+
+    def test_a_disk_that_fails_to_keep_it_is_an_error(self, tmp_path, monkeypatch):
+        def fail(_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            write_json(tmp_path / "record.json", {})
+        assert files(tmp_path) == []
+
+    def test_a_file_system_that_cannot_flush_is_none(self, tmp_path, monkeypatch):
+        def refuse(_):
+            raise OSError(22, "Invalid argument")
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        write_json(tmp_path / "record.json", {})
+        assert files(tmp_path) == ["record.json"]
+
+    def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(self, tmp_path):
+        names = [".a.99999999.tmp", ".b.99999999.old", f".c.{os.getppid()}.tmp", ".hidden"]
+        for name in names:
+            (tmp_path / name).touch()
+        clear_leftovers(tmp_path)
+        assert files(tmp_path) == [f".c.{os.getppid()}.tmp", ".hidden", "b"]
+        clear_leftovers(tmp_path, owned=True)
+        assert files(tmp_path) == [".hidden", "b"]
 
     def test_a_full_disk_loses_nothing(self, tmp_path, monkeypatch):
         path = tmp_path / "record.json"
@@ -190,7 +235,7 @@ def test_a_stage_is_done_once(run, capsys):
     again = run.stage("llama-2k", "finetune", failing)
     assert first == again
     assert (again["status"], again["train_loss"]) == ("done", 1.5)
-    assert "already done, skipped" in capsys.readouterr().out
+    assert "already done, skipped" in capsys.readouterr().err
 
 
 def test_a_record_says_where_it_was_made(run):
@@ -554,6 +599,18 @@ def test_every_field_of_the_keys_is_looked_at():
         for part, values in parts.items():
             known = {*fields_of(type(getattr(arm, part)))}
             assert {*values} == known - {"keep_merged"}, part  # which changes no weight
+
+
+def test_rows_of_the_hub_that_moved_are_trained_on_again(tmp_path, monkeypatch):
+    made = get_study("micro", arms="llama-2k", **{"data.dataset": "me/rows"})
+    run = Run(made, tmp_path)
+    monkeypatch.setattr(run_module, "moving_rows", lambda _: {"me/rows": "abc"})
+    run.stage("llama-2k", "finetune", work())
+    assert run.done("llama-2k", "finetune")
+    monkeypatch.setattr(run_module, "moving_rows", lambda _: {})  # the hub does not answer
+    assert run.done("llama-2k", "finetune")
+    monkeypatch.setattr(run_module, "moving_rows", lambda _: {"me/rows": "def"})
+    assert run.state("llama-2k", "finetune") == ("stale", "rows changed")
 
 
 def test_the_seed_and_the_content_of_local_rows_are_in_the_key(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 STRUCTURED = "slimlib"  # the subfolder of an adapter in its own form
 CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def adapter_path(folder: str | Path) -> Path:

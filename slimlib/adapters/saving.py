@@ -21,7 +21,7 @@ from slimlib.adapters.layers import (
     exact_pattern,
 )
 from slimlib.adapters.modules import adapted_layers
-from slimlib.adapters.places import STRUCTURED, adapter_path
+from slimlib.adapters.places import STRUCTURED, WEIGHTS_FILE, adapter_path
 from slimlib.methods.definitions import METHODS
 
 
@@ -127,7 +127,7 @@ def export_plain(model: Any, folder: str | Path) -> None:
         inference_mode=True,
     )
     plain.save_pretrained(str(folder))
-    save_file(tensors, Path(folder) / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, Path(folder) / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
 def _method(model: Any) -> Any:

@@ -7,12 +7,14 @@ and modification time; when anything differs, the file is hashed again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from slimlib.common.files import file_sha256, read_json, sha256, write_json
+from slimlib.common.flaky import again
 
 SMALL = 2**20  # bytes: read whole each time
 SAMPLES, SAMPLE = 16, 2**16  # places in a file, and bytes at each
@@ -38,12 +40,17 @@ class Hashes:
         name, looks, known = str(path.resolve()), look_at(path), self._read()
         if known.get(name, {}).get("looks") != looks:
             known[name] = {"sha256": file_sha256(path), "looks": looks}
-            write_json(self.memory, known)
+            with contextlib.suppress(OSError):  # a folder that is only read: hashed each time
+                write_json(self.memory, known)
         return known[name]["sha256"]
 
     def files(self, folder: Path, paths: Iterable[Path]) -> dict[str, str]:
         """Name within a folder -> hash, for some of its files, in order of their names."""
-        return {path.relative_to(folder).as_posix(): self.file(path) for path in sorted({*paths})}
+        found = {}
+        for path in sorted({*paths}):
+            with contextlib.suppress(FileNotFoundError):  # another process replaces the folder
+                found[path.relative_to(folder).as_posix()] = self.file(path)
+        return found
 
     def _read(self) -> dict[str, Any]:
         if self._known is None:
@@ -64,7 +71,8 @@ def look_at(path: Path) -> list[int | str]:
     """What tells a file from another without reading all of it."""
     about = path.stat()
     times = [about.st_mtime_ns, about.st_ctime_ns]
-    return [about.st_size, *times, about.st_ino, _samples(path, about.st_size)]
+    samples = again(lambda: _samples(path, about.st_size), path)
+    return [about.st_size, *times, about.st_ino, samples]
 
 
 def _samples(path: Path, size: int) -> str:

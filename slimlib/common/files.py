@@ -12,10 +12,13 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from slimlib.common.flaky import again
 
 PACKAGE = Path(__file__).resolve().parents[1]  # slimlib/, in a checkout or installed
 LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(tmp|old)")  # of `atomic_path`: name, process
@@ -42,18 +45,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 def _put(temporary: Path, target: Path) -> None:
     if not target.is_dir():
-        temporary.replace(target)
+        _rename(temporary, target)
     else:
         aside = target.with_name(f".{target.name}.{os.getpid()}.old")
-        remove(aside)
-        target.replace(aside)
+        again(lambda: remove(aside), aside)
+        _rename(target, aside)
         try:
-            temporary.replace(target)
+            _rename(temporary, target)
         except OSError:
-            aside.replace(target)
+            _rename(aside, target)
             raise
-        remove(aside)
-    _flush_one(target.parent)
+        again(lambda: remove(aside), aside)
+    again(lambda: _flush_one(target.parent), target)
+
+
+def _rename(path: Path, target: Path) -> None:
+    again(lambda: path.replace(target), target)
 
 
 def remove(path: Path) -> None:
@@ -120,9 +127,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a whole text file or none; return its path."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _write(path, text.encode("utf-8"))
     return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    def write() -> None:  # whole: what a failed flush has dropped is not written by the next one
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+
+    again(write, path)
 
 
 def json_text(value: Any) -> str:
@@ -156,7 +170,7 @@ def read_json(path: Path) -> Any:
         ValueError: the file is not whole; names it.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return parse_json(again(path.read_bytes, path).decode("utf-8"))
     except ValueError as error:  # no JSON, or no text
         raise ValueError(f"{path} is not valid JSON ({error})") from None
 
@@ -168,7 +182,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         ValueError: the file is not whole otherwise; names it.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = again(path.read_bytes, path)
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file ({error})") from None
     # not splitlines: it would also cut at U+2028, which JSON allows inside a string
@@ -192,8 +207,7 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """
     how = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     content = "".join(json.dumps(row, **how) + "\n" for row in rows).encode("utf-8")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    _write(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def sha256(value: Any) -> str:
@@ -224,8 +238,15 @@ def short_hash(text: str) -> str:
 def file_sha256(*paths: str | Path) -> str:
     """The first 16 hex digits of the SHA-256 of files, in the order given."""
     digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    for path in map(Path, paths):
+        digest = again(partial(_added, digest, path), path)
     return digest.hexdigest()[:16]
+
+
+def _added(digest: Any, path: Path) -> Any:
+    """A digest that has read a file, too."""
+    digest = digest.copy()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest

@@ -26,7 +26,6 @@ from slimlib.comparison.sentences import LEGEND, answer, change_table, rules, ve
 from slimlib.results import (
     Alignment,
     Results,
-    ResultsError,
     Source,
     align_samples,
     mean_over_seeds,
@@ -192,10 +191,6 @@ def compare(
     level = alpha if look is None else alpha / LOOKS
     alignment = align_samples(before, after, strict=strict)
     changes, skipped = measure_all(alignment, margin, level, pool_seeds)
-    if not changes and not skipped:
-        why = [*before.notes, *after.notes, *alignment.unmatched]
-        why = "; ".join(dict.fromkeys(why)) or "no metric in common"
-        raise ResultsError(f"{before.source} and {after.source}: nothing to compare ({why})")
     judged = judge(changes, level, margin, related=related)
     if look is not None and look > LOOKS:
         judged = tuple(replace(c, verdict=UNKNOWN, reason=TOO_MANY_LOOKS) for c in judged)

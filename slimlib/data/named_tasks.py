@@ -5,6 +5,7 @@ A name that has local files (`tasks.SOURCES`) reads those where a data folder is
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from slimlib.common import progress
 from slimlib.common.checked import did_you_mean
 from slimlib.common.content import Hashes
 from slimlib.common.files import file_sha256
+from slimlib.common.hub import ask
 from slimlib.config import Task
 from slimlib.data.micro.kept import keep_world
 from slimlib.data.own_task import ENDS, own_task
@@ -57,8 +59,7 @@ def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Uni
 
     Raises:
         ValueError: nothing is named, something twice, an unknown name, or a file that is missing or
-            broken.
-        OSError: the hub does not answer.
+            broken; the hub does not answer.
     """
     names = list(dict.fromkeys(names))
     if not names:
@@ -93,7 +94,7 @@ def _units(name: str, data: Path | None, world: Path) -> list[Unit]:
             around = str(Path(name).parent) if group else None
             manager = TaskManager(include_path=around, include_defaults=group is not None)
         try:
-            loaded = manager.load([spec])
+            loaded = ask(lambda: manager.load([spec]), name, kind="dataset")
         except (KeyError, TypeError, AttributeError) as error:  # what lm-eval raises of a bad file
             raise ValueError(f"{name}: lm-eval cannot build it ({error})") from None
     tasks, groups = loaded["tasks"], loaded["groups"]
@@ -119,7 +120,7 @@ def _spec(
         config = own_task(Path(name))
         return config, file_sha256(Path(name))
     if name.endswith(YAML):
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise ValueError(f"task file {name} does not exist")
         return str(Path(name).resolve()), file_sha256(Path(name))
     if name in MICRO:

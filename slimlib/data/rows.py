@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
+from slimlib.common.hub import COMMIT, HubError, ask, find_commit
 from slimlib.config import DataConfig
 from slimlib.data.layouts import Row, as_row
 from slimlib.data.readers import frame_rows, read_file, whole_numbers
-from slimlib.data.sources import DATASETS, check_name, find_file, is_path, local_file
+from slimlib.data.sources import DATASETS, check_name, find_file, is_path, local_file, repository_of
 
 
 def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list[Row]:
@@ -102,23 +104,37 @@ def _train_split(splits: Mapping[str, Any]) -> Any:
 
 
 def _read_hub(name: str) -> Iterable[dict[str, Any]]:
-    import httpx  # what the hub is asked with; its errors are no OSError
     from datasets import load_dataset
 
     known = DATASETS.get(name)
     if known and not known.hub:
         raise ValueError(f"data set {name!r} is made by the micro study and lies in its run folder")
     check_name(name)
-    repository, _, revision = name.partition("@")
-    asked = (known.hub, known.config) if known else (repository,)
-    revision = known.revision if known else revision or None
+    repository, revision = repository_of(name)
+    asked = (repository, known.config) if known else (repository,)
     try:
-        return load_dataset(*asked, revision=revision, split="train")
-    except (OSError, ValueError, httpx.HTTPError) as error:  # not there, gated, no split train
+        commit = find_commit(repository, revision, "dataset") or revision
+        load = partial(load_dataset, *asked, revision=commit, split="train")
+        found = ask(load, repository, revision, "dataset")
+    except HubError as error:
+        raise ValueError(f"data set {error}") from None
+    except (OSError, ValueError) as error:  # no split train, a file that is none
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"rows {name}: there is no such file here, and the hub cannot give it: {reason}"
         ) from None
+    _check_commit(found, name, commit)
+    return found
+
+
+def _check_commit(found: Any, name: str, commit: str | None) -> None:
+    """Refuse rows of another commit, which datasets takes from its cache when it must."""
+    files = [file["filename"] for file in getattr(found, "cache_files", ())]
+    if commit and COMMIT.fullmatch(commit) and not all(commit in file for file in files):
+        raise ValueError(
+            f"data set {name}: commit {commit[:12]} is not in this machine's cache, only another "
+            "one is: read it once with the hub at hand (HF_HUB_OFFLINE unset)"
+        )
 
 
 def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:

@@ -5,7 +5,9 @@ A local folder replaces the hub. What was read is known by a fingerprint, not by
 
 from __future__ import annotations
 
+import functools
 import gzip
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,14 @@ OTHER_FILES += (".gz", ".pkl", ".pickle", ".md", ".pdf", ".db", ".sqlite")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
+def repository_of(name: str) -> tuple[str, str | None]:
+    """Hub id and revision of a data set by name, or by hub id[@revision]."""
+    if (known := DATASETS.get(name)) and known.hub:
+        return known.hub, known.revision
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
 def local_file(name: str, n: int | None, folder: Path) -> Path:
     """The first local file of a named data set that holds at least n rows.
 
@@ -73,7 +83,7 @@ def is_path(name: str) -> bool:
     if name in DATASETS:
         return False
     ends = name.lower().endswith((*ROW_FILES, *OTHER_FILES))
-    return ends or name.startswith(("/", ".", "~")) or "\\" in name or Path(name).exists()
+    return ends or name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
 
 
 def find_file(name: str | Path) -> Path:
@@ -143,6 +153,27 @@ def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:
         return _content(local_file(name, None if config.mixture else config.n, folder))
     known = DATASETS.get(name)
     return f"{known.hub}@{known.revision}" if known else name
+
+
+def moving_rows(config: DataConfig) -> dict[str, str]:
+    """Data set of the hub that names no commit -> the commit that it has now, where it answers."""
+    if config.path:
+        return {}
+    names = [n for n in config.names if n not in DATASETS and not is_path(n)]
+    commits = {name: _commit(name) for name in names}
+    return {name: commit for name, commit in commits.items() if commit}
+
+
+@functools.cache
+def _commit(name: str) -> str | None:
+    import httpx  # what huggingface_hub asks with; its errors are no OSError
+    from huggingface_hub import HfApi
+
+    repository, _, revision = name.partition("@")
+    try:
+        return HfApi().dataset_info(repository, revision=revision or None, timeout=10).sha
+    except (OSError, ValueError, httpx.HTTPError):
+        return None
 
 
 def _content(path: Path) -> str:

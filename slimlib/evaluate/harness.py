@@ -32,6 +32,7 @@ from slimlib.common.files import (
     write_text,
 )
 from slimlib.common.hardware import find_device, git_revision, resolve_dtype, unsloth_loaded
+from slimlib.common.hub import ask, fetched
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, AskConfig, EvalConfig, Task
@@ -153,7 +154,13 @@ def _take(folder: Path, task: str, key: str, hashes: Hashes) -> dict[str, Any] |
     if lost := differing(hashes.files(place, there), wanted):
         progress.say(f"{task}: {lost}: asks again")
         return None
+    _answers(place, key).unlink(missing_ok=True)  # a kill came between
     return upgrade_task(found)  # one cut off by slimlib 0.1
+
+
+def _answers(place: Path, key: str) -> Path:
+    """Where the answers of a task lie until all are there."""
+    return place / f"responses-{key}.jsonl"
 
 
 def _read_entry(place: Path) -> dict[str, Any] | None:
@@ -180,7 +187,8 @@ def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, An
         dtype=resolve_dtype(config.dtype),
         device_map={"": find_device().kind},
     )
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+    where = fetched(model, revision)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **where)
     return network.eval(), tokenizer
 
 
@@ -195,7 +203,7 @@ def _evaluate_task(
     begin = time.perf_counter()
     network, _ = loaded
     folder.mkdir(parents=True, exist_ok=True)
-    cache = folder / f"responses-{key}.jsonl"
+    cache = _answers(folder, key)
     with progress.line(task.name) as line, Responses(cache, line) as responses:
         lm, results = _answer(loaded, task, config, responses, data_folder)
     samples = results.pop("samples")[task.name]
@@ -268,7 +276,8 @@ def ask_lm_eval(
     lm = keeping(evaluator_class(config.evaluator), responses)(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length
     )
-    results = lm_eval.simple_evaluate(
+    evaluate = functools.partial(
+        lm_eval.simple_evaluate,
         model=lm,
         tasks=[task],
         task_manager=TaskManager(include_defaults=False),  # all of them take seconds
@@ -276,7 +285,7 @@ def ask_lm_eval(
         log_samples=True,
         **how,
     )
-    return lm, results
+    return lm, ask(evaluate, getattr(task, "task_name", str(task)), kind="dataset")
 
 
 @functools.cache

@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.places import STRUCTURED
-from slimlib.adapters.saving import check_finite, load_adapter
+from slimlib.adapters.places import STRUCTURED, WEIGHTS_FILE
+from slimlib.adapters.saving import load_adapter
 from slimlib.common.hardware import find_device, resolve_dtype
+from slimlib.common.hub import SMALL, fetch, fetched, hub_file
 from slimlib.model.gguf import load_gguf
 from slimlib.model.load import keep_packing, nf4_config
-from slimlib.model.opened import Opened, hub_file
+from slimlib.model.opened import Opened
 from slimlib.model.stored import load_whole
 from slimlib.model.vocabulary import check_vocabulary
 
@@ -59,9 +60,8 @@ def _load_whole(opened: Opened, dtype: str) -> tuple[Any, Any]:
         keep_packing(model)
         if model.device.type == "cpu":  # there 4 bit saves no time; the numbers are the same
             model = model.dequantize()
-    tokenizer = AutoTokenizer.from_pretrained(
-        opened.base, revision=opened.revision, trust_remote_code=False
-    )
+    where = fetched(opened.base, opened.revision)
+    tokenizer = AutoTokenizer.from_pretrained(opened.base, trust_remote_code=False, **where)
     return model, tokenizer
 
 
@@ -73,14 +73,13 @@ def _own_tokenizer(opened: Opened) -> Any:
     above = [str(path.parent)] if path.name == STRUCTURED else []  # both forms share one
     for name in (opened.adapter, *above):
         if hub_file(name, "tokenizer_config.json", revision):
-            return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+            where = fetched(name, revision)
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     return None
 
 
 def _put_on(model: Any, opened: Opened, tokenizer: Any) -> Any:
     """A model with its adapter; with rows for the tokens that the adapter adds and learned."""
-    from peft import PeftModel
-
     rows = model.get_input_embeddings().weight.shape[0]
     learned = _learned_rows(opened)
     if learned and learned != rows:
@@ -91,26 +90,28 @@ def _put_on(model: Any, opened: Opened, tokenizer: Any) -> Any:
             f"rows for {rows:,}, and the adapter holds none for the others: give the merged model"
         )
     try:
-        if Path(opened.adapter).is_dir():
-            return load_adapter(model, opened.adapter)
-        adapted = PeftModel.from_pretrained(
-            model, opened.adapter, revision=opened.adapter_revision, use_safetensors=True
-        )
+        return load_adapter(model, _adapter_folder(opened))
     except RuntimeError as error:  # torch's list of sizes that differ
         first = str(error).strip().partition("\n")[2].strip() or str(error)
         raise ValueError(
             f"{opened.name}: this adapter does not fit {opened.base} ({first[:200]}); name the "
             "model that it was trained on"
         ) from None
-    check_finite(adapted, f"{opened.name}: ")
-    return adapted
+
+
+def _adapter_folder(opened: Opened) -> Path:
+    """Where an adapter lies, downloaded from the hub if it is there."""
+    if Path(opened.adapter).is_dir():
+        return Path(opened.adapter)
+    files = (*SMALL, WEIGHTS_FILE)
+    return fetch(opened.adapter, opened.adapter_revision, files)
 
 
 def _learned_rows(opened: Opened) -> int | None:
     """Rows of the embedding that an adapter holds; None where it leaves the model's as they are."""
     from safetensors import safe_open
 
-    path = hub_file(opened.adapter, "adapter_model.safetensors", opened.adapter_revision)
+    path = hub_file(opened.adapter, WEIGHTS_FILE, opened.adapter_revision)
     if path is None:
         return None
     with safe_open(path, "pt") as weights:

@@ -16,6 +16,7 @@ from typing import Any
 
 from slimlib.common import progress
 from slimlib.common.files import parse_json, sha256
+from slimlib.common.flaky import again
 from slimlib.common.progress import Line
 from slimlib.evaluate.scoring import Work
 from slimlib.evaluate.scoring.finite import Watching, check, naming
@@ -31,7 +32,7 @@ class Responses:
 
     def __init__(self, path: Path, line: Line) -> None:
         self.known = _read(path) if path.exists() else {}
-        self.line, self.work = line, Work()
+        self.path, self.line, self.work = path, line, Work()
         self.seconds = 0.0  # that the model took to answer
         self.stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         self.stream.writelines(_line(*kept) for kept in self.known.items())  # the whole ones
@@ -51,7 +52,7 @@ class Responses:
         if kind != "generate_until":
             check(_log_likelihood(answer), request)
         self.stream.write(_line(sha256([kind, *request]), answer))
-        self.stream.flush()
+        again(self.stream.flush, self.path)  # what failed is still in the stream
         self.answered += 1
         tokens = self.work.tokens - self.before
         self.line.update(self.documents * self.answered // self.total, tokens=tokens)

@@ -29,6 +29,7 @@ from slimlib.common.hardware import (
     resolve_dtype,
     unsloth_loaded,
 )
+from slimlib.common.hub import fetched
 from slimlib.config import Arm
 from slimlib.model.load import choose_backend, load_base, resolve_name
 from slimlib.model.stored import GENERATION, generation_file, load_whole
@@ -96,9 +97,8 @@ def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, A
 
     name = resolve_name(config.model.name)
     # the vocabulary and pad token as they were: evaluation must see every arm with one tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(
-        name, revision=config.model.revision, trust_remote_code=False
-    )
+    where = fetched(name, config.model.revision)
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     merge_base = config.merge.merge_base if adapter else "dequant_nf4"
     expected = reference_logits(config, adapter, merge_base, tokenizer)
     model = merged_model(config, adapter, merge_base)

@@ -8,12 +8,14 @@ same checkpoint on load, so that merging has exactly the weights that the adapte
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 from slimlib.common.hardware import find_device, resolve_dtype
+from slimlib.common.hub import fetched
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.methods.plan import compile_plan
@@ -30,7 +32,7 @@ def resolve_name(name: str) -> str:
     Raises:
         ValueError: no such embedded checkpoint or folder.
     """
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise ValueError(f"model folder {name} does not exist")
     if not name.startswith("micro:"):
         return name
@@ -61,9 +63,9 @@ def load_tokenizer(config: ModelConfig) -> Any:
     """The tokenizer of a model, padded on the right."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        resolve_name(config.name), revision=hub_revision(config), trust_remote_code=False
-    )
+    name = resolve_name(config.name)
+    where = fetched(name, hub_revision(config))
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     tokenizer.padding_side = "right"
     set_pad_token(tokenizer)
     return tokenizer
@@ -90,7 +92,7 @@ def load_model(
     Raises:
         ValueError: unknown backend, dtype or embedded checkpoint; a tokenizer with more tokens
             than the embedding has rows.
-        OSError: the hub or the folder has no such model (transformers' own message).
+        OSError: the folder has no such model (transformers' own message).
     """
     backend = choose_backend(backend or config.backend)
     model, tokenizer = load_base(config, adapter, backend), load_tokenizer(config)
@@ -219,9 +221,11 @@ def hub_revision(config: ModelConfig) -> str | None:
 def _load_unsloth(config: ModelConfig) -> Any:
     from unsloth import FastLanguageModel  # patches transformers and trl for the whole process
 
+    name = resolve_name(config.name)
+    where = fetched(name, hub_revision(config), weights=True)
     model, _ = FastLanguageModel.from_pretrained(
-        model_name=resolve_name(config.name),
-        revision=hub_revision(config),
+        model_name=name,
+        revision=where.get("revision"),
         max_seq_length=config.max_seq_length,
         dtype=resolve_dtype(config.dtype),
         load_in_4bit=config.load_in_4bit,

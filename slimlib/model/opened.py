@@ -6,15 +6,15 @@ asked. Only safetensors are read, and no code of a model's.
 
 from __future__ import annotations
 
-import re
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
 from slimlib.common.content import Hashes, identity_of
 from slimlib.common.files import read_json, sha256
+from slimlib.common.hub import COMMIT, SMALL, fetch
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.stored import check_readable
@@ -22,9 +22,6 @@ from slimlib.model.stored import check_readable
 NF4 = "nf4:"  # before a name: quantised on load
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
-# What a model's answers depend on beside its weights.
-SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
-COMMIT = re.compile(r"[0-9a-f]{40}")  # of git: never another content
 FRESH = Hashes()  # remembers nothing
 LEFT_OUT = ("merged", "adapter", STRUCTURED)  # folders whose names say nothing
 
@@ -35,7 +32,7 @@ class Opened:
 
     name: str  # as it was given
     base: str  # folder, hub id or GGUF file of the whole weights
-    revision: str | None = None  # of the hub
+    revision: str | None = None  # commit on the hub; None: no hub's
     adapter: str | None = None  # folder of a PEFT adapter, or its hub id
     adapter_revision: str | None = None
     quantise: bool = False  # to NF4, on load
@@ -66,8 +63,8 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
         fallback: the model for an adapter whose own is not on this machine, nor on the hub.
 
     Raises:
-        ValueError: nothing is there, or what is there cannot be read; says the way out.
-        OSError: the hub does not answer, and the model is not in its cache.
+        ValueError: nothing is there, what is there cannot be read, or the hub does not answer and
+            the model is not in its cache; says the way out.
     """
     given = name.removeprefix(NF4)
     quantise = given != name
@@ -78,17 +75,16 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
     if given.startswith("micro:"):
         return Opened(name, resolve_name(given), quantise=quantise)
     repository, _, revision = given.partition("@")
-    revision = revision or None
-    path = hub_file(repository, CONFIG_FILE, revision)
-    if path:
-        opened = _on_its_base(name, read_json(path), quantise, fallback)
-        return replace(opened, adapter=repository, adapter_revision=revision)
-    _check_whole(repository, revision)
-    return Opened(name, repository, revision, quantise=quantise)
+    folder = fetch(repository, revision or None)  # its name is the commit: what moves is not read
+    if (folder / CONFIG_FILE).is_file():
+        opened = _on_its_base(name, folder / CONFIG_FILE, quantise, fallback)
+        return replace(opened, adapter=repository, adapter_revision=folder.name)
+    _check_whole(repository, folder.name)
+    return Opened(name, repository, folder.name, quantise=quantise)
 
 
 def _is_local(name: str) -> bool:
-    return name.startswith(("/", ".", "~")) or "\\" in name or Path(name).exists()
+    return name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
 
 
 def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) -> Opened:
@@ -98,7 +94,7 @@ def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) 
     if path.is_dir():
         adapter = find_adapter(path)
         if adapter:
-            opened = _on_its_base(name, read_json(adapter / CONFIG_FILE), quantise, fallback)
+            opened = _on_its_base(name, adapter / CONFIG_FILE, quantise, fallback)
             if not any(adapter.glob(WEIGHTS)):
                 raise ValueError(f"{adapter} has no {WEIGHTS}: pickled adapters are not read")
             return replace(opened, adapter=str(adapter))
@@ -118,11 +114,14 @@ def _open_local(name: str, path: Path, quantise: bool, fallback: Opened | None) 
     return Opened(name, str(found[0]))
 
 
-def _on_its_base(
-    name: str, config: dict[str, Any], quantise: bool, fallback: Opened | None
-) -> Opened:
+def _on_its_base(name: str, file: str | Path, quantise: bool, fallback: Opened | None) -> Opened:
     """The model that an adapter's configuration names; the fallback where it is out of reach."""
+    config = read_json(Path(file))
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is no adapter's configuration; save the adapter again")
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not all(part is None or isinstance(part, str) for part in (base, revision)):
+        raise ValueError(f"{file} names the model {base!r:.80} at {revision!r:.80}: must be texts")
     try:
         if not base:
             raise ValueError("no base_model_name_or_path in its adapter_config.json")
@@ -145,18 +144,6 @@ def _check_whole(name: str, revision: str | None) -> None:
     check_readable(name, revision)
 
 
-def hub_file(name: str, file: str, revision: str | None) -> str | None:
-    """The path of a small file of a folder or a repository; None where it has no such file."""
-    from transformers.utils import cached_file
-
-    return cached_file(
-        name,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-    )
-
-
 # ---- identity ----
 
 
@@ -177,7 +164,7 @@ def weights_identity(name: str, revision: str | None = None, hashes: Hashes = FR
         hashes: of files, as far as they are remembered.
 
     Raises:
-        OSError: the hub does not answer, and has not been asked before.
+        HubError: the hub does not answer, and has not been asked before.
     """
     path = Path(name)
     if path.is_file():
@@ -186,14 +173,11 @@ def weights_identity(name: str, revision: str | None = None, hashes: Hashes = FR
         return identity_of(model_files(path, hashes))
     if revision and COMMIT.fullmatch(revision):
         return f"{name}@{revision}"
-    from transformers.utils.hub import extract_commit_hash
-
-    file = hub_file(name, CONFIG, revision) or hub_file(name, CONFIG_FILE, revision)
-    return f"{name}@{extract_commit_hash(file, None)}"
+    return f"{name}@{fetch(name, revision).name}"
 
 
 def model_files(folder: Path, hashes: Hashes = FRESH) -> dict[str, str]:
     """Name -> hash of the files that make a model's or an adapter's answers."""
     folders = (folder, folder / STRUCTURED)
-    patterns = (WEIGHTS, *SMALL_FILES)
+    patterns = (WEIGHTS, *SMALL)
     return hashes.files(folder, (f for at in folders for p in patterns for f in at.glob(p)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from slimlib.common.hub import fetched
+from slimlib.model.stored import config_of
+
 
 def refuse_own_code(name: str, revision: str | None = None) -> None:
     """Refuse a model that transformers can only read by running the repository's own code.
@@ -19,24 +22,30 @@ def refuse_own_code(name: str, revision: str | None = None) -> None:
         ValueError: names the file and the class that it asks for.
         OSError: there is no config.json (transformers' own message).
     """
-    from transformers import PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    config, _ = PretrainedConfig.get_config_dict(name, revision=revision)
-    wanted = config.get("auto_map") or {}
+    config = config_of(name, revision)
+    wanted = _auto_map(config)
     known = _known(config.get("model_type"))
     if wanted and not known:
         _refuse(name, wanted.get("AutoModelForCausalLM") or next(iter(wanted.values())))
-    settings = get_tokenizer_config(name, revision=revision, trust_remote_code=False)
-    own = (settings.get("auto_map") or {}).get("AutoTokenizer")
+    where = fetched(name, revision)
+    settings = get_tokenizer_config(name, trust_remote_code=False, **where)
+    own = _auto_map(settings).get("AutoTokenizer")
     if own and not _has_class(settings.get("tokenizer_class"), known):
-        _refuse(name, own if isinstance(own, str) else next(filter(None, own)))
+        _refuse(name, own)
 
 
-def _known(model_type: str | None) -> bool:
+def _auto_map(settings: Any) -> dict[str, Any]:
+    """Which classes of its own a file asks for."""
+    found = settings.get("auto_map") if isinstance(settings, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _known(model_type: Any) -> bool:
     from transformers import CONFIG_MAPPING
 
-    return model_type in CONFIG_MAPPING
+    return isinstance(model_type, str) and model_type in CONFIG_MAPPING
 
 
 def _has_class(tokenizer_class: str | None, known: bool) -> bool:

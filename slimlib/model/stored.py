@@ -8,11 +8,30 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from slimlib.adapters.places import CONFIG_FILE
+from slimlib.common.hub import fetched, hub_file
+
 BITSANDBYTES_4BIT, BITSANDBYTES_8BIT = "bitsandbytes in 4 bit", "bitsandbytes in 8 bit"
 # How weights may come quantised, and the package that reads them; None: one that is here anyway.
 READ_BY = {BITSANDBYTES_4BIT: None, BITSANDBYTES_8BIT: None, "fp8": None, "mxfp4": None}
 READ_BY |= {"gptq": "gptqmodel", "awq": "gptqmodel", "compressed-tensors": "compressed-tensors"}
 GENERATION = "generation_config.json"
+
+
+def config_of(name: str, revision: str | None = None) -> dict[str, Any]:
+    """The content of a checkpoint's config.json: a folder's, or one on the hub.
+
+    Raises:
+        ValueError: it holds no settings.
+        OSError: there is none (transformers' own message).
+    """
+    from transformers import PretrainedConfig
+
+    with contextlib.suppress(TypeError, AttributeError):  # transformers' of a list, or a number
+        config, _ = PretrainedConfig.get_config_dict(name, **fetched(name, revision))
+        if isinstance(config, dict):
+            return config
+    raise ValueError(f"{name}: its config.json holds no settings; save the model again")
 
 
 def stored_quantisation(name: str, revision: str | None = None) -> str | None:
@@ -29,15 +48,18 @@ def stored_quantisation(name: str, revision: str | None = None) -> str | None:
     Raises:
         OSError: there is no config.json (transformers' own message).
     """
-    from transformers import PretrainedConfig
-
-    config, _ = PretrainedConfig.get_config_dict(name, revision=revision)
+    config = config_of(name, revision)
     stored = config.get("quantization_config") or config.get("compression_config")
     if not stored:
         return None
+    if not isinstance(stored, dict):
+        raise ValueError(f"{name}: its quantization_config is {stored!r:.80}: must be settings")
     if stored.get("load_in_4bit"):  # older files of bitsandbytes name no method
         return BITSANDBYTES_4BIT
-    return BITSANDBYTES_8BIT if stored.get("load_in_8bit") else stored.get("quant_method")
+    if stored.get("load_in_8bit"):
+        return BITSANDBYTES_8BIT
+    method = stored.get("quant_method")
+    return None if method is None else str(method)
 
 
 def check_readable(name: str, revision: str | None = None) -> str | None:
@@ -99,9 +121,7 @@ def check_stored(name: str, revision: str | None, load_in_4bit: bool, quantiser:
 
 def _refuse_adapter(name: str, revision: str | None) -> None:
     """Refuse what transformers would load as another model with an adapter on it."""
-    from transformers.utils import find_adapter_config_file
-
-    if find_adapter_config_file(name, revision=revision):
+    if hub_file(name, CONFIG_FILE, revision):
         raise ValueError(
             f"{name}: must be a model, and this is an adapter: give the model that it is for; "
             "slimlib check takes the adapter itself"
@@ -119,24 +139,26 @@ def refuse_pickles(name: str) -> None:
         raise ValueError(no_safetensors(name))
 
 
-def load_whole(name: str, **options: Any) -> Any:
+def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
     """Load a model as transformers does, but only from safetensors, and only a whole one.
 
     transformers makes up at random what a checkpoint lacks, and only warns.
 
     Args:
-        name: folder or hub id.
+        name: folder or hub id; downloaded where it is not here.
+        revision: hub commit.
         **options: of `AutoModelForCausalLM.from_pretrained`.
 
     Raises:
         ValueError: weights that are missing, damaged, pickled or of another shape; a model that
             does not write.
-        OSError: the hub or the folder has no such model (transformers' own message).
+        OSError: the folder has no such model (transformers' own message).
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     whole = "take a whole copy of the model"
+    where = fetched(name, revision, weights=True)
     try:
         with quiet():  # what is missing or of another shape is refused below, in words
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -145,6 +167,8 @@ def load_whole(name: str, **options: Any) -> Any:
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                adapter_kwargs={**where},  # else it looks for an adapter on the branch main
+                **where,
                 **options,
             )
     except SafetensorError as error:
@@ -232,14 +256,4 @@ def no_safetensors(name: str) -> str:
 
 def generation_file(name: str, revision: str | None = None) -> Path | None:
     """A checkpoint's own generation_config.json; None where it has none."""
-    from transformers.utils import cached_file
-
-    found: Any = cached_file(
-        name,
-        GENERATION,
-        revision=revision,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return Path(found) if found else None
+    return hub_file(name, GENERATION, revision)

@@ -9,6 +9,7 @@ see `looks`.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -142,7 +143,7 @@ def check_amounts(minutes: float | None, limit: int | None) -> None:
 
 def check_folders(data: str | Path | None, out: str | Path | None) -> None:
     """ValueError for a folder of local files that is none, or results that cannot be written."""
-    if data and not Path(data).is_dir():
+    if data and not os.path.isdir(data):
         raise ValueError(f"data={data}: no such folder")
     check_writable(Path(out) if out else default_root())
 

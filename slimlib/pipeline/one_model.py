@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 from slimlib.common.files import parse_json
 from slimlib.common.hardware import find_device, resolve_dtype
+from slimlib.common.hub import fetched
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.methods.plan import Plan, check_names, compile_plan
 from slimlib.model.gguf import read_metadata, scaled_rope
@@ -105,7 +106,8 @@ def _architecture(config: ModelConfig, outline: list[Outline]) -> str:
 
     name, revision = resolve_name(config.name), hub_revision(config)
     refuse_own_code(name, revision)
-    network = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    where = fetched(name, revision)
+    network = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
     if network.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ValueError(
             f"{network.model_type} is no language model that goes on with a text: take one that "
@@ -177,7 +179,7 @@ def _generation(config: ModelConfig, network: Any) -> str:
     if (own := generation_file(name, revision)) and not isinstance(_json(own), dict):
         raise ValueError(f"{own} holds no object: delete it, or take another copy")
     try:
-        generation = GenerationConfig.from_pretrained(name, revision=revision)
+        generation = GenerationConfig.from_pretrained(name, **fetched(name, revision))
     except OSError:  # it has none: transformers takes the model's config
         generation = GenerationConfig.from_model_config(network)
     ends = generation.eos_token_id

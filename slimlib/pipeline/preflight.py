@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.hardware import Device, find_device, versions
+from slimlib.common.hub import HubError, find_commit
 from slimlib.config import Study
 from slimlib.data.rows import check_local_rows
-from slimlib.data.sources import check_in_world
+from slimlib.data.sources import WORLD, check_in_world, is_path, repository_of
 from slimlib.data.tasks import check_files
 from slimlib.methods.plan import check_names, compile_plan
 from slimlib.methods.shapes import shape_of_folder
@@ -86,8 +87,21 @@ def preflight(study: Study, root: str | Path = "runs") -> list[Check]:
     checks += [_check_disk(study, Path(root)), _check_writable(Path(root)), _check_versions(device)]
     if study.data == "hub":
         checks += [_check_token()]
-        checks += [_check_access(name) for name in dict.fromkeys(a.model.name for a in study.arms)]
+        checks += [_check_access(*asked) for asked in _repositories(study)]
     return checks
+
+
+def _repositories(study: Study) -> list[tuple[str, str | None, str]]:
+    """Name, revision and kind of what a study reads from the hub, tasks left out."""
+    models = [(arm.model.name, arm.model.revision, "model") for arm in study.arms]
+    rows = [
+        (*repository_of(name), "dataset")
+        for arm in study.arms
+        if arm.trains and not arm.data.path
+        for name in arm.data.names
+        if not is_path(name) and name not in WORLD
+    ]
+    return [*dict.fromkeys([*models, *rows])]
 
 
 def needs_gpu(study: Study) -> bool:
@@ -141,23 +155,15 @@ def _check_token() -> Check:
     return Check("HF token", True, detail)
 
 
-def _check_access(name: str) -> Check:
-    import httpx  # what huggingface_hub asks with; its errors are no OSError
-    from huggingface_hub import auth_check
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if name.startswith("micro:") or Path(name).exists():
+def _check_access(name: str, revision: str | None, kind: str) -> Check:
+    if name.startswith("micro:") or os.path.exists(name):
         return Check(f"access {name}", True, "on this machine")
     try:
-        auth_check(name)
-    except GatedRepoError:
-        way_out = f"Accept the licence on the page of {name} and set the secret HF_TOKEN"
-        return Check(f"access {name}", False, "gated", way_out)
-    except RepositoryNotFoundError:
-        return Check(f"access {name}", False, "not found", "Check the name; private needs HF_TOKEN")
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        return Check(f"access {name}", False, type(error).__name__, "Check the network, run again")
-    return Check(f"access {name}", True, "granted")
+        commit = find_commit(name, revision, kind)
+        detail = f"granted, commit {commit[:12]}" if commit else "offline: the cache is read"
+        return Check(f"access {name}", True, detail)
+    except HubError as error:
+        return Check(f"access {name}", False, error.problem, error.way_out)
 
 
 def check_adapters(study: Study) -> None:

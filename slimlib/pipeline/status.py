@@ -1,12 +1,13 @@
 """What lies in run folders: `status` says how far it is and how it goes on, `doctor` reads it all.
 
-Neither writes a thing, and neither loads a model.
+Neither changes a thing, and neither loads a model.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,19 +65,22 @@ def doctor(run: str | Path) -> tuple[Document, bool]:
     Raises:
         ValueError: no run folder is there.
     """
-    points, healthy, notes = [], True, []
-    for opened in open_runs(run):
-        opened.hashes = Hashes()  # whose memory is not asked
-        found = list(_stages(opened))
-        bad = [f"{s.stage} {s.arm}: {s.told}" for s in found if s.word not in ("done", "not done")]
-        bad += _damaged_records(opened)
-        done = sum(s.word == "done" for s in found)
-        head = f"{opened.folder}: {done} of {len(found)} stages are done and whole"
-        points.append((head, bad))
-        healthy = healthy and not bad
-        notes += [f"made again by: {go_on(opened)}"] if bad else []
+    with tempfile.TemporaryDirectory() as memory:  # a new one: each file is read, and once
+        found = [_examine(opened, Path(memory)) for opened in open_runs(run)]
+    healthy = not any(bad for _, bad, _ in found)
+    notes = [f"made again by: {command}" for _, bad, command in found if bad]
     title = "All that is done is whole" if healthy else "Some of it is damaged, stale or cut off"
-    return Document(title, points, notes=notes), healthy
+    return Document(title, [(head, bad) for head, bad, _ in found], notes=notes), healthy
+
+
+def _examine(run: Run, memory: Path) -> tuple[str, list[str], str]:
+    """A run in words, what is wrong with it, and the command that goes on."""
+    run.hashes = Hashes(memory / "hashes.json")
+    found = list(_stages(run))
+    bad = [f"{s.stage} {s.arm}: {s.told}" for s in found if s.word not in ("done", "not done")]
+    done = sum(s.word == "done" for s in found)
+    head = f"{run.folder}: {done} of {len(found)} stages are done and whole"
+    return head, bad + _damaged_records(run), go_on(run)
 
 
 def open_runs(folder: str | Path) -> list[Run]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
+from slimlib.common.hub import fetched, hub_file
 from slimlib.config import Arm
 from slimlib.model.load import hub_revision, load_model, resolve_name
-from slimlib.model.opened import CONFIG, WEIGHTS, hub_file
+from slimlib.model.opened import CONFIG, WEIGHTS
 from slimlib.model.stored import check_finite_files, load_whole, quiet
 from slimlib.pipeline.preflight import Check, checked
 
@@ -59,7 +60,8 @@ def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
     """
     from transformers import AutoConfig
 
-    name, where = resolve_name(arm.model.name), {"revision": hub_revision(arm.model)}
+    name, revision = resolve_name(arm.model.name), hub_revision(arm.model)
+    where = fetched(name, revision, weights=True)  # downloaded, where it is not here
     config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
     text = config.get_text_config()
     whole = text.num_hidden_layers
@@ -68,8 +70,8 @@ def _cut(arm: Arm, layers: int, folder: Path, trial: list[Arm]) -> str:
         if isinstance(value, list) and len(value) == whole:
             setattr(text, key, value[:layers])
     text.num_hidden_layers = layers
-    load_whole(name, config=config, dtype="auto", **where)  # and downloaded, where it is not here
-    files = Path(hub_file(name, CONFIG, where["revision"])).parent
+    load_whole(name, revision, config=config, dtype="auto")
+    files = hub_file(name, CONFIG, revision).parent
     check_finite_files(arm.model.name, sorted(files.glob(WEIGHTS)))
     folder.mkdir()
     for file in (path for path in files.iterdir() if path.is_file() and path.name != CONFIG):

@@ -6,6 +6,7 @@ runs/<model>-on-<rows>/  <arm>/  asked/  report.html  answer.json
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from slimlib.common import progress
 from slimlib.common.files import sha256, write_json, write_jsonl, write_text
 from slimlib.common.hardware import find_device
+from slimlib.common.hub import HubError
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.contrast import Contrast, over_runs
 from slimlib.comparison.relation import TUNED as MADE_FROM
@@ -182,14 +184,14 @@ def _comes_quantised(config: ModelConfig) -> bool:
     """Whether a checkpoint has no un-quantised weights."""
     try:
         return stored_quantisation(resolve_name(config.name), hub_revision(config)) is not None
-    except OSError:  # there is no such model: the preflight says so, and what to do
+    except (OSError, HubError):  # no such model: the preflight says so, and what to do
         return False
 
 
 def _rows_file(rows: Any, model: str, root: Path) -> str:
     """Rows by their name; rows that lie in memory are written into a file called by their hash."""
     if isinstance(rows, str | Path):
-        return str(Path(rows).resolve()) if Path(rows).exists() else str(rows)
+        return str(Path(rows).resolve()) if os.path.exists(rows) else str(rows)
     read = [dict(row) for row in read_rows(rows)]
     name = f"rows-{sha256(read)[:8]}.jsonl"
     path = root.absolute() / slug(model, name) / name

@@ -6,6 +6,7 @@ Nothing is uploaded: the card is a README.md beside the weights.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def _hub_id(name: str) -> str | None:
         validate_repo_id(name)
     except HFValidationError:
         return None
-    return None if Path(name).exists() else name
+    return None if os.path.exists(name) else name
 
 
 def _results(answer: Answer) -> Iterator[EvalResult]:

@@ -78,6 +78,8 @@ def _read(record: Mapping[str, Any], path: Path) -> Results:
     for name, entry in stage["tasks"].items():
         tasks[name] = _task(name, entry, limits.get(name), path, folder, notes)
     label = record.get("label") or record["arm"]
+    if not isinstance(label, str):
+        raise TypeError(f"its label is {label!r:.80}")
     return Results(str(path), label, tasks, _settings(record, asked), tuple(notes))
 
 

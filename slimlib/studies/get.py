@@ -54,7 +54,7 @@ def _with_data(study: Study, data: str) -> Study:
     """Read benchmarks and rows from a local folder instead of the hub."""
     if study.data == "world":
         raise ValueError(f"study {study.name!r} makes its own data; leave --data {data} away")
-    if not Path(data).is_dir():
+    if not os.path.isdir(data):
         raise ValueError(f"data folder {data} does not exist")
     local = replace(study, data=str(Path(data).resolve()))
     return each_arm(

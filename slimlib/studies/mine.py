@@ -9,6 +9,7 @@ each fine-tuned arm exists once for each.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -62,7 +63,7 @@ def mine(
     if not 1 <= seeds <= len(SEEDS):
         raise ValueError(f"seeds={seeds}: must be 1 to {len(SEEDS)}")
     embedded = model.startswith("micro:")
-    here = embedded or Path(model).exists()  # a folder's name may have an @
+    here = embedded or os.path.exists(model)  # a folder's name may have an @
     name, _, revision = (model, "", "") if here else model.partition("@")
     config = ModelConfig(name, revision or None, load_in_4bit=load_in_4bit)
     if embedded:

@@ -205,3 +205,9 @@ def test_a_row_is_called_by_task_and_metric() -> None:
     assert title_of("gsm8k", "gsm8k", "exact_match,strict-match") == "GSM8K, strict"
     assert title_of("own", None, "acc,none") == title_of("own", None, "acc") == "own, acc"
     assert title_of("own", "gsm8k", "em,first") == "own, em (first)"
+
+
+def test_f1_is_a_share_where_it_is_a_mean_over_documents() -> None:
+    assert metric_of("f1") == Metric(CORPUS, True, None) and why_not_judged("f1")
+    assert metric_of("f1", mean=True) == Metric(SHARE, True, "mean")
+    assert why_not_judged("f1", mean=True) == ""

@@ -69,6 +69,11 @@ def test_json_has_each_number_under_its_name():
     }
 
 
+def test_what_is_not_said_of_a_change():
+    assert (CHANGE.seeds, CHANGE.tests, CHANGE.may_be_kept) == ((1, 1), 1, True)
+    assert (CHANGE.cluster, CHANGE.chance, CHANGE.limits) == ("", None, None)
+
+
 def test_what_json_cannot_hold_is_null():
     unknown = replace(LOSS, base=math.nan, tuned=math.inf, forgetting=Estimate(1, -math.inf, 2))
     found = unknown.to_dict()

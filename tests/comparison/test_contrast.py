@@ -155,6 +155,13 @@ def test_mcnemar_is_for_right_and_wrong_on_both_sides():
         assert found.p_value == pytest.approx(stats.ttest_rel(base[0], tuned[0]).pvalue)
 
 
+def test_what_is_not_said_of_a_contrast():
+    runs = over_runs(np.array([2.0, 3.0]), [Spread(1.0, 4)])
+    assert (runs.documents, runs.seeds, runs.pairs) == (0, 2, 1)
+    one = contrast([(-1, rows(1, 1, 0)), (1, rows(0, 1, 0))], margin=2)
+    assert (one.documents, one.seeds, one.pairs) == (3, 1, 1)
+
+
 def test_the_detectable_size_is_that_of_both_sides():
     base, tuned = rows(*[1] * 60, *[0] * 40), rows(*[1] * 45, *[0] * 50, *[1] * 5)
     found = contrast([(-1, base), (1, tuned)], margin=2, alpha=0.1)

@@ -70,7 +70,7 @@ def test_margin_and_level_reach_the_measurement():
 def test_documents_are_paired_wherever_they_stand(clusters):
     """The tuned model's documents come in another order, and two of each side have no partner."""
     base, tuned = np.array([1, 1, 1, 0, 1, 0, 1, 1]), np.array([0, 1, 0, 0, 1, 1, 0, 0])
-    label = np.array(list("aabbccde"))
+    label = np.array(list("aaabbcde"))
     ours, theirs = np.array([7, 0, 1, 2, 3, 4, 5]), np.array([6, 5, 4, 3, 2, 1, 0])
     sides = [
         task(
@@ -166,6 +166,9 @@ def test_an_error_wider_than_a_share_s_tells_a_score_from_a_share():
         sides = [[aggregate("t", 0.5, 101, e, "precision,none")] for e in (0.05, stderr)]
         assert len(measured(*sides)[0]) == judged
         assert len(measured(*sides[::-1])[0]) == judged
+    for stderr, judged in ((0.0449, 1), (0.045, 1), (0.0451, 0)):  # of a tenth: 1.5 x 3 points
+        sides = [[aggregate("t", 0.1, 101, e, "precision,none")] for e in (0.01, stderr)]
+        assert len(measured(*sides)[0]) == judged
     wide = aggregate("t", 0.5, 101, 0.2, "precision,none")
     for known in (replace(wide, n=None), replace(wide, n=1), replace(wide, subtasks=("a", "b"))):
         assert len(measured([known], [known])[0]) == 1
@@ -174,12 +177,13 @@ def test_an_error_wider_than_a_share_s_tells_a_score_from_a_share():
 
 
 def test_a_broken_metric_is_measured_as_nothing_on_either_side():
-    good = aggregate("t", 0.5)
-    bad = replace(good, scores={}, broken={"acc,none": "no number"})
-    for sides in (([good], [bad]), ([bad], [good])):
-        (change,), shown = measured(*sides)
-        assert (change.test, shown) == ("none: no number", [])
-        assert "no number" in change.reason
+    for metric in ("acc,none", "never_heard_of,none"):
+        good = aggregate("t", 0.5, metric=metric)
+        bad = replace(good, scores={}, broken={metric: "no number"})
+        for sides in (([good], [bad]), ([bad], [good])):
+            (change,), shown = measured(*sides)
+            assert (change.test, shown) == ("none: no number", [])
+            assert "no number" in change.reason
 
 
 def test_a_group_stands_before_its_parts_and_inner_groups_before_theirs():

@@ -159,7 +159,9 @@ def test_the_studys_questions_are_answered_on_all_tasks_with_holm(records, attri
         assert {c.role for c in comparison.headlines} == set(MICRO.task_labels)
         raw = [c.p_value for c in comparison.headlines]
         assert [c.p_holm for c in comparison.headlines] == pytest.approx(metrics.holm(raw))
-    for question in MICRO.comparisons:
+    for question, comparison in attribution.answers:
+        labels = [MICRO[arm].label for arm in (question.base, question.tuned)]
+        assert [comparison.base.name, comparison.tuned.name] == labels
         assert question.text in attribution.sentences()
 
 

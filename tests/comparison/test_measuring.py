@@ -59,6 +59,7 @@ def test_a_number_that_is_missing_is_not_made_up():
         (0.3, None, "own_task", None, 30.0),
         (0.3, None, "arc_easy", "mmlu_cs", 30.0),  # the documents themselves before their names
         (None, None, "own_task", "mmlu_cs", 25.0),
+        (None, None, "own_task", "hellaswag", 25.0),
         (None, None, "piqa", "gsm8k", None),
         (None, None, "piqa", None, 50.0),
         (None, None, "gsm8k", None, None),
@@ -131,6 +132,8 @@ def test_plus_minus_is_of_the_documents_that_are_compared():
     base, tuned = np.r_[np.ones(47), np.zeros(53)], np.r_[np.ones(34), np.zeros(66)]
     whole = paired(base, tuned)
     assert whole.plus_minus == pytest.approx(13.55, abs=0.005)  # the paper's own
+    assert (whole.base, whole.tuned, whole.n) == (47.0, 34.0, 100)
+    assert (whole.lost, whole.gained, whole.paired) == (13, 0, True)
     said = paired(base, tuned, before=task(0.47, 100, 0.03), after=task(0.34, 100, 0.04))
     assert said.plus_minus == pytest.approx(1.96 * 5)  # of the file's errors, 3 and 4 points
     part = paired(base, tuned, before=task(0.47, 1000, 0.03), after=task(0.34, 1000, 0.04))

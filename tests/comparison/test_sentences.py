@@ -8,6 +8,7 @@ import pytest
 from slimlib.comparison import change as changes
 from slimlib.comparison.change import BETTER, FORGOT, IMPROVED, KEPT, SAME, UNKNOWN, WORSE, Change
 from slimlib.comparison.sentences import (
+    STEP_WORDS,
     answer,
     brief,
     change_table,
@@ -297,6 +298,12 @@ def test_every_verdict_has_its_word_in_the_answer():
     assert answer([], ["cola", "wmt\x1b"]).startswith("Not judged: cola, wmt")
 
 
+def test_every_verdict_has_its_word_beside_a_step():
+    words = {FORGOT: "lost", IMPROVED: "gained", KEPT: "kept", UNKNOWN: "may be chance"}
+    same = (WORSE, BETTER, SAME, NOTHING, BROKEN, INCOMPARABLE)
+    assert STEP_WORDS == words | dict(zip(same, same, strict=True))
+
+
 def test_the_rules_say_how_it_was_compared():
     first, last = rules([CHANGE], 2.0, 0.05, None)
     assert first == (
@@ -336,6 +343,8 @@ def test_a_row_of_the_table_in_full():
         "measure": "FR 75.00 [62.00, 84.00]",
         "n": "200",
     }
+    up = change_table([replace(CHANGE, difference=Estimate(0.43, -0.7, 1.56))], 0.05).iloc[0]
+    assert (up["change"], up["95 % interval"]) == ("+0.43", "[-0.70, +1.56]")
     other = replace(CHANGE, family=changes.OTHER, test="none: no number", p_value=0.01, p_holm=0.02)
     other = replace(other, n=None, lost=None, gained=None, measure="dK")
     table = change_table([other], 0.05)

@@ -10,12 +10,15 @@ import pytest
 from places import LM_EVAL, RECORDS
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from test_sentences import CHANGE
 
 import slimlib
+from slimlib.comparison import two_models
 from slimlib.comparison.change import FORGOT, HEADLINE, IMPROVED, KEPT, OTHER, SUBTASK, UNKNOWN
-from slimlib.comparison.two_models import compare
-from slimlib.comparison.validity import BROKEN
-from slimlib.results import ResultsError
+from slimlib.comparison.sentences import LEGEND, rules, verdict_sentence
+from slimlib.comparison.two_models import Comparison, compare
+from slimlib.comparison.validity import BROKEN, NOTHING
+from slimlib.results import Results, ResultsError, Samples, Score, TaskResults
 
 STRICT, FLEXIBLE = "exact_match,strict-match", "exact_match,flexible-extract"
 COUNTS = {"gsm8k": 1319, "hellaswag": 10042, "mmlu_high_school_computer_science": 100}
@@ -628,3 +631,159 @@ def test_a_margin_or_level_at_its_end_is_refused():
     for bad in ({"margin": 100}, {"margin": 0}, {"alpha": 1.0}, {"alpha": 0.0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             one(base, tuned, **bad)
+
+
+# ------------------------------------------------------------------- each number in its own place
+
+
+def shares(name, *notes, **values):
+    """Results of aggregates alone: task -> (value, documents)."""
+    tasks = {
+        task: TaskResults(task, {"acc,none": Score(value, None)}, {}, n=n)
+        for task, (value, n) in values.items()
+    }
+    return Results(f"files/{name}", name, tasks, {}, notes)
+
+
+STRICTLY = replace(CHANGE, family=OTHER, metric=STRICT, p_holm=0.5, verdict=UNKNOWN)
+KEPT_ONE = replace(CHANGE, task="own", role=None, paired=False, verdict=KEPT, title="own, acc")
+
+
+def made(*changes, base=None, tuned=None, **more):
+    base = base or shares("A", gsm8k=(0.4, 9), x=(0.5, 9), ours=(0.5, 9))
+    tuned = tuned or shares("B", x=(0.5, 9), gsm8k=(0.1, 9), theirs=(0.5, 9))
+    changes = changes or (STRICTLY, CHANGE, KEPT_ONE)
+    return Comparison(base, tuned, changes, None, 3.0, 0.01, ("note",), **more)
+
+
+def test_a_change_is_found_by_role_or_task_and_metric():
+    found = made()
+    assert found.of("gsm8k") is CHANGE and found.of("gsm8k", STRICT) is STRICTLY
+    assert found.of("own") is KEPT_ONE
+    assert found.of("gsm8k", "none such") is found.of("mmlu_cs") is found.of("own", STRICT) is None
+    assert found.headlines == (CHANGE, KEPT_ONE)
+
+
+def test_what_is_shown_but_not_judged_is_of_both():
+    assert made().not_judged == ("x",)
+    assert made().answer() == "Lost: GSM8K. Kept: own. Not judged: x."
+
+
+def test_models_of_one_name_are_told_apart_by_their_files():
+    assert made().title == "B, against A"
+    same = replace(shares("A"), source="other/A")
+    assert made(tuned=same).title == "A (other/A), against files/A"
+
+
+def test_margin_and_level_stand_where_they_belong(monkeypatch):
+    found = made(look=2)
+    assert found.sentence(KEPT_ONE) == verdict_sentence(KEPT_ONE, 3.0, 0.01)
+    assert "within 3 points" in found.sentence(KEPT_ONE)
+    assert found.rules() == rules(found.changes, 3.0, 0.01, 2)
+    document = found.document()
+    assert "99 % interval" in document.table and document.notes == (LEGEND, *found.rules(), "note")
+    assert document.points == [found.answer(), *map(found.sentence, found.headlines)]
+    drawn = []
+    monkeypatch.setattr(two_models, "plot_changes", lambda *given: drawn.append(given))
+    found.plot("axes")
+    made(STRICTLY).plot()
+    assert drawn == [
+        ((CHANGE, KEPT_ONE), 3.0, "B, against A", 0.01, "axes"),
+        ((STRICTLY,), 3.0, "B, against A", 0.01, None),
+    ]
+
+
+class Told:
+    """In place of a task's answers."""
+
+    def to_dict(self, examples):
+        return {"examples": examples}
+
+
+def test_json_of_a_comparison(monkeypatch):
+    asked = []
+
+    def answered(base, tuned, roles):
+        asked.append((base.name, tuned.name, roles))
+        return {"gsm8k": Told()}
+
+    monkeypatch.setattr(two_models, "compared_answers", answered)
+    found = made(related=False, look=2)
+    assert found.to_dict() == {
+        "answer": found.answer(),
+        "base": {"name": "A", "source": "files/A"},
+        "tuned": {"name": "B", "source": "files/B"},
+        "related": False,
+        "alpha": 0.01,
+        "margin": 3.0,
+        "look": 2,
+        "not_judged": ["x"],
+        "tasks": [c.to_dict() | {"sentence": found.sentence(c)} for c in found.changes],
+        "answers": {"gsm8k": {"examples": 3}},
+        "notes": ["note"],
+    }
+    other = replace(STRICTLY, task="other")
+    pair = replace(CHANGE, task="pair", role=None, family=SUBTASK)
+    assert made(other, CHANGE, KEPT_ONE, pair).answers
+    assert asked == [("A", "B", {"gsm8k": "gsm8k"}), ("A", "B", {"gsm8k": "gsm8k", "pair": None})]
+    assert repr(found) == "<Comparison 'B' against 'A'; GSM8K, flexible: forgot, own, acc: kept>"
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"margin": 0}, "margin=0: must be above 0 and below 100"),
+        ({"margin": 100}, "margin=100"),
+        ({"alpha": 0}, "alpha=0: must be between 0 and 1"),
+        ({"alpha": 1}, "alpha=1"),
+        ({"alpha": -0.5}, "alpha=-0.5"),
+        ({"alpha": 1e-20}, "alpha=1e-20"),
+        ({"look": 0}, "look=0: must be 1 or more"),
+    ],
+)
+def test_what_is_out_of_range_is_named(bad, words):
+    sides = shares("A", x=(0.5, 9)), shares("B", x=(0.4, 9))
+    with pytest.raises(ValueError, match=words):
+        compare(*sides, **bad)
+    good = compare(*sides, margin=0.5, alpha=0.5, look=1)
+    assert (good.margin, good.alpha, good.look) == (0.5, 0.1, 1)
+
+
+def test_the_last_look_has_a_verdict_and_none_after_it():
+    sides = shares("A", x=(0.9, 900)), shares("B", x=(0.1, 900))
+    assert compare(*sides, look=5).changes[0].verdict == FORGOT
+    (late,) = compare(*sides, look=6).changes
+    assert (late.verdict, late.reason) == (UNKNOWN, two_models.TOO_MANY_LOOKS)
+
+
+def test_the_margin_bounds_what_there_was_to_lose():
+    sides = shares("A", x=(0.01, 1000)), shares("B", x=(0.0, 1000))
+    assert compare(*sides, margin=5.0).changes[0].verdict == NOTHING
+    assert compare(*sides, margin=0.5).changes[0].verdict != NOTHING
+
+
+def test_notes_are_those_of_both_sides():
+    base, tuned = shares("A", "ours", "both", x=(0.5, 9)), shares("B", "theirs", "both", x=(0.4, 9))
+    assert compare(base, tuned).notes[:3] == ("ours", "both", "theirs")
+
+
+def test_unlike_settings_are_refused_unless_asked_for():
+    base, tuned = (shares(name, x=(0.5, 9)) for name in "AB")
+    fewshot = replace(tuned, tasks={"x": replace(tuned.tasks["x"], num_fewshot=5)})
+    base = replace(base, tasks={"x": replace(base.tasks["x"], num_fewshot=0)})
+    with pytest.raises(ResultsError, match="files/A and files/B were not asked alike"):
+        compare(base, fewshot)
+    assert compare(base, fewshot, strict=False).changes[0].caveat
+
+
+def test_scores_without_answers_are_told_by_the_name_of_their_side():
+    ids = ("a", "b")
+    filters = {
+        kind: Samples(ids, ids, ids, {"exact_match": np.array([1.0, 0.0])})
+        for kind in ("strict-match", "flexible-extract")
+    }
+    bare = TaskResults("gsm8k", {FLEXIBLE: Score(0.5, None)}, filters, n=2)
+    full = replace(bare, load_rows=lambda: [{"doc_id": i, "resps": [["x"]]} for i in ids])
+    sides = [replace(shares(name), tasks={"gsm8k": t}) for name, t in (("A", full), ("B", bare))]
+    assert "no answers of B;" in compare(*sides).notes[-1]
+    assert "no answers of B;" in compare(*sides[::-1]).notes[-1]

@@ -331,3 +331,21 @@ def test_documents_of_one_passage_are_one_cluster():
     assert change.p_value == pytest.approx(t.pvalue) and change.p_value > 100 * apart.p_value
     assert change.forgetting.value == pytest.approx(20) and change.forgetting.high < 100
     assert "t over clusters (idx.paragraph) p = 0.001" in comparison.sentences()
+
+
+def test_one_file_is_known_by_where_it_leads(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    scores = np.arange(N) % 2
+
+    def verdict(*sources):
+        sides = (
+            results(np.roll(scores, i), name, source=str(tmp_path / source))
+            for i, (name, source) in enumerate(zip("xy", sources, strict=True))
+        )
+        return compare(*sides).changes[0].verdict
+
+    assert verdict("a", "a") == verdict("a", "link") == verdict("link", "a") == BROKEN
+    assert verdict("a", "b") != BROKEN and verdict("missing", "missing") != BROKEN
+    assert verdict("missing", "a") != BROKEN and verdict("a", "missing") != BROKEN

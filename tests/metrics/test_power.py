@@ -63,13 +63,13 @@ def test_seven_documents_detect_only_nearly_all_of_them():
 # ---- at the edges ----
 
 HALF = Flips(10, 10, 10, 10)  # half of 40 flip by chance: at most 50 points more can
-FULL = mcnemar_power(40, 0.25, 0.5, 0.05)
 
 
 def test_no_more_than_all_documents_can_flip():
-    assert detectable_by_mcnemar(HALF, FULL, 0.05) == 50.0
-    assert detectable_by_mcnemar(HALF, FULL + 1e-9, 0.05) is None
-    assert mcnemar_power(40, 0.25, 0.5 + 1e-6, 0.05) == pytest.approx(FULL, abs=1e-4)
+    full = mcnemar_power(40, 0.25, 0.5, 0.05)
+    assert detectable_by_mcnemar(HALF, full, 0.05) == 50.0
+    assert detectable_by_mcnemar(HALF, full + 1e-9, 0.05) is None
+    assert mcnemar_power(40, 0.25, 0.5 + 1e-6, 0.05) == pytest.approx(full, abs=1e-4)
 
 
 def test_the_share_that_can_still_flip_is_not_rounded_up():

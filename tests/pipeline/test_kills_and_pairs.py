@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -201,3 +202,20 @@ def check_pairs(tmp_path: Path, times: int) -> None:
         notes = (root / "notes").read_text().splitlines()
         assert len(notes) == len({*notes}) == 4, notes
         os.close(read), os.close(write)
+
+
+@pytest.mark.slow
+def test_two_real_runs_at_once(checkpoint, tmp_path):
+    """`slimlib run` twice on a new folder, as a user starts it."""
+    values = {"model": checkpoint, "arms": ARMS, "limit": 2, "data.n": 24}
+    settings = [word for key in values for word in ("--set", f"{key}={values[key]}")]
+    for number in range(3):
+        root = tmp_path / str(number)
+        command = [sys.executable, "-m", "slimlib", "run", "--study", "smoke", "--runs", str(root)]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        pair = [subprocess.Popen([*command, *settings], **pipes) for _ in range(2)]
+        said = [process.communicate(timeout=600)[1] for process in pair]
+        assert [process.returncode for process in pair] == [0, 0], said
+        lines = "\n".join(said).splitlines()
+        started = [line for line in lines if line.endswith(": started")]
+        assert len(started) == len({*started}) == 4, started

@@ -2,11 +2,12 @@
 
 import types
 
-import httpx
 import pytest
 
 from slimlib.common import hardware
 from slimlib.common.hardware import Device
+from slimlib.common.hub import HubError
+from slimlib.data.sources import DATASETS
 from slimlib.pipeline import preflight
 from slimlib.studies.get import get_study
 
@@ -23,14 +24,17 @@ def on(monkeypatch):
     """Run the preflight of a study on a device; the hub answers with `reply`."""
 
     def check(study, device, tmp_path, reply=None):
-        def auth_check(name):
+        def find_commit(*repository):
+            check.asked.append(repository)
             if reply:
                 raise reply
+            return repository[1]
 
         monkeypatch.setattr(preflight, "find_device", lambda: device)
-        monkeypatch.setattr("huggingface_hub.auth_check", auth_check)
+        monkeypatch.setattr(preflight, "find_commit", find_commit)
         return {check.name: check for check in preflight.preflight(study, tmp_path / "runs")}
 
+    check.asked = []
     return check
 
 
@@ -71,24 +75,19 @@ def test_missing_packages_are_named(on, tmp_path, monkeypatch):
     assert not check.ok and "trl" in check.way_out and "unsloth" not in check.way_out
 
 
-def hub_error(kind, status):
-    request = httpx.Request("GET", "https://example.com")
-    return kind("no", response=httpx.Response(status, request=request))
+def test_what_the_hub_refuses_is_a_red_line_with_the_way_out(on, tmp_path):
+    """What it refuses, and how that is said: tests/common/test_hub.py."""
+    checks = on(get_study("paper"), T4, tmp_path, HubError("gated", "accept the licence"))
+    for name in ("unsloth/Llama-3.2-1B", "tatsu-lab/alpaca"):
+        check = checks[f"access {name}"]
+        assert (check.ok, check.detail, check.way_out) == (False, "gated", "accept the licence")
 
 
-@pytest.mark.parametrize("kind", ["gated", "missing", "network", "offline"])
-def test_each_way_the_hub_says_no_is_a_red_line_and_no_crash(kind, on, tmp_path):
-    from huggingface_hub import errors
-
-    replies = {
-        "gated": (hub_error(errors.GatedRepoError, 403), "Accept the licence"),
-        "missing": (hub_error(errors.RepositoryNotFoundError, 404), "Check the name"),
-        "network": (httpx.ConnectError("no route"), "Check the network"),
-        "offline": (errors.OfflineModeIsEnabled("offline"), "Check the network"),
-    }
-    reply, way_out = replies[kind]
-    check = on(get_study("paper"), T4, tmp_path, reply)["access unsloth/Llama-3.2-1B"]
-    assert not check.ok and way_out in check.way_out
+def test_every_repository_is_asked_for_once_with_its_revision(on, tmp_path):
+    checks = on(get_study("paper"), T4, tmp_path)
+    alpaca = DATASETS["alpaca"]
+    assert checks["access tatsu-lab/alpaca"].detail == f"granted, commit {alpaca.revision[:12]}"
+    assert len([name for name in checks if name.startswith("access")]) == len(on.asked)
 
 
 def test_a_token_is_never_shown(on, tmp_path, monkeypatch):

@@ -289,7 +289,7 @@ def test_checkpoints_go_once_the_training_is_done(done):
     assert not (done.arm_folder(ARM) / "checkpoints").exists()
 
 
-def test_checkpoints_of_another_base_are_not_gone_on_with(done):
+def test_checkpoints_of_another_base_are_not_gone_on_with(done, capsys):
     def fail():
         raise RuntimeError
 
@@ -307,6 +307,18 @@ def test_checkpoints_of_another_base_are_not_gone_on_with(done):
     with contextlib.suppress(RuntimeError):
         done.stage(ARM, "finetune", fail)
     assert not (arm / "checkpoints").exists()
+    assert "finetune llama-2k: base model changed: its checkpoints" in capsys.readouterr().err
+
+
+def test_a_model_that_changes_while_it_is_read_is_not_taken_for_the_one_that_was(
+    done, checkpoint, tmp_path
+):
+    copy = shutil.copytree(checkpoint, tmp_path / "model")
+    arm = done.study[ARM]
+    arm = replace(arm, compared_with=None, model=replace(arm.model, name=str(copy)))
+    run = Run(replace(done.study, name="other", arms=(arm,), ladder=()), tmp_path)
+    run.stage(ARM, "finetune", lambda: spoil(copy / "model.safetensors") or {})
+    assert run.state(ARM, "finetune") == ("stale", "base model changed")
 
 
 # ---------------------------------------------------------------------------------- older folders

@@ -1,5 +1,12 @@
 """The sweep: every cell once, failures recorded, the others done, a dead worker replaced."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 from grid_records import pretend, task_entry
 
@@ -91,6 +98,32 @@ def test_workers_share_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "find_device", lambda: gpu)
     with pytest.raises(ValueError, match="one at a time; give 1"):
         share_of_cores(2)
+
+
+def sleep(run, cell, keep):
+    (run.root.parent / "pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_workers_end_with_their_sweep(tmp_path, monkeypatch):
+    """Else a second sweep would wait for the cells of one that was killed."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    code = "import test_sweep as t, pathlib, sys; root = pathlib.Path(sys.argv[1]);"
+    code += "t.sweep_grid(t.small(), root, [1], cells=['base'], work=t.sleep)"
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    path = tmp_path / "pid"
+    wait_for(lambda: path.exists() and path.read_text(), 60)
+    worker = psutil.Process(int(path.read_text()))
+    parent.kill()
+    parent.wait(10)
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 20)
+
+
+def wait_for(what, seconds):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_folder_of_other_settings_is_refused_before_anything_runs(tmp_path):

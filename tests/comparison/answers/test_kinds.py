@@ -43,6 +43,9 @@ def test_loops_are_found_as_by_definition():
     [
         ("one two three four five six seven eight nine.", 10, True),  # 10 of 10
         ("one two three four five six seven eight.", 10, True),  # 9 of 10: the 9/10 that it takes
+        ("a b c d e f g h.", 10, True),  # 9 exactly
+        ("a b c d e f g.", 10, False),
+        ("a b c", 9, True),  # 1/3 exactly, and it breaks off
         ("one two three four five six seven.", 10, False),  # 34 characters: 8.5
         ("abcd abcd abcd abcd abcd, bcd, cd.", 9, True),
         ("one two three", 10, False),  # breaks off at 3.25 of 10

@@ -771,6 +771,10 @@ def test_one_answer_and_none():
     assert (gained.table()["% of the lost"] == 0).all()
 
 
+def test_its_repr_leaves_the_documents_out(one):
+    assert "documents" not in repr(one) and "task='gsm8k'" in repr(one)
+
+
 def test_the_picture_is_of_before_and_after(one):
     from matplotlib.figure import Figure
 
