@@ -92,6 +92,14 @@ def test_a_gain_is_called_a_gain_and_has_no_forgetting_rate(measure):
     assert change_table([gain], 0.05)["measure"].iloc[0] == "gain"
 
 
+@pytest.mark.parametrize(
+    ("verdict", "kind"), [(FORGOT, "loss"), (WORSE, "loss"), (IMPROVED, "gain"), (BETTER, "gain")]
+)
+def test_each_verdict_is_of_a_loss_or_a_gain(verdict, kind):
+    assert f"The {kind} of this run is real." in said(replace(CHANGE, verdict=verdict))
+    assert "changed nothing" in said(replace(CHANGE, verdict=SAME))
+
+
 def test_a_claim_over_seeds_is_of_the_recipe():
     assert "The loss of this recipe is real." in said(replace(CHANGE, seeds=(1, 3)))
     assert "The loss of these recipes is real." in said(replace(CHANGE, seeds=(3, 3)))

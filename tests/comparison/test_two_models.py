@@ -776,6 +776,27 @@ def test_unlike_settings_are_refused_unless_asked_for():
     assert compare(base, fewshot, strict=False).changes[0].caveat
 
 
+def test_seeds_are_pooled_only_when_asked_for():
+    """The seeds of one task vary and those of the other do not."""
+    base = np.arange(40) % 2
+    runs = [
+        sampled(
+            {
+                "own_a": ("acc", base * (np.arange(40) > cut)),
+                "own_b": ("acc", np.roll(base, cut // 8)),
+            }
+        )
+        for cut in (2, 10, 18)
+    ]
+    first = sampled({"own_a": ("acc", base), "own_b": ("acc", base)})
+    own, pooled = (
+        [c.p_value for c in compare(first, runs, **how).changes]
+        for how in ({}, {"pool_seeds": True})
+    )
+    assert own == [c.p_value for c in compare(first, runs, pool_seeds=False).changes]
+    assert own[0] != pooled[0]
+
+
 def test_scores_without_answers_are_told_by_the_name_of_their_side():
     ids = ("a", "b")
     filters = {
