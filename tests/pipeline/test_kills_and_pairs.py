@@ -209,7 +209,7 @@ def test_two_real_runs_at_once(checkpoint, tmp_path):
     """`slimlib run` twice on a new folder, as a user starts it."""
     values = {"model": checkpoint, "arms": ARMS, "limit": 2, "data.n": 24}
     settings = [word for key in values for word in ("--set", f"{key}={values[key]}")]
-    for number in range(3):
+    for number in range(2):
         root = tmp_path / str(number)
         command = [sys.executable, "-m", "slimlib", "run", "--study", "smoke", "--runs", str(root)]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
