@@ -124,7 +124,8 @@ def killed_at(root: Path, number: int) -> None:
         return call
 
     Path.replace, Path.unlink = counted(Path.replace), counted(Path.unlink)
-    Path.write_text, Path.mkdir = counted(Path.write_text), counted(Path.mkdir)
+    Path.write_text, Path.write_bytes = counted(Path.write_text), counted(Path.write_bytes)
+    Path.mkdir = counted(Path.mkdir)
     shutil.rmtree = counted(shutil.rmtree)
     whole(root)
 
