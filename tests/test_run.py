@@ -134,12 +134,12 @@ class TestAtomicPath:
         path = tmp_path / "record.json"
         write_json(path, {"stages": "old"})
 
-        def full(self, text, **kwargs):
-            with open(self, "w") as stream:
-                stream.write(text[:5])
+        def full(self, content):
+            with open(self, "wb") as stream:
+                stream.write(content[:5])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
             write_json(path, {"stages": "new"})
         monkeypatch.undo()
