@@ -338,7 +338,7 @@ def test_a_row_is_no_longer_than_the_model_has_places(dropout_study, checkpoint,
     folder = tmp_path / "model"
     shutil.copytree(checkpoint, folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 120}))
     path = tmp_path / "rows.jsonl"
     path.write_text(
         '{"question": "q", "answer": "a"}\n{"question": "q", "answer": "' + 99 * "a " + '"}'
@@ -346,7 +346,7 @@ def test_a_row_is_no_longer_than_the_model_has_places(dropout_study, checkpoint,
     (arm,) = on_rows(dropout_study, path).arms
     arm = replace(arm, model=replace(arm.model, name=str(folder)))
     dataset, _, report = train.training_sets(arm, Run(dropout_study, tmp_path))
-    assert max(map(len, dataset["input_ids"])) == 40 and report.truncated == (2,)
+    assert max(map(len, dataset["input_ids"])) == 120 and report.truncated == (2,)
 
 
 def test_a_system_turn_that_is_refused_is_said_before_any_weight_is_loaded(

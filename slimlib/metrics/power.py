@@ -160,4 +160,4 @@ def noncentrality(df: int, power: float, alpha: float) -> float:
     high = 1.0
     while missing(high) < 0:
         high *= 2
-    return float(optimize.brentq(missing, 0.0, high, xtol=1e-12))
+    return float(optimize.brentq(missing, 0.0, high))

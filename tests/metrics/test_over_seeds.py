@@ -253,6 +253,13 @@ def test_where_nothing_spreads_the_limits_are_wilson_s():
     assert metrics.forgetting_over_seeds(same, 0 * same)[::2] == (100, 100)
 
 
+def test_next_to_no_spread_is_a_spread():
+    base = np.full((1, 50), 0.5)
+    tuned = base / 2 + 1e-8 * np.random.default_rng(0).random((1, 50))
+    value, low, high = metrics.forgetting_over_seeds(base, tuned)
+    assert low < value < high < low + 1e-5
+
+
 def test_a_base_near_0_leaves_the_loss_open():
     base = np.repeat([1.0, 0.0], (1, 39))[None]
     tuned = np.stack([np.roll(base[0], i) for i in (1, 2, 3)])

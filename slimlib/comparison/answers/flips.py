@@ -114,10 +114,10 @@ def show_flips(frame: pd.DataFrame, k: int = 5) -> HTML:
     """Show the first k flips of each direction side by side in a notebook; all text is escaped."""
     from IPython.display import HTML
 
-    shown = frame.groupby("change", sort=False).head(k)
+    shown = frame.groupby("change").head(k)
     heads = ("document", "question", "right answer", "before", "after")
     parts = ["<table style='table-layout:fixed;width:100%'>", _html_row("th", heads)]
-    for change, group in shown.groupby("change", sort=False):
+    for change, group in shown.groupby("change"):
         count = f"{change}: {int((frame['change'] == change).sum())} documents"
         parts.append(f"<tr><th colspan='{len(heads)}'>{html.escape(count)}</th></tr>")
         columns = ["doc_id", *FLIP_COLUMNS[2:]]
