@@ -161,6 +161,19 @@ def _write(path: Path, content: bytes) -> None:
     again(write, path)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a file that is there; what a failed try has added is cut off again."""
+    size = path.stat().st_size
+
+    def append() -> None:
+        with open(path, "r+b") as stream:
+            stream.truncate(size)
+            stream.seek(size)
+            stream.write(text.encode("utf-8"))
+
+    again(append, path)
+
+
 def json_text(value: Any) -> str:
     """A value as JSON that people read too.
 

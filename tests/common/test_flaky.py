@@ -149,3 +149,32 @@ def test_a_file_whose_flush_failed_is_written_anew_before_the_next(monkeypatch, 
     assert flushed[0] != flushed[1] == (tmp_path / "a.json").stat().st_ino
     assert files.read_json(tmp_path / "a.json") == {"kept": True}
     assert os.listdir(tmp_path) == ["a.json"] and len(waits) == 1
+
+
+def test_a_line_that_was_half_added_is_added_once(monkeypatch, waits, tmp_path):
+    path, opened = tmp_path / "log.jsonl", []
+    path.write_text("first\n")
+
+    class Torn:
+        def __init__(self, *arguments):
+            self.stream = open(*arguments)
+            opened.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.stream.close()
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+        def write(self, content):
+            if len(opened) == 1:
+                self.stream.write(content[:3])
+                raise OSError(errno.EIO, "torn")
+            self.stream.write(content)
+
+    monkeypatch.setattr(files, "open", Torn, raising=False)
+    files.append_text(path, "second\n")
+    assert path.read_text() == "first\nsecond\n" and len(opened) == 2
