@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from slimlib.common.files import (
     write_json,
     write_text,
 )
+from slimlib.common.flaky import again
 
 WHOLE = "whole.json"  # in a checkpoint: its files with their hashes, and the sums
 SAVE_EVERY = 600.0  # seconds: what a machine that disappears takes with it at most
@@ -55,6 +57,8 @@ def keep_sessions(trainer: Any, log: Path) -> Sessions:
 
     sessions = Callback(trainer, log)
     trainer.add_callback(sessions)
+    save, place = trainer._save_checkpoint, Path(trainer.args.output_dir)
+    trainer._save_checkpoint = lambda *given: again(partial(save, *given), place)
     return sessions
 
 
