@@ -10,11 +10,20 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
-from slimlib.common.files import file_sha256, read_json, read_jsonl, write_json
+from slimlib.common.files import (
+    append_text,
+    file_sha256,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_text,
+)
+from slimlib.common.flaky import again
 
 WHOLE = "whole.json"  # in a checkpoint: its files with their hashes, and the sums
 SAVE_EVERY = 600.0  # seconds: what a machine that disappears takes with it at most
@@ -48,6 +57,8 @@ def keep_sessions(trainer: Any, log: Path) -> Sessions:
 
     sessions = Callback(trainer, log)
     trainer.add_callback(sessions)
+    save, place = trainer._save_checkpoint, Path(trainer.args.output_dir)
+    trainer._save_checkpoint = lambda *given: again(partial(save, *given), place)
     return sessions
 
 
@@ -74,8 +85,7 @@ class Sessions:
             self.sums = Sums(**read_json(checkpoint / WHOLE)["sums"])
             old = read_jsonl(self.log) if self.log.exists() else []
         kept = [json.dumps(row) + "\n" for row in old if row["step"] <= state.global_step]
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.log.write_text("".join(kept), encoding="utf-8")
+        write_text(self.log, "".join(kept))
         self.earlier = self.sums.seconds
         self.begun = self.saved = time.monotonic()
 
@@ -99,8 +109,7 @@ class Sessions:
             "seconds": round(self.sums.seconds, 3),
         }
         self.sums.unlogged, self.sums.unlogged_steps = 0.0, 0
-        with open(self.log, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append_text(self.log, json.dumps(row) + "\n")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Sign the checkpoint: from now on it is whole."""

@@ -74,8 +74,30 @@ def remove(path: Path) -> None:
 def _flush(path: Path) -> None:
     """Have the disk hold a file, or a folder with all that is in it."""
     for inner in sorted(path.rglob("*")) if path.is_dir() else ():
-        _flush_one(inner)
-    _flush_one(path)
+        _flush_again(inner)
+    _flush_again(path)
+
+
+def _flush_again(path: Path) -> None:
+    failed = False
+
+    def flush() -> None:
+        nonlocal failed
+        if failed and path.is_file():  # what a failed flush has dropped, the next does not write
+            _copy_over(path)
+        failed = True
+        _flush_one(path)
+
+    again(flush, path)
+
+
+def _copy_over(path: Path) -> None:
+    copy = path.with_name(f"{path.name}.copy")
+    try:
+        shutil.copy2(path, copy)
+        copy.replace(path)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _flush_one(path: Path) -> None:
@@ -137,6 +159,19 @@ def _write(path: Path, content: bytes) -> None:
             temporary.write_bytes(content)
 
     again(write, path)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a file that is there; what a failed try has added is cut off again."""
+    size = path.stat().st_size
+
+    def append() -> None:
+        with open(path, "r+b") as stream:
+            stream.truncate(size)
+            stream.seek(size)
+            stream.write(text.encode("utf-8"))
+
+    again(append, path)
 
 
 def json_text(value: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slimlib.common.checked import did_you_mean
 from slimlib.common.files import file_sha256
+from slimlib.common.hub import HubError, find_commit
 from slimlib.config import DataConfig
 
 
@@ -166,13 +167,9 @@ def moving_rows(config: DataConfig) -> dict[str, str]:
 
 @functools.cache
 def _commit(name: str) -> str | None:
-    import httpx  # what huggingface_hub asks with; its errors are no OSError
-    from huggingface_hub import HfApi
-
-    repository, _, revision = name.partition("@")
     try:
-        return HfApi().dataset_info(repository, revision=revision or None, timeout=10).sha
-    except (OSError, ValueError, httpx.HTTPError):
+        return find_commit(*repository_of(name), "dataset")
+    except HubError:
         return None
 
 

@@ -57,7 +57,7 @@ def test_whatever_is_written_is_whole_though_every_few_calls_fail(failing, waits
         files.write_jsonl(tmp_path / "b.jsonl.gz", [value] * 3)
         assert files.read_json(tmp_path / "a.json") == value
         assert files.read_jsonl(tmp_path / "b.jsonl.gz") == [value] * 3
-        flaky.again(write_folder, tmp_path / "folder")
+        write_folder()
     assert waits and {*os.listdir(tmp_path)} == {"a.json", "b.jsonl.gz", "folder"}
 
 
@@ -132,3 +132,49 @@ def test_an_error_of_safetensors_is_known_by_its_number(waits):
     fails.append(SafetensorError("damaged"))
     with pytest.raises(SafetensorError):
         flaky.again(step, Path("adapter"))
+
+
+def test_a_file_whose_flush_failed_is_written_anew_before_the_next(monkeypatch, waits, tmp_path):
+    """What the first flush dropped, a second one would not write, and would not say."""
+    flushed, flush = [], os.fsync
+
+    def fsync(opened):
+        flushed.append(os.fstat(opened).st_ino)
+        if len(flushed) == 1:
+            raise OSError(errno.EIO, "dropped")
+        flush(opened)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_json(tmp_path / "a.json", {"kept": True})
+    assert flushed[0] != flushed[1] == (tmp_path / "a.json").stat().st_ino
+    assert files.read_json(tmp_path / "a.json") == {"kept": True}
+    assert os.listdir(tmp_path) == ["a.json"] and len(waits) == 1
+
+
+def test_a_line_that_was_half_added_is_added_once(monkeypatch, waits, tmp_path):
+    path, opened = tmp_path / "log.jsonl", []
+    path.write_text("first\n")
+
+    class Torn:
+        def __init__(self, *arguments):
+            self.stream = open(*arguments)
+            opened.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.stream.close()
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+        def write(self, content):
+            if len(opened) == 1:
+                self.stream.write(content[:3])
+                raise OSError(errno.EIO, "torn")
+            self.stream.write(content)
+
+    monkeypatch.setattr(files, "open", Torn, raising=False)
+    files.append_text(path, "second\n")
+    assert path.read_text() == "first\nsecond\n" and len(opened) == 2

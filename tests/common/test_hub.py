@@ -127,8 +127,11 @@ def test_pickled_weights_are_refused_and_not_downloaded(call, hub):
 def test_rows_by_branch_move_and_by_commit_do_not(call, hub):
     first = hub.add("org/moving-rows", rows(3), "datasets")
     assert len(call(hub_doors.rows, "org/moving-rows")[0]) == 3
-    hub.add("org/moving-rows", rows(4), "datasets")
+    assert call(hub_doors.moving_rows, "org/moving-rows")[0] == {"org/moving-rows": first}
+    second = hub.add("org/moving-rows", rows(4), "datasets")
     assert len(call(hub_doors.rows, "org/moving-rows")[0]) == 4
+    assert call(hub_doors.moving_rows, "org/moving-rows")[0] == {"org/moving-rows": second}
+    assert call(hub_doors.moving_rows, "org/gated-rows")[0] == {}
     assert len(call(hub_doors.rows, f"org/moving-rows@{first}")[0]) == 3
 
 
@@ -309,6 +312,10 @@ def test_check_and_tune_work_from_the_hub_and_from_its_cache(hub, tmp_path):
         return subprocess.run(command, timeout=900, **how)
 
     options = ("--tasks", "asked.yaml", "--limit", "20")
+    refused = slimlib("check", "org/base", "org/gated", *options, "--out", "refused")
+    assert refused.returncode == 2 and not (tmp_path / "refused").exists()
+    assert "slimlib: org/gated is gated: accept the licence on" in refused.stderr
+    assert len(refused.stderr.splitlines()[-1].split("slimlib: ")) == 2
     for offline in (False, True):
         before = len(hub.asked)
         folder = ("--runs", f"runs-{offline}")

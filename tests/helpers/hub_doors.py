@@ -136,6 +136,15 @@ def rows(name: str) -> list[dict[str, Any]]:
     return read_rows(name)
 
 
+def moving_rows(name: str) -> dict[str, str]:
+    """The commit that a data set has now, by which a training is known."""
+    from slimlib.config import DataConfig
+    from slimlib.data import sources
+
+    sources._commit.cache_clear()
+    return sources.moving_rows(DataConfig(dataset=name))
+
+
 def documents(task: str, world: Path) -> dict[str, int]:
     """How many documents a task of lm-eval has."""
     from slimlib.data.named_tasks import load_units

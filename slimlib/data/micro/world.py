@@ -6,10 +6,12 @@ GSM8K's train split. Pure Python; the same seed gives the same bytes on every ma
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
 
+from slimlib.common.flaky import again
 from slimlib.data.micro import words
 from slimlib.data.micro.abilities import (
     drill,
@@ -167,4 +169,5 @@ def write_data(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in files.items():
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8", newline="\n")
+        path = folder / f"{name}.jsonl"
+        again(partial(path.write_text, text, encoding="utf-8", newline="\n"), path)
