@@ -151,7 +151,10 @@ def test_no_function_is_longer_than_a_screen_and_each_module_says_what_it_is(pat
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nothing_unsafe_is_called(path):
-    """No code from a model's repository, no pickled weights, no swallowed errors."""
+    """No code from a model's repository, no pickled weights, no swallowed errors.
+
+    What catches everything raises again what it does not know.
+    """
     tree = ast.parse(path.read_text("utf-8"))
     keywords = [k for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords]
     asked = [ast.unparse(k.value) for k in keywords if k.arg == "trust_remote_code"]
@@ -159,7 +162,8 @@ def test_nothing_unsafe_is_called(path):
     handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
     for node in handlers:
         caught = ast.unparse(node.type) if node.type else ""
-        assert caught not in ("", "Exception", "BaseException")
+        again = any(isinstance(n, ast.Raise) and n.exc is None for n in ast.walk(node))
+        assert caught not in ("", "BaseException") and (caught != "Exception" or again)
     assert not re.search(
         r"torch\.load\(|\beval\(|\bexec\(", path.read_text("utf-8").replace(".eval(", "")
     )
