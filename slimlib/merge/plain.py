@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from slimlib.adapters.places import adapter_path
 from slimlib.adapters.saving import load_adapter
 from slimlib.common import progress
 from slimlib.common.files import atomic_path
+from slimlib.common.flaky import again
 from slimlib.common.hardware import (
     find_device,
     free_memory,
@@ -104,7 +106,9 @@ def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, A
     model = merged_model(config, adapter, merge_base)
     quantisation = getattr(model, "quantisation", None)
     with atomic_path(target) as folder:
-        save_plain(model.to(resolve_dtype(config.merge.dtype)), config, folder)
+        again(
+            partial(save_plain, model.to(resolve_dtype(config.merge.dtype)), config, folder), folder
+        )
         tokenizer.save_pretrained(folder)
         del model
         free_memory()

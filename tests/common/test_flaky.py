@@ -129,6 +129,9 @@ def test_an_error_of_safetensors_is_known_by_its_number(waits):
         return "done"
 
     assert flaky.again(step, Path("adapter")) == "done" and len(waits) == 1
+    fails.append(SafetensorError("I/O error: No space left on device (os error 28)"))
+    with pytest.raises(OSError, match="No space left on device: 'adapter'"):
+        flaky.again(step, Path("adapter"))
     fails.append(SafetensorError("damaged"))
     with pytest.raises(SafetensorError):
         flaky.again(step, Path("adapter"))
