@@ -20,6 +20,7 @@ from torch import nn
 
 from slimlib.adapters.modules import linear_shapes, transposed
 from slimlib.adapters.structure import build_pair
+from slimlib.common import progress
 from slimlib.common.hardware import find_device, unsloth_loaded
 from slimlib.config import EVERY_LINEAR, AdapterConfig
 from slimlib.methods.definitions import METHODS, Entry
@@ -188,7 +189,7 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
     plan = compile_plan(linears, config)
     check_layers(model, plan, config)
     if plan.warning():
-        print(plan.warning())
+        progress.say(plan.warning())
     lora = {
         "r": config.r,
         "lora_alpha": config.lora_alpha,

@@ -33,7 +33,7 @@ def refuse_own_code(name: str, revision: str | None = None) -> None:
     settings = get_tokenizer_config(name, trust_remote_code=False, **where)
     own = _auto_map(settings).get("AutoTokenizer")
     if own and not _has_class(settings.get("tokenizer_class"), known):
-        _refuse(name, own)
+        _refuse(name, next(filter(None, own), own) if isinstance(own, list) else own)
 
 
 def _auto_map(settings: Any) -> dict[str, Any]:

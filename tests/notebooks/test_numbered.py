@@ -233,8 +233,8 @@ def test_run_again_it_skips_everything_and_prints_the_same(smoke, tmp_path):
     assert again.returncode == 0, again.stderr[-3000:]
     assert table2_of(again.stdout) == table2_of(first.stdout)
     assert {path: path.read_bytes() for path in folder.glob("*/record.json")} == before
-    assert again.stdout.count("already done, skipped") == STAGES
-    assert ": started" not in again.stdout
+    assert again.stderr.count("already done, skipped") == STAGES
+    assert ": started" not in again.stderr
     assert list(tmp_path.iterdir()) == []
 
 

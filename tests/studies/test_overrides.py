@@ -110,6 +110,7 @@ def test_every_listed_key_can_be_set():
         "data.held_out": "0.05",
         "data.system": "to-user",
         "merge.merge_base": "16bit",
+        "merge.keep_merged": "false",
         "model.load_in_4bit": "false",
         "train.warmup_ratio": "0.5",
         "adapter.method": "q-bara",
