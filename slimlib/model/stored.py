@@ -196,7 +196,11 @@ def refuse_no_writer(config: Any) -> None:
     Raises:
         ValueError: names its kind.
     """
-    if getattr(config, "is_decoder", True) is False:  # BERT's kin alone say so
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    # BERT's kin fill gaps, and write only where their config says so; GPT-NeoX says it never.
+    fills_gaps = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if fills_gaps and getattr(config, "is_decoder", True) is False:
         raise ValueError(
             f"{config.model_type} reads a text in both directions and does not write one: take a "
             "model that writes, as GPT, Llama and Qwen do"
