@@ -277,7 +277,10 @@ def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int
 
     class StopAtNoNumber(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            check_finite(trainer.model, f"step {state.global_step}, {where()}: ")
+            try:
+                check_finite(trainer.model)
+            except ValueError as error:  # to find the rows takes a reading of all of them
+                raise ValueError(f"step {state.global_step}, {where()}: {error}") from None
 
     trainer.training_step = training_step
     trainer.add_callback(StopAtNoNumber())
