@@ -14,7 +14,7 @@ from slimlib.adapters.saving import load_adapter
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.common.hub import SMALL, fetch, fetched, hub_file
 from slimlib.model.gguf import load_gguf
-from slimlib.model.load import keep_packing, nf4_config
+from slimlib.model.load import nf4_config
 from slimlib.model.opened import Opened
 from slimlib.model.stored import load_whole
 from slimlib.model.vocabulary import check_vocabulary
@@ -56,10 +56,8 @@ def _load_whole(opened: Opened, dtype: str) -> tuple[Any, Any]:
         device_map={"": find_device().kind},
         **quantised,
     )
-    if getattr(model, "is_loaded_in_4bit", False):
-        keep_packing(model)
-        if model.device.type == "cpu":  # there 4 bit saves no time; the numbers are the same
-            model = model.dequantize()
+    if getattr(model, "is_loaded_in_4bit", False) and model.device.type == "cpu":
+        model = model.dequantize()  # there 4 bit saves no time; the numbers are the same
     where = fetched(opened.base, opened.revision)
     tokenizer = AutoTokenizer.from_pretrained(opened.base, trust_remote_code=False, **where)
     return model, tokenizer

@@ -20,7 +20,7 @@ from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.methods.plan import compile_plan
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
-from slimlib.model.stored import check_stored, load_whole, refuse_pickles
+from slimlib.model.stored import check_stored, keep_packing, load_whole, refuse_pickles
 from slimlib.model.vocabulary import check_vocabulary, set_pad_token
 
 BACKENDS = ("unsloth", "transformers")
@@ -232,6 +232,7 @@ def _load_unsloth(config: ModelConfig) -> Any:
         trust_remote_code=False,
         use_exact_model_name=True,  # else a name is swapped for one quantised elsewhere
     )
+    keep_packing(model)
     return model
 
 
@@ -257,31 +258,13 @@ def load_transformers(config: ModelConfig) -> Any:
     quantise_now = not check_base(config) and config.load_in_4bit
     # given as None, transformers would forget what the checkpoint's own config says
     options = {"quantization_config": nf4_config(dtype)} if quantise_now else {}
-    model = load_whole(
+    return load_whole(
         resolve_name(config.name),
         revision=hub_revision(config),
         dtype=dtype,
         device_map={"": find_device().kind},
         **options,
     )
-    if config.load_in_4bit:
-        keep_packing(model)
-    return model
-
-
-def keep_packing(model: Any) -> None:
-    """Let 4-bit weights dequantise to the very numbers that the layer multiplies by.
-
-    On AVX512-BF16 CPUs the first forward without gradients stores the codes in another order and
-    computes in bfloat16; dequantising (merging) after that gives garbage. And a 4-bit checkpoint
-    may be stored for another dtype than it computes in, which rounds other numbers.
-    """
-    from bitsandbytes.nn import Linear4bit
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-            module.weight.quant_state.dtype = module.compute_dtype
 
 
 def model_size(model: Any) -> str:

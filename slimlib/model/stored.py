@@ -187,7 +187,25 @@ def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
             f"{name}: the weights of {_some(other)} have another shape than its config.json says: "
             f"{whole}"
         )
+    keep_packing(model)
     return model
+
+
+def keep_packing(model: Any) -> None:
+    """Let 4-bit weights dequantise to the very numbers that the layer multiplies by.
+
+    On AVX512-BF16 CPUs the first forward without gradients stores the codes in another order and
+    computes in bfloat16; dequantising (merging) after that gives garbage. And a 4-bit checkpoint
+    may be stored for another dtype than it computes in, which rounds other numbers.
+    """
+    if not getattr(model, "is_loaded_in_4bit", False):
+        return
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+            module.weight.quant_state.dtype = module.compute_dtype
 
 
 def refuse_no_writer(config: Any) -> None:

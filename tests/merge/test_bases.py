@@ -19,6 +19,7 @@ from slimlib.config import AdapterConfig, Arm, MergeConfig, ModelConfig, Study, 
 from slimlib.merge import plain
 from slimlib.merge.plain import merge_arm, write_merged
 from slimlib.model.load import load_base, nf4_config
+from slimlib.model.stored import keep_packing
 from slimlib.run import Run
 from slimlib.studies.get import get_study
 from slimlib.train import finetune_arm
@@ -202,7 +203,9 @@ def test_a_base_that_is_stored_in_4_bit_goes_the_whole_way(stored_4bit, tmp_path
     assert len(moved) == 14
     assert_merged(merged, base, moved, "float32")
     assert "quantization_config" not in json.loads((merged / "config.json").read_text())
-    tuned = PeftModel.from_pretrained(stock(stored_4bit, dtype=torch.float32), adapter).eval()
+    quantised = stock(stored_4bit, dtype=torch.float32)
+    keep_packing(quantised)  # the stock layer computes in bfloat16 where the CPU can
+    tuned = PeftModel.from_pretrained(quantised, adapter).eval()
     ids = torch.arange(20)[None]
     with torch.no_grad():
         expected, found = (model(input_ids=ids).logits for model in (tuned, stock(merged)))

@@ -18,6 +18,7 @@ from slimlib.model.load import (
     resolve_name,
 )
 from slimlib.model.quantise import quantise
+from slimlib.model.stored import load_whole
 from slimlib.studies.get import get_study
 
 
@@ -73,6 +74,19 @@ def test_names():
         resolve_name("micro:huge")
     with pytest.raises(ValueError, match="model folder ./nowhere does not exist"):
         resolve_name("./nowhere")
+
+
+def test_no_reader_of_4_bit_lets_the_cpu_repack_it(checkpoint, tmp_path, monkeypatch):
+    """With AVX512-BF16 the stock layer would: bfloat16, and codes that no longer dequantise."""
+    from bitsandbytes.nn import Linear4bit, modules
+
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
+    config = ModelConfig(str(checkpoint), dtype="float32")
+    load_transformers(config).save_pretrained(tmp_path)
+    for model in (load_transformers(config), load_whole(str(tmp_path))):
+        layers = [m for m in model.modules() if isinstance(m, Linear4bit)]
+        assert layers and not any(layer.support_avx512bf16_for_cpu for layer in layers)
+        assert all(layer.weight.quant_state.dtype == layer.compute_dtype for layer in layers)
 
 
 def test_four_bit_is_nf4_with_double_quantisation(checkpoint):
