@@ -393,10 +393,10 @@ def sweep(
     design = get_design(study, **parse_overrides(overrides or ()))
     numbers = parse_seeds(seeds)
     chosen = design.select(cells) if cells else ()
+    from slimlib.folder import default_root
     from slimlib.papers.key_variables.cells import read_grid
     from slimlib.pipeline.preflight import check_adapters
     from slimlib.pipeline.sweep import gather_records, sweep_grid
-    from slimlib.run import default_root
 
     check_adapters(design.study)
     root = runs or default_root()

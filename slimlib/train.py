@@ -31,11 +31,12 @@ from slimlib.common.schema import last_loss
 from slimlib.config import Arm
 from slimlib.data.rows import load_rows
 from slimlib.data.tokens import RowsReport, split_tokenized
+from slimlib.folder import CHECKPOINTS
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer, window
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.model.stored import quiet
-from slimlib.run import CHECKPOINTS, Run
+from slimlib.run import Run
 from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slimlib import run as run_module
+from slimlib import standing
 from slimlib.common.checked import fields_of
 from slimlib.common.files import (
     atomic_path,
@@ -20,7 +20,8 @@ from slimlib.common.files import (
     write_json,
 )
 from slimlib.pipeline import study
-from slimlib.run import Run, SettingsError, in_clean_process
+from slimlib.run import Run, in_clean_process
+from slimlib.standing import SettingsError
 from slimlib.studies.get import get_study
 
 
@@ -604,12 +605,12 @@ def test_every_field_of_the_keys_is_looked_at():
 def test_rows_of_the_hub_that_moved_are_trained_on_again(tmp_path, monkeypatch):
     made = get_study("micro", arms="llama-2k", **{"data.dataset": "me/rows"})
     run = Run(made, tmp_path)
-    monkeypatch.setattr(run_module, "moving_rows", lambda _: {"me/rows": "abc"})
+    monkeypatch.setattr(standing, "moving_rows", lambda _: {"me/rows": "abc"})
     run.stage("llama-2k", "finetune", work())
     assert run.done("llama-2k", "finetune")
-    monkeypatch.setattr(run_module, "moving_rows", lambda _: {})  # the hub does not answer
+    monkeypatch.setattr(standing, "moving_rows", lambda _: {})  # the hub does not answer
     assert run.done("llama-2k", "finetune")
-    monkeypatch.setattr(run_module, "moving_rows", lambda _: {"me/rows": "def"})
+    monkeypatch.setattr(standing, "moving_rows", lambda _: {"me/rows": "def"})
     assert run.state("llama-2k", "finetune") == ("stale", "rows changed")
 
 

@@ -23,13 +23,13 @@ from slimlib.comparison.relation import AUTO, TUNED
 from slimlib.comparison.two_models import Comparison, check_claims, compare
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit, load_units
+from slimlib.folder import default_root
 from slimlib.model.opened import Opened, open_model
 from slimlib.pipeline.looks import ask_sides
 from slimlib.pipeline.one_model import refuse_unreadable
 from slimlib.pipeline.preflight import check_writable
 from slimlib.report.verdicts import write_report
 from slimlib.results import Results, read_results
-from slimlib.run import default_root
 from slimlib.studies.panels import QUICK, panel_tasks
 
 CHECKS = Path("checks")  # in the folder of the runs

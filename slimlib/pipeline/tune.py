@@ -25,6 +25,7 @@ from slimlib.config import Arm, AskConfig, ModelConfig, Study
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
 from slimlib.evaluate.held_out import row_losses
+from slimlib.folder import default_root
 from slimlib.metrics import Spread
 from slimlib.metrics.over_seeds import pool
 from slimlib.model.load import hub_revision, load_tokenizer, resolve_name
@@ -39,7 +40,7 @@ from slimlib.pipeline.trial import try_model
 from slimlib.report.answer import Answer, Learned, Stage, better_merge
 from slimlib.report.model_card import write_model_card
 from slimlib.report.verdicts import page
-from slimlib.run import Run, default_root
+from slimlib.run import Run
 from slimlib.studies.mine import BASE, QUANTISED, TUNED, TUNED_16BIT, mine, of_seeds, slug
 from slimlib.studies.panels import QUICK, panel_tasks
 
