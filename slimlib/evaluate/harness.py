@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
+from slimlib.common.clusters import cluster_field, cluster_of, shared
 from slimlib.common.content import Hashes, differing
 from slimlib.common.files import (
     documents_hash,
@@ -371,8 +372,8 @@ def task_entry(
 
     Returns:
         role, task, version, num_fewshot, n, `documents` (a hash over the documents in order: equal
-        hashes mean paired scores), and per "metric,filter" its value, standard error and scores
-        (one per document, in 0..1; see `slimlib.common.schema.pack_scores`).
+        hashes mean paired scores), `clusters` (where some documents belong together, a name for
+        each), and per "metric,filter" its value, standard error and scores (one per document, in 0..1; see `slimlib.common.schema.pack_scores`).
 
     Raises:
         ValueError: a score is missing or not a number.
@@ -382,6 +383,7 @@ def task_entry(
     for sample in sorted(samples, key=lambda s: s["doc_id"]):
         by_filter.setdefault(sample["filter"], []).append(sample)
     rows = next(iter(by_filter.values()))
+    clusters = _clusters(task.name, rows)
     names = [k for k, v in scores.items() if "," in k and "_stderr" not in k and is_number(v)]
     return {
         "role": task.role,
@@ -390,8 +392,15 @@ def task_entry(
         "num_fewshot": results["n-shot"].get(task.name, task.num_fewshot),
         "n": len(rows),
         "documents": documents_hash(*([row[k] for row in rows] for k in ("doc_id", "doc_hash"))),
+        **({"clusters": clusters} if clusters else {}),
         "metrics": {name: _metric(name, scores, by_filter, task) for name in names},
     }
+
+
+def _clusters(task: str, rows: list[dict[str, Any]]) -> list[str]:
+    """What each document shares with others; empty where none does, or no field says it."""
+    field = cluster_field(task)
+    return [*shared([cluster_of(row["doc"], field) for row in rows])] if field else []
 
 
 def _metric(

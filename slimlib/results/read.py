@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slimlib.common.clusters import cluster_field
 from slimlib.common.values import is_number
-from slimlib.results.clusters import cluster_field
 from slimlib.results.lm_eval import (
     MODEL_KEYS,
     canonical,

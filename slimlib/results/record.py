@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from slimlib.common.clusters import cluster_field
 from slimlib.common.files import read_json, read_jsonl
 from slimlib.common.schema import SchemaError, unpack_scores, upgrade
 from slimlib.results.broken import is_no_number, tell_aggregate, tell_scores
-from slimlib.results.clusters import cluster_field
 from slimlib.results.migrate import grid_records, is_grid
 from slimlib.results.raw import Rows, file_rows
 from slimlib.results.samples import TaskSamples, read_samples
@@ -173,9 +173,13 @@ def _recorded(
             broken[key] = tell_aggregate(key, metric["value"])
         else:
             broken[key] = tell_scores(column, np.flatnonzero(~np.isfinite(values)).tolist(), n)
-    nothing = (None,) * n
+    nothing, clusters = (None,) * n, tuple(entry.get("clusters", ()))
+    if len(clusters) not in (0, n):
+        raise ResultsError(f"{path}: {name}: {len(clusters)} clusters of {n} documents")
     samples = {
-        kind: Samples(tuple(range(n)), nothing, nothing, columns, entry.get("documents"))
+        kind: Samples(
+            tuple(range(n)), nothing, nothing, columns, entry.get("documents"), clusters=clusters
+        )
         for kind, columns in by_filter.items()
     }
     return samples, broken

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from slimlib.common.clusters import cluster_of
 from slimlib.common.values import is_number
-from slimlib.results.clusters import cluster_of
 from slimlib.results.raw import Rows
 from slimlib.results.requests import Request, read_request
 from slimlib.results.types import ResultsError

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from slimlib.common.clusters import cluster_field, shared
 from slimlib.common.files import documents_hash
 from slimlib.common.values import is_finite, short
 from slimlib.results.broken import is_no_number, tell_log_likelihoods, tell_scores
-from slimlib.results.clusters import cluster_field, shared
 from slimlib.results.raw import Rows
 from slimlib.results.requests import CHOICE, guessing_share
 from slimlib.results.row import Row, compact, digest, doc_id_of

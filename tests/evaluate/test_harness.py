@@ -248,6 +248,17 @@ def test_an_entry_by_hand():
     assert json.dumps(entry)
 
 
+def test_an_entry_names_the_documents_that_belong_together():
+    results, samples = hand_made([1.0, 0.0, 1.0])
+    results = {key: {"digits_words": value["micro_facts"]} for key, value in results.items()}
+    for sample, equation in zip(samples, ("7 + 5", "7 + 6", "7 + 5"), strict=True):
+        sample["doc"] = {"equation": equation}
+    task = replace(FACTS, name="digits_words")
+    assert task_entry(results, samples, task)["clusters"] == ["7 + 5", "7 + 6", "7 + 5"]
+    assert "clusters" not in task_entry(results, samples[:1], task)  # alone, it shares nothing
+    assert "clusters" not in task_entry(*hand_made([1.0, 0.0]), FACTS)
+
+
 def test_documents_are_told_apart_by_their_hash():
     results, samples = hand_made([1.0, 0.0])
     first = task_entry(results, samples, FACTS)["documents"]

@@ -37,6 +37,19 @@ def test_a_record() -> None:
     assert results.settings["dtype"] == "float32" and results.settings["lm_eval_version"]
 
 
+def test_a_record_keeps_which_documents_belong_together(tmp_path: Path) -> None:
+    """Its intervals would be too narrow without, where one question is asked several times."""
+    record = json.loads(RECORD.read_text("utf-8"))
+    entry = record["stages"]["evaluate"]["tasks"]["micro_arithmetic"]
+    entry["clusters"] = [str(i // 2) for i in range(200)]
+    write(tmp_path / "arm.json", record)
+    samples = read_results(tmp_path / "arm.json").tasks["micro_arithmetic"].samples
+    assert samples["strict-match"].clusters == tuple(entry["clusters"])
+    del entry["clusters"][0]
+    write(tmp_path / "arm.json", record)
+    assert "micro_arithmetic: 199 clusters of 200 documents" in refused(tmp_path / "arm.json")
+
+
 def arm_folder(folder: Path, rows: list[dict[str, Any]] | None = None) -> Path:
     pairs = [[i, digest(f"doc {i}")] for i in range(4)]
     metrics = {

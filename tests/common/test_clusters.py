@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from lm_eval_files import STAMP, row, write, write_lines
 
+from slimlib.common.clusters import cluster_field, cluster_of, shared
 from slimlib.results import read_results
-from slimlib.results.clusters import cluster_field, cluster_of, shared
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ from slimlib.results.clusters import cluster_field, cluster_of, shared
         ("drop", "passage"),
         ("coqa", "story"),
         ("mnli_mismatch", "premise"),
+        ("digits_equation", "equation"),
         ("gsm8k", ""),
         ("racer", ""),
         ("hellaswag", ""),

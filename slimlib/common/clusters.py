@@ -36,6 +36,7 @@ FIELDS = {
     r"(glue[-_])?qnli": "sentence",
     r"scrolls": "text",
     r"longbench": "context",
+    r"digits": "equation",  # asked after several sets of shots
 }
 _PATTERNS = [(re.compile(rf"({pattern})(?![a-z])"), field) for pattern, field in FIELDS.items()]
 
