@@ -382,6 +382,15 @@ class TrainConfig:
         100, description="steps between checkpoints; what a disconnect may lose"
     )
     logging_steps: Count = Field(5, description="steps between losses in the log")
+    kl_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="adds so much of KL(base || tuned) on what is learned to the loss; 0: none",
+    )
+    padding_free: bool = Field(
+        False, description="the rows of a pass behind one another instead of padded side by side"
+    )
 
 
 @checked
@@ -395,6 +404,9 @@ class MergeConfig:
     )
     dtype: Dtype = Field(
         "float16", description="of the written weights; bfloat16 would lose a quarter of a small dW"
+    )
+    scale: float = Field(
+        1.0, ge=0, le=1, description="share of dW that is added: 0 is the base, 1 what was trained"
     )
     keep_merged: bool | None = Field(
         None,

@@ -21,8 +21,13 @@ from slimlib.folder import CHECKPOINTS, STAGES, Folder
 from slimlib.model.load import hub_revision, resolve_name
 from slimlib.model.opened import model_files, weights_identity
 
-# Fields of the data that came later, as they were before: a run of that time keeps its key.
-LATER = {"learn": "all", "held_out": 0.0, "system": "refuse"}
+# Fields that came later, with what was done before there was a choice: a run of that time keeps
+# its key.
+LATER = {
+    "data": {"learn": "all", "held_out": 0.0, "system": "refuse"},
+    "train": {"kl_weight": 0.0, "padding_free": False},
+    "merge": {"scale": 1.0},
+}
 # Settings that stand for content, and what they are of.
 OF_CONTENT = {
     "rows": "rows",
@@ -62,10 +67,9 @@ class Standing(Folder):
     def settings(self, arm: str, stage: str) -> dict[str, Any]:
         """The fields that a stage reads, and the key of the stage it stands on."""
         config = self.study[arm]
-        whole = to_dict(config)
+        whole = {part: _as_before(part, values) for part, values in to_dict(config).items()}
         if stage == "finetune":
             read = {k: whole[k] for k in ("model", "adapter", "data", "train", "seed")}
-            read["data"] = {k: v for k, v in whole["data"].items() if v != LATER.get(k, ...)}
             read["rows"] = self._rows_read(config)
         elif stage == "merge":
             read = {k: whole[k] for k in ("model", "merge", "quantise")}
@@ -200,6 +204,14 @@ class Standing(Folder):
             lost = differing(self.hashes.files(folder, there), wanted)
             wrong += [f"eval/{name}/{lost}"] if lost else []
         return in_short(wrong)
+
+
+def _as_before(part: str, values: Any) -> Any:
+    """A part of a config without the later fields that say what was done before them."""
+    later = LATER.get(part)
+    if not later or values is None:
+        return values
+    return {k: v for k, v in values.items() if v != later.get(k, ...)}
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:

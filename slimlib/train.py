@@ -66,6 +66,7 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     # what it is to be merged into must be there
     check_base(config.model, unquantised=config.merge.merge_base == "16bit")
+    _refuse_with_unsloth(config)
     dataset, _, report = training_sets(config, run)
     progress.say(" ".join(["rows:", *report.sentences()]))
     folder = run.arm_folder(config.name)
@@ -78,6 +79,17 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
             reason = str(error).partition("\n")[0]
         fitting = _with_smaller_passes(fitting, reason)
         free_memory()
+
+
+def _refuse_with_unsloth(config: Arm) -> None:
+    """Unsloth's forward passes return no hidden states, and lay rows out in their own way."""
+    asked = {name: getattr(config.train, name) for name in ("kl_weight", "padding_free")}
+    for name, value in asked.items():
+        if value and choose_backend(config.model.backend) == "unsloth":
+            raise ValueError(
+                f"arm {config.name}: train.{name}={value} does not go with Unsloth: "
+                "set model.backend=transformers"
+            )
 
 
 def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dict[str, Any]:
@@ -186,6 +198,9 @@ def merge_note(config: Arm, model: Any) -> str:
 def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: Path) -> Any:
     """TRL's SFTTrainer over tokenised rows, with checkpoints in folder/checkpoints.
 
+    Rows without padding are kept apart by their positions, which attention sees where there is
+    neither a mask nor a cache; rows were cut to the model's length before.
+
     Args:
         model: with its adapter attached.
         tokenizer: for padding only; the rows are ids already.
@@ -211,7 +226,8 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         optim=config.train.optim,
         weight_decay=config.train.weight_decay,
         max_grad_norm=config.train.max_grad_norm,
-        max_length=config.model.max_seq_length,
+        max_length=None if config.train.padding_free else config.model.max_seq_length,
+        padding_free=config.train.padding_free,
         fp16=device.kind == "cuda" and dtype == "float16",
         bf16=device.kind == "cuda" and dtype == "bfloat16",
         gradient_checkpointing=False,  # set with the adapter, where the backends differ
@@ -229,9 +245,15 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         disable_tqdm=True,
         remove_unused_columns=True,
     )
-    trainer = SFTTrainer(
-        model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer
-    )
+    trainer_class = SFTTrainer
+    if weight := config.train.kl_weight:
+        from slimlib.near_base import NearBaseTrainer
+
+        trainer_class = partial(NearBaseTrainer, weight)
+    with quiet():  # of attention that is not Flash's, which keeps rows apart as well
+        trainer = trainer_class(
+            model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer
+        )
     trainer.remove_callback(PrinterCallback)  # what transformers puts in the place of its bar
     trainables_to_float32(trainer.model)
     return trainer
@@ -264,7 +286,7 @@ def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int
         return f"on rows {named}"
 
     def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        rows[:] = inputs["input_ids"]
+        rows[:] = _apart(inputs)
         loss = step_of(model, inputs, *args, **kwargs)
         value = loss.item()
         if not math.isfinite(value):
@@ -285,6 +307,15 @@ def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int
 
     trainer.training_step = training_step
     trainer.add_callback(StopAtNoNumber())
+
+
+def _apart(inputs: dict[str, Any]) -> list[Any]:
+    """The rows of a pass: padded ones side by side, others by where positions begin anew."""
+    ids, positions = inputs["input_ids"], inputs.get("position_ids")
+    if positions is None:
+        return [*ids]
+    starts = (positions[0] == 0).nonzero().flatten().tolist()
+    return [*ids[0].tensor_split(starts[1:])]
 
 
 def _rows_of(batch: Any, dataset: Any) -> list[int]:

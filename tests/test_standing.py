@@ -184,9 +184,11 @@ CHANGED = {  # another value for each field that a stage reads
             "max_grad_norm": 0.5,
             "save_steps": 9,
             "logging_steps": 9,
+            "kl_weight": 0.5,
+            "padding_free": True,
         },
     },
-    "merge": {"merge": {"merge_base": "16bit", "dtype": "bfloat16"}},
+    "merge": {"merge": {"merge_base": "16bit", "dtype": "bfloat16", "scale": 0.5}},
     "evaluate": {
         "evaluate": {
             "tasks": (),

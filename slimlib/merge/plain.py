@@ -129,14 +129,18 @@ def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, A
 
 
 def merged_model(config: Arm, adapter: Path | None, merge_base: str) -> Any:
-    """A plain float32 model of W (+ s B A), by one of the three choices of W."""
+    """A plain float32 model of W (+ scale s B A), by one of the three choices of W."""
     model = base_of(config, merge_base)
     if merge_base == "requantised":
-        return dequantised(load_adapter(model, adapter).merge_and_unload()).float()
+        return dequantised(_with_adapter(model, config, adapter).merge_and_unload()).float()
     if merge_base == "dequant_nf4" and config.model.quantiser == "nf4":
         model = dequantised(model)
     model = model.float()
-    return load_adapter(model, adapter).merge_and_unload() if adapter else model
+    return _with_adapter(model, config, adapter).merge_and_unload() if adapter else model
+
+
+def _with_adapter(model: Any, config: Arm, adapter: Path) -> Any:
+    return load_adapter(model, adapter, scale=config.merge.scale)
 
 
 def dequantised(model: Any) -> Any:
@@ -186,7 +190,7 @@ def reference_logits(
     """
     model = in_float32(base_of(config, merge_base))
     if adapter:
-        model = load_adapter(model, adapter)
+        model = _with_adapter(model, config, adapter)
     logits = _logits(model, tokenizer)
     del model
     free_memory()

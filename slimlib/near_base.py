@@ -1,0 +1,104 @@
+"""Fine-tuning that stays near the base: KL(base || tuned) on what is learned, added to the loss.
+
+The reference is the same model with its adapter switched off: no second copy of the weights, one
+forward pass more. Where the base spreads its belief over many next tokens, the tuned model pays for
+leaving them; so what the rows say is learned as far as it needs no more than that.
+
+Source: the penalty of Ziegler et al. (2019), "Fine-tuning language models from human preferences",
+arXiv 1909.08593, with KL the other way round, as in the distillation of Li and Hoiem (2016),
+"Learning without forgetting", arXiv 1606.09282.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from trl import SFTTrainer
+
+CHUNK = 256  # tokens whose logits exist at once
+READ = ("input_ids", "attention_mask", "position_ids")
+
+
+class NearBaseTrainer(SFTTrainer):
+    """TRL's trainer, its loss with weight x KL added (nats per learned token).
+
+    Its own loss, the cross-entropy, comes from TRL unchanged.
+
+    Args:
+        kl_weight: of the KL; above 0.
+        **kwargs: SFTTrainer's; the model has a PEFT adapter.
+    """
+
+    def __init__(self, kl_weight: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.kl_weight = kl_weight
+        self.head = plain_head(self.model.get_base_model())
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The loss of a pass; over the tokens of the whole step where their number is given."""
+        learned = inputs["labels"][:, 1:] != -100  # the token that each position goes on to
+        read = {name: inputs[name] for name in READ if name in inputs}
+        loss, outputs = super().compute_loss(
+            model, {**inputs, "output_hidden_states": True}, True, num_items_in_batch
+        )
+        tuned = outputs.hidden_states[-1][:, :-1][learned]
+        base = base_states(model, read)[:, :-1][learned]
+        tokens = learned.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = loss + self.kl_weight * divergence(base, tuned, self.head) / tokens
+        return (loss, outputs) if return_outputs else loss
+
+
+def plain_head(model: Any) -> Callable[[Tensor], Tensor]:
+    """What makes logits of a model's last hidden states: its output matrix, and nothing more.
+
+    Raises:
+        ValueError: the model bends its logits besides (Gemma 2's soft cap, Cohere's scale).
+    """
+    config = model.config.get_text_config()
+    for name, harmless in {"final_logit_softcapping": (None,), "logit_scale": (None, 1)}.items():
+        if (value := getattr(config, name, None)) not in harmless:
+            raise ValueError(
+                f"kl_weight does not go with {config.model_type}, whose logits are changed by "
+                f"{name}={value}: set train.kl_weight=0"
+            )
+    return model.get_output_embeddings()
+
+
+def base_states(model: Any, read: dict[str, Tensor]) -> Tensor:
+    """Last hidden states (rows, tokens, width) without the adapter, and without any dropout."""
+    training = model.training
+    model.eval()
+    with torch.no_grad(), model.disable_adapter():
+        states = model.get_base_model().base_model(use_cache=False, **read).last_hidden_state
+    model.train(training)
+    return states
+
+
+def divergence(base: Tensor, tuned: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    """Sum over tokens of KL(base || tuned), nats.
+
+    A few tokens' logits exist at once, also in the backward pass, which computes them once more.
+
+    Args:
+        base, tuned: hidden states, (tokens, width); no gradient reaches base.
+        head: from hidden states to logits.
+    """
+    total = tuned.new_zeros((), dtype=torch.float32)
+    for there, here in zip(base.split(CHUNK), tuned.split(CHUNK), strict=True):
+        total = total + checkpoint(_divergence, there, here, head, use_reentrant=False)
+    return total
+
+
+def _divergence(base: Tensor, tuned: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    log_p, log_q = (head(states).float().log_softmax(-1) for states in (base, tuned))
+    return (log_p.exp() * (log_p - log_q)).sum()
