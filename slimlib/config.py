@@ -202,6 +202,10 @@ class AdapterConfig:
 
     ruled: ClassVar[tuple[str, ...]] = ("r",)  # what a rule may set
 
+    def alpha(self, r: int) -> float:
+        """What a module of rank r has over r as its scale s."""
+        return self.lora_alpha * (r / self.r if self.keep_scale else 1)
+
     def __new__(cls, method: Any = "qlora", *args: Any, **values: Any) -> AdapterConfig:
         if cls is AdapterConfig:
             if method not in [*ADAPTERS]:  # a list, since anything may be given
@@ -246,9 +250,18 @@ class AdapterConfig:
 
 @checked
 class QLoRAConfig(AdapterConfig):
-    """Plain LoRA on a quantised model."""
+    """Plain LoRA on a quantised model.
+
+    rsLoRA's scale keeps what a module learns from shrinking as its rank grows: Kalajdzievski
+    (2023), "A rank stabilization scaling factor for fine-tuning with LoRA", arXiv 2312.03732.
+    """
 
     method: Literal["qlora"] = "qlora"
+    rslora: bool = Field(False, description="s = lora_alpha / sqrt(r), as PEFT's use_rslora")
+
+    def alpha(self, r: int) -> float:
+        """What a module of rank r has over r as its scale s."""
+        return super().alpha(r) * (r**0.5 if self.rslora else 1)
 
 
 @checked

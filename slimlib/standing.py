@@ -24,6 +24,7 @@ from slimlib.model.opened import model_files, weights_identity
 # Fields that came later, with what was done before there was a choice: a run of that time keeps
 # its key.
 LATER = {
+    "adapter": {"rslora": False},
     "data": {"learn": "all", "held_out": 0.0, "system": "refuse"},
     "train": {"kl_weight": 0.0, "padding_free": False},
     "merge": {"scale": 1.0},

@@ -192,7 +192,7 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
         progress.say(plan.warning())
     lora = {
         "r": config.r,
-        "lora_alpha": config.lora_alpha,
+        "lora_alpha": config.alpha(config.r),
         "lora_dropout": config.lora_dropout,
         "target_modules": peft_targets(model, plan, config),
         "bias": "none",
