@@ -251,21 +251,36 @@ def check_finite_files(name: str, files: Iterable[Path]) -> None:
         files: in safetensors.
 
     Raises:
-        ValueError: names the first such weight.
+        ValueError: names the first such weight, or a damaged file.
     """
+    from safetensors import SafetensorError
+
+    for file in files:
+        try:
+            key = _first_not_finite(file)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{name}: {file.name} is damaged ({error}): take another copy of the model"
+            ) from None
+        if key:
+            raise ValueError(
+                f"{name}: its {key} is not finite, so that every answer would be: "
+                "take another copy of the model"
+            )
+
+
+def _first_not_finite(file: Path) -> str | None:
+    """The name of the first weight in a file that is no finite number; None: all are."""
     import torch
     from safetensors import safe_open
 
-    for file in files:
-        with safe_open(file, "pt") as weights:
-            for key in weights.keys():  # noqa: SIM118  it is no dict
-                weight = weights.get_tensor(key)
-                wide = weight.is_floating_point() and weight.element_size() > 1
-                if wide and not bool(torch.isfinite(weight).all()):
-                    raise ValueError(
-                        f"{name}: its {key} is not finite, so that every answer would be: "
-                        "take another copy of the model"
-                    )
+    with safe_open(file, "pt") as weights:
+        for key in weights.keys():  # noqa: SIM118  it is no dict
+            weight = weights.get_tensor(key)
+            wide = weight.is_floating_point() and weight.element_size() > 1
+            if wide and not bool(torch.isfinite(weight).all()):
+                return key
+    return None
 
 
 def no_safetensors(name: str) -> str:

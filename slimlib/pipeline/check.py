@@ -92,7 +92,7 @@ def check(
     if all(isinstance(side, Results) for side in sides):
         return compare(*sides, **how)
     names = split_names(tasks) or _usual_tasks(panel, sides, (base, tuned or base))
-    units = load_units(names, Path(data) if data else None, default_root() / WORLD)
+    units = load_units(names, Path(data) if data else None, default_root() / WORLD, num_fewshot)
     return _check(sides, units, config, end, limit, Path(out) if out else None, how)
 
 

@@ -105,7 +105,7 @@ def tune(
     path = _rows_file(rows, model, root)
     run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
-    units = load_units(names, Path(data) if data else None, root / WORLD)
+    units = load_units(names, Path(data) if data else None, root / WORLD, num_fewshot)
     how = {"margin": margin, "alpha": alpha}
     answer = _tell(run, units, config, minutes, limit, _train(run), how)
     if model_card:

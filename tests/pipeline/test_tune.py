@@ -112,6 +112,7 @@ def test_a_planted_loss_ends_with_exit_code_3_and_is_read_again_without_training
     ("change", "said"),
     [
         ({"model": "micro:bse"}, "unknown embedded checkpoint"),
+        ({"model": "nowhere.gguf"}, "nowhere.gguf: a GGUF file is read only, for slimlib check"),
         ({"rows": "nowhere.csv"}, "nowhere.csv does not exist"),
         ({"seeds": 0}, "seeds=0: must be 1 to 10"),
         ({"tasks": "no.yaml"}, "no.yaml does not exist"),
@@ -129,6 +130,16 @@ def test_what_cannot_be_is_said_before_anything_is_trained(here, rows, change, s
     with pytest.raises(ValueError, match=said):
         tune(**{"model": "micro:base", "rows": rows, "tasks": "micro_facts"} | change)
     assert not [*here.rglob("adapter_config.json")] and not [*here.rglob("record.json")]
+
+
+def test_a_folder_of_a_gguf_file_is_refused_at_once(here, rows, capsys):
+    (here / "quants").mkdir()
+    (here / "quants" / "model.Q4_1.gguf").write_bytes(b"GGUF")
+    for name in ("quants", "./quants", "quants/model.Q4_1.gguf"):
+        assert main(["tune", name, rows, "--tasks", "micro_facts"]) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: a GGUF file is read only" in error and error.count("\n") == 1
+    assert not [*here.glob("runs*")]
 
 
 # ---- the study ----
