@@ -91,8 +91,9 @@ class Run(Standing):
             read = self._begin(arm, stage)
             outcome = work()
             seconds = round(time.perf_counter() - begin, 3)
-            found = self.content(arm, stage).items()  # the world is made by the first that reads it
-            content = {key: now if read[key] is None else read[key] for key, now in found}
+            found = self.content(arm, stage)
+            # made, or downloaded anew, by the stage that reads them
+            content = {**found, **{k: v for k, v in read.items() if v and k != "documents"}}
             made = self._files_made(arm, stage)
             entry = {"content": content, "status": "done", "seconds": seconds, **outcome, **made}
             entry = self._store(arm, stage, entry)

@@ -46,9 +46,10 @@ def done(tiny_run, tmp_path, monkeypatch):
         put_back(config.name, "merged")
         return {}
 
-    def asked(loaded, task, config, key, folder, data_folder):
+    def asked(loaded, task, config, weights, folder, data_folder):
         notes.append(f"evaluate {folder.parents[1].name} {task.name}")
         put_back(folder.parents[1].name, f"eval/{task.name}")
+        key = harness._key(weights, task, config, data_folder)
         entry = read_json(folder / "entry.json") | {"key": key}
         write_json(folder / "entry.json", entry)
         return entry
