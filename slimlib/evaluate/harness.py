@@ -214,7 +214,7 @@ def _evaluate_task(
     network, _ = loaded
     folder.mkdir(parents=True, exist_ok=True)
     cache = folder / f"responses-{sha256(_way(weights, task, config))}.jsonl"
-    with progress.line(task.name) as line, Responses(cache, line) as responses:
+    with progress.line(task.name) as line, Responses(cache, line, alike=True) as responses:
         lm, results = _answer(loaded, task, config, responses, data_folder)
     samples = results.pop("samples")[task.name]
     truncated = count_truncated(samples, lm)
