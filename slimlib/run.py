@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common import locks, progress, record_file
-from slimlib.common.files import clear_leftovers, remove
+from slimlib.common.files import clear_leftovers, on_drive, remove
 from slimlib.common.hardware import environment
 from slimlib.data.micro.kept import keep_world
 from slimlib.folder import CHECKPOINTS, STAGES
@@ -91,8 +91,9 @@ class Run(Standing):
             read = self._begin(arm, stage)
             outcome = work()
             seconds = round(time.perf_counter() - begin, 3)
-            found = self.content(arm, stage).items()  # the world is made by the first that reads it
-            content = {key: now if read[key] is None else read[key] for key, now in found}
+            found = self.content(arm, stage)
+            # made, or downloaded anew, by the stage that reads them
+            content = {**found, **{k: v for k, v in read.items() if v and k != "documents"}}
             made = self._files_made(arm, stage)
             entry = {"content": content, "status": "done", "seconds": seconds, **outcome, **made}
             entry = self._store(arm, stage, entry)
@@ -149,7 +150,7 @@ class Run(Standing):
 
     def _keeps_merged(self, arm: str) -> bool:
         keep = self.study[arm].merge.keep_merged
-        return not locks.on_drive(self.folder) if keep is None else keep
+        return not on_drive(self.folder) if keep is None else keep
 
     def drop(self, arm: str, *stages: str) -> None:
         """Delete what stages of an arm made; it is made again when it is needed."""

@@ -16,7 +16,7 @@ from slimlib.common.files import file_sha256, sha256
 from slimlib.config import Arm, to_dict
 from slimlib.data.micro.kept import identity_of_world
 from slimlib.data.sources import WORLD, fingerprint, moving_rows
-from slimlib.data.tasks import check_files
+from slimlib.data.tasks import check_files, hub_documents
 from slimlib.folder import CHECKPOINTS, STAGES, Folder
 from slimlib.model.load import hub_revision, resolve_name
 from slimlib.model.opened import model_files, weights_identity
@@ -104,7 +104,7 @@ class Standing(Folder):
         if stage == "evaluate":
             weights = "merged weights" if config.writes_weights else "model"
             made = self._made(arm, "merge") if config.writes_weights else self._model(config)
-            return {weights: made, "documents": world}
+            return {weights: made, "documents": world or self._hub_documents(config)}
         read = {"base model": self._model(config)}
         quantiser, _, folder = config.model.quantiser.partition(":")
         if quantiser == "gptq":
@@ -122,6 +122,11 @@ class Standing(Folder):
             return weights_identity(name, hub_revision(config.model), self.hashes)
         except OSError:  # of a hub that does not answer: what stands on it may be whole
             return None
+
+    def _hub_documents(self, config: Arm) -> str | None:
+        """The commits of the data sets that tasks of the hub were last read from, as one hash."""
+        commits = {t.name: hub_documents(t) for t in config.evaluate.tasks if not t.source}
+        return sha256(commits) if any(commits.values()) else None
 
     def _made(self, arm: str, stage: str) -> str | None:
         """What a stage of an arm made, by its record."""

@@ -24,6 +24,7 @@ from slimlib.common.flaky import again
 from slimlib.common.hardware import (
     find_device,
     free_memory,
+    name_dtype,
     peak_memory_gb,
     reset_peak_memory,
 )
@@ -212,7 +213,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     from trl import SFTConfig, SFTTrainer
 
     device = find_device()
-    dtype = device.dtype if config.model.dtype == "auto" else config.model.dtype
+    dtype = name_dtype(config.model.dtype)
     steps = steps_of(len(dataset), config)
     arguments = SFTConfig(
         output_dir=str(folder / CHECKPOINTS),

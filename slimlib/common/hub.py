@@ -9,6 +9,7 @@ branch that moves meanwhile changes nothing, and an outage after the download is
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -172,6 +173,25 @@ def find_commit(name: str, revision: str | None = None, kind: str = "model") -> 
     if constants.HF_HUB_OFFLINE:
         return fetch(name, revision).name if kind == "model" else None
     return ask(asked, name, revision, kind)
+
+
+def cached_rows(name: str) -> str | None:
+    """The commit of a data set whose rows were made last in the cache of `datasets`, or None.
+
+    It is the one that `datasets` takes while the hub does not answer.
+    """
+    from huggingface_hub import constants
+
+    home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets"))
+    wanted = name.replace("/", "___")
+    folders = [f for f in home.glob("*") if _in_snake_case(f.name) == _in_snake_case(wanted)]
+    made = [m for f in folders for m in f.glob("*/*/*") if COMMIT.fullmatch(m.name)]
+    return max(made, key=lambda path: path.stat().st_mtime).name if made else None
+
+
+def _in_snake_case(name: str) -> str:
+    """A name but for what `datasets` changes of it."""
+    return name.replace("_", "").lower()
 
 
 # ------------------------------------------------------------------------------- what went wrong

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
 from slimlib.common.content import Hashes
 from slimlib.common.files import sha256, write_text
-from slimlib.common.hardware import free_bytes, free_memory
+from slimlib.common.hardware import free_bytes, free_memory, name_dtype
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit
 from slimlib.evaluate.harness import (
@@ -50,7 +50,8 @@ class Side:
     """
 
     def __init__(self, label: str, opened: Opened, config: AskConfig, answers: Path) -> None:
-        self.label, self.opened, self.config, self.answers = label, opened, config, answers
+        self.label, self.opened, self.answers = label, opened, answers
+        self.config = replace(config, dtype=name_dtype(config.dtype))  # answers are kept by it
         self.identity = identity(opened, Hashes(answers / "hashes.json"))
         self.seconds = 0.0  # that its answers took, all in all
         self._loaded: tuple[Any, Any] | None = None

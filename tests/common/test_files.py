@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from slimlib.common import files as files_module
+from slimlib.common import flaky
 from slimlib.common.files import (
     atomic_path,
     clear_leftovers,
@@ -175,3 +178,43 @@ def test_sha256_does_not_depend_on_the_order_of_keys():
 def test_file_sha256_is_the_one_of_sha256sum(tmp_path):
     (tmp_path / "abc").write_text("abc")
     assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea"  # FIPS 180-2, appendix B.1
+
+
+class TestOnDrive:
+    @pytest.fixture(autouse=True)
+    def drive(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files_module, "DRIVE", tmp_path)
+        monkeypatch.setattr(flaky.time, "sleep", lambda _: None)
+
+    def write(self, folder: Path) -> None:
+        with atomic_path(folder) as temporary:
+            assert not temporary.is_relative_to(folder.parent)
+            (temporary / "deep").mkdir(parents=True)
+            (temporary / "deep" / "weights").write_bytes(b"1" * 3_000_000)
+
+    def test_what_is_copied_there_is_what_was_made_here(self, tmp_path):
+        self.write(tmp_path / "merged")
+        write_json(tmp_path / "record.json", {"a": 1})
+        assert files(tmp_path) == ["merged", "merged/deep", "merged/deep/weights", "record.json"]
+        assert (tmp_path / "merged" / "deep" / "weights").read_bytes() == b"1" * 3_000_000
+        assert read_json(tmp_path / "record.json") == {"a": 1}
+
+    @pytest.mark.parametrize("times", [1, 99])
+    def test_a_copy_that_is_not_what_was_copied_is_made_again(self, tmp_path, monkeypatch, times):
+        """As where a mount drops a block; one that stays so is an error, and nothing appears."""
+        copy, bad = shutil.copyfile, [times]
+
+        def lossy(made, target):
+            copy(made, target)
+            if bad[0]:
+                bad[0] -= 1
+                os.truncate(target, os.path.getsize(target) // 2)
+
+        monkeypatch.setattr(shutil, "copyfile", lossy)
+        if times == 99:
+            with pytest.raises(OSError, match="is the disk or the mounted Drive still there"):
+                self.write(tmp_path / "merged")
+            assert files(tmp_path) == []
+        else:
+            self.write(tmp_path / "merged")
+            assert (tmp_path / "merged" / "deep" / "weights").stat().st_size == 3_000_000

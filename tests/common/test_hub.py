@@ -135,6 +135,24 @@ def test_rows_by_branch_move_and_by_commit_do_not(call, hub):
     assert len(call(hub_doors.rows, f"org/moving-rows@{first}")[0]) == 3
 
 
+def test_a_task_s_documents_are_known_by_their_commit(call, hub, tmp_path):
+    def piqa(word):
+        row = {"goal": f"{word} it", "sol1": "now", "sol2": "never", "label": 0}
+        lines = "".join(json.dumps(row | {"goal": f"{word} {n}"}) + "\n" for n in range(3))
+        return {f"{split}.jsonl": lines.encode() for split in ("train", "validation")}
+
+    model, first = str(CHECKPOINTS["tiny"]), hub.add("baber/piqa", piqa("do"), "datasets")
+    entry, commit, before = call(hub_doors.evaluate, model, tmp_path / "first")[0]
+    assert (commit, before.word) == (first, "not done")
+    again, _, before = call(hub_doors.evaluate, model, tmp_path / "first")[0]
+    assert again == entry and before.done
+    second = hub.add("baber/piqa", piqa("undo"), "datasets")
+    call(hub_doors.documents, "piqa", tmp_path)  # whoever reads it anew
+    new, commit, before = call(hub_doors.evaluate, model, tmp_path / "first")[0]
+    assert (commit, before) == (second, ("stale", "documents changed"))
+    assert new["documents"] != entry["documents"] and new["key"] != entry["key"]
+
+
 # -------------------------------------------------------------------------------- what is refused
 
 GATED = {

@@ -184,7 +184,7 @@ def chain(
         before = finished(root)
         command, share = Command(name, root), draw.random()
         if goal == "change":
-            share *= 1 - number / len(goals)  # the later, the fewer are left
+            share /= len(goals)  # so that the goals behind it are still to come
         found = killed(command, Changes(root), goal, share, usual)
         kills += [(goal, *found)] if found else []
         if command.process.returncode not in (0, -signal.SIGKILL):
@@ -285,8 +285,8 @@ def _is_held(path: Path) -> bool:
 # ------------------------------------------------------------------------------------------ record
 
 
-def try_command(name: str, root: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill a command so many times a goal; the record of it."""
+def try_command(name: str, root: Path, kills: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Kill a command so many times a goal; the record of it after each chain."""
     draw = random.Random(f"{name} {seed}")
     usual = undisturbed(name, root)
     expected = content(root)
@@ -298,12 +298,12 @@ def try_command(name: str, root: Path, kills: int, seed: int) -> dict[str, Any]:
         done += [Kill(len(outcomes), *kill) for kill in found]
         outcomes.append(wrong + differences(root, expected))
         print(f"{name}: {dict(hits(done))}, {outcomes[-1] or 'equal'}", flush=True)
-    chains = [
-        {"kills": [kill._asdict() for kill in done if kill.chain == n], "wrong": wrong}
-        for n, wrong in enumerate(outcomes)
-    ]
-    command = " ".join(("slimlib", *COMMANDS[name], *SIZE))
-    return {"command": command, "undisturbed": usual, "kills": dict(hits(done)), "chains": chains}
+        chains = [
+            {"kills": [kill._asdict() for kill in done if kill.chain == n], "wrong": wrong}
+            for n, wrong in enumerate(outcomes)
+        ]
+        about = {"command": " ".join(("slimlib", *COMMANDS[name], *SIZE)), "undisturbed": usual}
+        yield {**about, "kills": dict(hits(done)), "chains": chains}
 
 
 def plan(name: str, counts: Counter[str], kills: int, draw: random.Random) -> list[str]:
@@ -331,15 +331,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = {"seed": options.seed, "commands": {}}
     for name in names:
         with tempfile.TemporaryDirectory() as place:
-            record["commands"][name] = try_command(
-                name, Path(place) / "runs", options.kills, options.seed
-            )
-        if options.record:
-            options.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    wrong = [
-        w for found in record["commands"].values() for c in found["chains"] for w in c["wrong"]
-    ]
-    return int(bool(wrong))
+            for found in try_command(name, Path(place) / "runs", options.kills, options.seed):
+                record["commands"][name] = found
+                if options.record:
+                    text = json.dumps(record, indent=1) + "\n"
+                    options.record.write_text(text, encoding="utf-8")
+    tried = record["commands"].values()
+    return int(any(chain["wrong"] for found in tried for chain in found["chains"]))
 
 
 if __name__ == "__main__":
