@@ -37,8 +37,11 @@ from slimlib.data.tasks import check_files
 from slimlib.model.load import hub_revision, resolve_name
 from slimlib.model.opened import model_files, weights_identity
 
-# Fields of the data that came later, as they were before: a run of that time keeps its key.
-LATER = {"learn": "all", "held_out": 0.0, "system": "refuse"}
+# Fields that came later, as they were before: a run of that time keeps its key.
+LATER = {
+    "data": {"learn": "all", "held_out": 0.0, "system": "refuse"},
+    "model": {"block_offset": 0, "error_scale": 1.0},
+}
 STAGES = {"finetune": "adapter", "merge": "merged", "evaluate": "eval"}  # and their folders
 AGAIN = {"finetune": "trains", "merge": "merges", "evaluate": "evaluates"}
 CHECKPOINTS = "checkpoints"  # folder of a training that is not done
@@ -197,9 +200,11 @@ class Run:
         """The fields that a stage reads, and the key of the stage it stands on."""
         config = self.study[arm]
         whole = to_dict(config)
+        for section, later in LATER.items():
+            if values := whole[section]:
+                whole[section] = {k: v for k, v in values.items() if v != later.get(k, ...)}
         if stage == "finetune":
             read = {k: whole[k] for k in ("model", "adapter", "data", "train", "seed")}
-            read["data"] = {k: v for k, v in whole["data"].items() if v != LATER.get(k, ...)}
             read["rows"] = self._rows_read(config)
         elif stage == "merge":
             read = {k: whole[k] for k in ("model", "merge", "quantise")}

@@ -373,7 +373,8 @@ def task_entry(
     Returns:
         role, task, version, num_fewshot, n, `documents` (a hash over the documents in order: equal
         hashes mean paired scores), `clusters` (where some documents belong together, a name for
-        each), and per "metric,filter" its value, standard error and scores (one per document, in 0..1; see `slimlib.common.schema.pack_scores`).
+        each), and per "metric,filter" its value, standard error and scores
+        (one per document, in 0..1; see `slimlib.common.schema.pack_scores`).
 
     Raises:
         ValueError: a score is missing or not a number.
