@@ -7,12 +7,14 @@ arguments it redraws from what is committed. Running a study never writes here.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from slimlib.common.document import markdown_table
@@ -20,6 +22,9 @@ from slimlib.common.files import atomic_path, read_jsonl, write_json, write_json
 from slimlib.common.style import save_figure
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.arms import Record, by_arm, compare_arms
+from slimlib.comparison.benchmarks import ALPHA, MARGIN
+from slimlib.comparison.change import Change
+from slimlib.comparison.judging import judge
 from slimlib.comparison.ladder import attribute
 from slimlib.comparison.two_models import compare
 from slimlib.config import Study
@@ -29,7 +34,7 @@ from slimlib.papers.key_variables.article_tables import cells_table
 from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed_files
 from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
-from slimlib.report.committed import committed_answers, committed_records, pool
+from slimlib.report.committed import committed_answers, committed_records, pool, study_of
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
 from slimlib.results.migrate import migrate_folder
@@ -37,6 +42,8 @@ from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
 
 FIGURES = Path(__file__).resolve().parent
+# Arms of the study smol that are draws of one error: title -> their names.
+DRAWS = {"normal noise": r"noise-\d+", "NF4, blocks moved": r"nf4(-from-\d+)?"}
 # page -> the blocks in it that are made from records
 PAGES = {
     FIGURES.parent / "README.md": ("example",),
@@ -99,7 +106,7 @@ def redraw() -> list[Path]:
             continue
         by_seed = committed_records(folder.name)
         records = pool(by_seed)
-        study = get_study(folder.name)
+        study = study_of(folder.name, records)
         target = FIGURES / folder.name
         written += make_figures(records, study, target, _logs(folder / f"seed-{min(by_seed)}"))
         written += write_tables(records, study, target)
@@ -149,6 +156,50 @@ def changes_table(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: st
             row |= {"measure": f"{c.measure} {number(c.measured.value, 1)}", "verdict": c.verdict}
             rows.append(row)
     return pd.DataFrame(rows).set_index(["benchmark", "seed"])
+
+
+def controls_table(study: Study, records: Sequence[Record]) -> pd.DataFrame:
+    """Every arm against the base on every task, judged as one family, and the spread of draws."""
+    groups = by_arm(records, study)
+    pairs = {
+        arm: compare_arms(groups[group[0]["compared_with"]], group)
+        for arm, group in groups.items()
+        if group[0]["compared_with"] in groups
+    }
+    keys = [(arm, role) for arm in pairs for role in study.task_labels if pairs[arm].of(role)]
+    judged = judge([pairs[arm].of(role) for arm, role in keys], ALPHA, MARGIN)
+    changes = dict(zip(keys, judged, strict=True))
+    rows = {study[arm].label: _cells(study, changes, arm) for arm in pairs}
+    for name, arms in DRAWS.items():
+        drawn = [arm for arm in pairs if re.fullmatch(arms, arm)]
+        if len(drawn) > 1:
+            title = f"{name}, {len(drawn)} draws: mean, SD"
+            rows[title] = _spread(study, changes, drawn)
+    table = pd.DataFrame(rows).T.rename(columns=study.task_labels)
+    table.index.name = "against base"
+    return table
+
+
+def _cells(study: Study, changes: Mapping[tuple[str, str], Change], arm: str) -> dict[str, str]:
+    found = {role: changes.get((arm, role)) for role in study.task_labels}
+    return {
+        role: f"{c.tuned:.1f}: {number(c.difference.value, 1, '+')} "
+        f"{interval(c.difference, '+', 1)}, p {p_cell(c.p_holm)}"
+        if c
+        else "-"
+        for role, c in found.items()
+    }
+
+
+def _spread(
+    study: Study, changes: Mapping[tuple[str, str], Change], arms: Sequence[str]
+) -> dict[str, str]:
+    cells = {}
+    for role in study.task_labels:
+        values = [changes[arm, role].tuned for arm in arms if (arm, role) in changes]
+        spread = f"{np.mean(values):.1f}, {np.std(values, ddof=1):.1f}" if values[1:] else "-"
+        cells[role] = spread
+    return cells
 
 
 def answers_table(by_seed: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:

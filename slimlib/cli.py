@@ -88,7 +88,8 @@ def _options(
 
 
 StudyName = Annotated[
-    str, typer.Option(help="auto, paper, micro, smoke or rehearsal; auto: as the machine is")
+    str,
+    typer.Option(help="auto, paper, micro, smoke, rehearsal or smol; auto: as the machine is"),
 ]
 Data = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,9 @@ Evaluator = Literal["slim", "hf"]
 EVALUATORS = get_args(Evaluator)
 ADAPTER_FILE = "adapter_config.json"  # of PEFT
 UNNAMED = "a model that it does not name"
-QUANTISERS = ("nf4", "icq", "int4", "tiles")  # and gptq:FOLDER
+CONTROLS = ("int8", "q4_1")  # and noise:SEED; what a quantiser is held against
+QUANTISERS = ("nf4", "icq", "int4", "tiles", *CONTROLS)  # and gptq:FOLDER
+NF4_BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # that bitsandbytes quantises to 4 bit
 # transformers' SchedulerType without those that need arguments of their own or an evaluation
 Schedule = Literal[
     *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant"),
@@ -83,9 +86,11 @@ def _base_of_adapter(folder: Path) -> str | None:
 
 
 def _check_quantiser(name: str) -> str:
-    if name in QUANTISERS or (name.startswith("gptq:") and name != "gptq:"):
+    kind, _, rest = name.partition(":")
+    if name in QUANTISERS or (kind == "gptq" and rest) or re.fullmatch(r"noise:\d{1,9}", name):
         return name
-    known = (*QUANTISERS, "gptq:FOLDER, a checkpoint made by slimlib.model.quantise.load_gptq")
+    gptq = "gptq:FOLDER, a checkpoint made by slimlib.model.quantise.load_gptq"
+    known = (*QUANTISERS, "noise:SEED", gptq)
     raise ValueError(f"must be {' or '.join(known)}{did_you_mean(name, QUANTISERS)}")
 
 
@@ -107,10 +112,18 @@ class ModelConfig:
     )
     load_in_4bit: bool = Field(True, description="quantise the frozen weights; as run")
     quantiser: Annotated[
-        str, AfterValidator(_check_quantiser), Allowed(f"{' or '.join(QUANTISERS)} or gptq:FOLDER")
+        str,
+        AfterValidator(_check_quantiser),
+        Allowed(f"{' or '.join(QUANTISERS)} or noise:SEED or gptq:FOLDER"),
     ] = Field("nf4", description='what 4 bit means; "gptq:FOLDER" reads a checkpoint')
     block_size: Count | None = Field(
         64, description="weights that share a scale; none: as the adapter's own groups"
+    )
+    block_offset: int = Field(
+        0, ge=0, le=4095, description="weights of NF4's first block; 0: whole, as bitsandbytes has"
+    )
+    error_scale: float = Field(
+        1.0, ge=0, le=4, description="t in W + t (Q(W) - W): the share of the quantiser's error"
     )
     max_seq_length: Tokens = Field(1024, description="tokens; as run")
     backend: Literal["auto", "unsloth", "transformers"] = Field(
@@ -118,9 +131,29 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.quantiser == "nf4" and self.block_size != 64:
-            problem = "must be 64, the block of NF4; other quantisers take others"
+        if self.quantiser == "nf4" and self.block_size not in NF4_BLOCKS:
+            problem = f"must be {', '.join(map(str, NF4_BLOCKS))} for nf4, as bitsandbytes has them"
             raise ConfigError("block_size", self.block_size, problem)
+        if self.block_offset and (self.quantiser != "nf4" or self.block_offset >= self.block_size):
+            problem = "must be 0, or with nf4 less than block_size"
+            raise ConfigError("block_offset", self.block_offset, problem)
+        if self.quantiser == "nf4":
+            return
+        if self.block_size is None and self.is_control:
+            raise ConfigError("block_size", None, f"must be a number with {self.quantiser}")
+
+    @property
+    def by_bitsandbytes(self) -> bool:
+        """Whether the quantised weights are bitsandbytes' own, as QLoRA trains on them."""
+        stock = (self.block_size, self.block_offset, self.error_scale) == (64, 0, 1)
+        return self.quantiser == "nf4" and stock
+
+    @property
+    def is_control(self) -> bool:
+        """Whether weights are left in no format: a control, or a part of a quantiser's error."""
+        kind = self.quantiser.partition(":")[0]
+        moved = self.block_offset > 0 or self.error_scale != 1
+        return kind in (*CONTROLS, "noise") or moved
 
 
 Factor = Annotated[int, Field(ge=1, le=1_024)]
@@ -514,7 +547,7 @@ class Arm:
 
     def _check_requantised(self) -> None:
         problem, quantiser = "", self.model.quantiser
-        if quantiser != "nf4":  # PEFT can only quantise again what bitsandbytes quantised
+        if not self.model.by_bitsandbytes:  # PEFT quantises again what that has quantised, no more
             problem = (
                 f"must be dequant_nf4 or 16bit with quantiser={quantiser}; only nf4 is requantised"
             )
@@ -580,14 +613,14 @@ class Study:
 
     @property
     def tuned(self) -> Arm:
-        """The arm that the study is about: the first that is fine-tuned.
+        """The arm that the study is about: the first that is fine-tuned, else the first compared.
 
         Raises:
-            ValueError: none is.
+            ValueError: none is fine-tuned, nor compared with another.
         """
-        for arm in self.arms:
-            if arm.trains:
-                return arm
+        compared = (arm for arm in self.arms if arm.compared_with)
+        for arm in (*(arm for arm in self.arms if arm.trains), *compared):
+            return arm
         raise ValueError(f"no arm among {self.arm_names} is fine-tuned: keep one that is")
 
     @property

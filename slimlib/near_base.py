@@ -17,45 +17,40 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from trl import SFTTrainer
 
 CHUNK = 256  # tokens whose logits exist at once
 READ = ("input_ids", "attention_mask", "position_ids")
 
 
-class NearBaseTrainer(SFTTrainer):
-    """TRL's trainer, its loss with weight x KL added (nats per learned token).
+def near_base(trainer: type, kl_weight: float) -> type:
+    """A class of trainers whose loss has kl_weight x KL added (nats per learned token).
 
-    Its own loss, the cross-entropy, comes from TRL unchanged.
+    Their own loss, the cross-entropy, is computed as it was.
 
     Args:
+        trainer: TRL's SFTTrainer; its model has a PEFT adapter.
         kl_weight: of the KL; above 0.
-        **kwargs: SFTTrainer's; the model has a PEFT adapter.
     """
 
-    def __init__(self, kl_weight: float, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.kl_weight = kl_weight
-        self.head = plain_head(self.model.get_base_model())
+    class NearBaseTrainer(trainer):
+        def __init__(self, **kwargs: Any):
+            super().__init__(**kwargs)
+            self.head = plain_head(self.model.get_base_model())
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """The loss of a pass; over the tokens of the whole step where their number is given."""
-        learned = inputs["labels"][:, 1:] != -100  # the token that each position goes on to
-        read = {name: inputs[name] for name in READ if name in inputs}
-        loss, outputs = super().compute_loss(
-            model, {**inputs, "output_hidden_states": True}, True, num_items_in_batch
-        )
-        tuned = outputs.hidden_states[-1][:, :-1][learned]
-        base = base_states(model, read)[:, :-1][learned]
-        tokens = learned.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = loss + self.kl_weight * divergence(base, tuned, self.head) / tokens
-        return (loss, outputs) if return_outputs else loss
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            learned = inputs["labels"][:, 1:] != -100  # the token that each position goes on to
+            read = {name: inputs[name] for name in READ if name in inputs}
+            loss, outputs = super().compute_loss(
+                model, {**inputs, "output_hidden_states": True}, True, num_items_in_batch
+            )
+            tuned = outputs.hidden_states[-1][:, :-1][learned]
+            base = base_states(model, read)[:, :-1][learned]
+            # of the whole step where their number is given, as the cross-entropy has it
+            tokens = learned.sum() if num_items_in_batch is None else num_items_in_batch
+            loss = loss + kl_weight * divergence(base, tuned, self.head) / tokens
+            return (loss, outputs) if return_outputs else loss
+
+    return NearBaseTrainer
 
 
 def plain_head(model: Any) -> Callable[[Tensor], Tensor]:

@@ -24,6 +24,7 @@ from slimlib.model.opened import model_files, weights_identity
 # Fields that came later, with what was done before there was a choice: a run of that time keeps
 # its key.
 LATER = {
+    "model": {"block_offset": 0, "error_scale": 1.0},
     "adapter": {"rslora": False},
     "data": {"learn": "all", "held_out": 0.0, "system": "refuse"},
     "train": {"kl_weight": 0.0, "padding_free": False},

@@ -37,6 +37,7 @@ from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer, window
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.model.stored import quiet
+from slimlib.near_base import near_base
 from slimlib.run import Run
 from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
@@ -246,11 +247,8 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         disable_tqdm=True,
         remove_unused_columns=True,
     )
-    trainer_class = SFTTrainer
-    if weight := config.train.kl_weight:
-        from slimlib.near_base import NearBaseTrainer
-
-        trainer_class = partial(NearBaseTrainer, weight)
+    weight = config.train.kl_weight
+    trainer_class = near_base(SFTTrainer, weight) if weight else SFTTrainer
     with quiet():  # of attention that is not Flash's, which keeps rows apart as well
         trainer = trainer_class(
             model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer

@@ -145,6 +145,9 @@ def test_a_run_from_before_a_field_came_keeps_its_key(run):
     """Where the field says what was so before it came."""
     assert {"dataset", "n", "template"} <= run.settings("llama-2k", "finetune")["data"].keys()
     assert not {"learn", "held_out", "system"} & run.settings("llama-2k", "finetune")["data"].keys()
+    for stage in ("finetune", "merge", "evaluate"):
+        model = run.settings("llama-2k", stage)["model"]
+        assert "quantiser" in model and not {"block_offset", "error_scale"} & model.keys()
 
 
 CHANGED = {  # another value for each field that a stage reads
@@ -156,6 +159,8 @@ CHANGED = {  # another value for each field that a stage reads
             "load_in_4bit": False,
             "quantiser": "int4",
             "block_size": 64,
+            "block_offset": 8,
+            "error_scale": 0.5,
             "max_seq_length": 99,
             "backend": "unsloth",
         },
@@ -215,7 +220,7 @@ def test_each_field_that_a_stage_reads_is_in_its_key(stage, part, field, tmp_pat
     (arm,) = made.arms
     value = CHANGED[stage][part][field]
     value = str(tmp_path / value) if field == "path" else value
-    if field == "block_size":  # NF4 has one block alone
+    if field == "block_size":
         arm = replace(arm, model=replace(arm.model, quantiser="int4", block_size=32))
     other = replace(arm, **{part: replace(getattr(arm, part), **{field: value})})
     first, second = (Run(replace(made, arms=(one,)), tmp_path) for one in (arm, other))

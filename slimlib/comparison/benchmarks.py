@@ -78,11 +78,26 @@ class Benchmark(NamedTuple):
 
 
 _MMLU = Benchmark({ACC: "acc"}, ACC, "dK", "points", 25.0)
+_WRITTEN = Benchmark({FLEXIBLE: "flexible", STRICT: "strict"}, FLEXIBLE, "FR", "%", None)
+_CHOSEN = Benchmark({ACC: "acc"}, ACC, "FR", "%", None)
+
+
+def _endings(choices: int, *metrics: str) -> Benchmark:
+    names = {metric: metric.partition(",")[0] for metric in metrics}
+    return Benchmark(names, metrics[-1], "dA", "points", 100 / choices)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
-    "gsm8k": Benchmark({FLEXIBLE: "flexible", STRICT: "strict"}, FLEXIBLE, "FR", "%", None),
-    "hellaswag": Benchmark({ACC: "acc", ACC_NORM: "acc_norm"}, ACC_NORM, "dA", "points", 25.0),
+    "gsm8k": _WRITTEN,
+    "hellaswag": _endings(4, ACC, ACC_NORM),
     "mmlu_cs": _MMLU,
     "mmlu_cs_college": _MMLU,
+    # beside the paper's: of the study smol
+    "arc_easy": _endings(4, ACC, ACC_NORM),
+    "piqa": _endings(2, ACC, ACC_NORM),
+    "winogrande": _endings(2, ACC),
+    **{f"digits_{wording}": _WRITTEN for wording in ("equation", "words", "question")},
+    **{f"digits_{wording}_chosen": _CHOSEN for wording in ("equation", "words", "question")},
 }
 MEASURES = {"FR": "forgetting rate", "dA": "ability augmentation", "dK": "knowledge loss"}
 

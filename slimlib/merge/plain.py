@@ -133,7 +133,7 @@ def merged_model(config: Arm, adapter: Path | None, merge_base: str) -> Any:
     model = base_of(config, merge_base)
     if merge_base == "requantised":
         return dequantised(_with_adapter(model, config, adapter).merge_and_unload()).float()
-    if merge_base == "dequant_nf4" and config.model.quantiser == "nf4":
+    if merge_base == "dequant_nf4" and config.model.by_bitsandbytes:
         model = dequantised(model)
     model = model.float()
     return _with_adapter(model, config, adapter).merge_and_unload() if adapter else model

@@ -19,6 +19,7 @@ from slimlib.common.hub import fetched
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.methods.plan import compile_plan
+from slimlib.model.controls import perturb_model_
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
 from slimlib.model.stored import check_stored, keep_packing, load_whole, refuse_pickles
 from slimlib.model.vocabulary import check_vocabulary, set_pad_token
@@ -124,7 +125,8 @@ def load_base(
         backend: "unsloth" or "transformers".
 
     Returns:
-        The model; with a quantiser other than NF4 its `quantisation` says what that cost.
+        The model; with a quantiser other than bitsandbytes' NF4 its `quantisation` says what that
+        cost.
 
     Raises:
         ValueError: a block that does not fit a module, or None without an adapter that has one;
@@ -132,7 +134,7 @@ def load_base(
     """
     check_base(config)
     load = _load_unsloth if backend == "unsloth" else load_transformers
-    quantised_here = config.load_in_4bit and config.quantiser != "nf4"
+    quantised_here = config.load_in_4bit and not config.by_bitsandbytes
     model = load(replace(config, load_in_4bit=False) if quantised_here else config)
     if config.load_in_4bit:
         refuse_transposed_4bit(model)
@@ -141,11 +143,13 @@ def load_base(
             _refuse_none_in_4bit(model, config.name)
         return model
     shapes = linear_shapes(model)
-    quantiser, _, folder = config.quantiser.partition(":")
-    if quantiser == "gptq":
+    kind, _, folder = config.quantiser.partition(":")
+    if kind == "gptq":
         reports = replace_weights_(model, read_gptq(folder))
+    elif config.is_control:
+        reports = perturb_model_(model, config, blocks(config, shapes, adapter))
     else:
-        reports = quantise_model_(model, quantiser, blocks(config, shapes, adapter))
+        reports = quantise_model_(model, kind, blocks(config, shapes, adapter))
     model.quantisation = summarise(reports, shapes)
     return model
 

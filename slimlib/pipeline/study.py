@@ -22,8 +22,7 @@ from slimlib.pipeline.preflight import check_input
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import results_document, write_tables
 from slimlib.run import Run, in_clean_process
-from slimlib.studies.get import GRIDS, get_study
-from slimlib.studies.slimming import STUDIES
+from slimlib.studies.get import GRIDS, STUDIES, get_study
 
 STUDY_FILE = "study.json"
 

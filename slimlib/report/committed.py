@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from slimlib.common.files import PACKAGE, read_json
+from slimlib.comparison.arms import tasks_of
+from slimlib.config import Study
 from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
+from slimlib.studies.whole import keep_arms, keep_tasks
 
 RECORDS = (PACKAGE.parent / "figures" / "records", PACKAGE / "records")
 
@@ -32,6 +35,16 @@ def _records(folder: Path) -> list[dict[str, Any]]:
     order = [arm.name for arm in get_study(folder.parent.name).arms]
     paths = {path.stem: path for path in folder.glob("*.json")}
     return [record for name in order if name in paths for record in read_records(paths[name])]
+
+
+def study_of(name: str, records: Sequence[dict[str, Any]]) -> Study:
+    """A named study as far as records of it go: their arms and their tasks."""
+    arms, tasks = [record["arm"] for record in records], {}
+    for record in records:
+        tasks |= tasks_of(record)
+    study = get_study(name)
+    kept = [arm.name for arm in study.arms if arm.name in arms]
+    return keep_tasks(keep_arms(study, kept), [*tasks])
 
 
 def committed_answers(study: str, arm: str) -> dict[int, dict[str, Any]]:

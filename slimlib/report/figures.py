@@ -136,7 +136,8 @@ def make_figures(
 def _by_task(plot: Callable[..., Axes], study: Study, heading: str) -> Figure:
     """One panel per benchmark, side by side, with the rows' labels at the left."""
     roles = list(study.task_labels)
-    figure = _figure(study, heading, width=2.0 + 2.9 * len(roles), height=4.6)
+    height = max(4.6, 0.36 * len(study.arms))
+    figure = _figure(study, heading, width=2.0 + 2.9 * len(roles), height=height)
     axes = figure.subplots(1, len(roles), sharey=True, squeeze=False)[0]
     for role, ax in zip(roles, axes, strict=True):
         plot(role, ax)

@@ -14,7 +14,10 @@ from slimlib.config import Study, each_arm
 from slimlib.studies.design import Design, restrict
 from slimlib.studies.key_variables import DESIGNS
 from slimlib.studies.overrides import override
-from slimlib.studies.slimming import STUDIES
+from slimlib.studies.slimming import STUDIES as OF_THE_PAPER
+from slimlib.studies.smol import STUDIES as SMOL
+
+STUDIES = {**OF_THE_PAPER, **SMOL}
 
 
 def get_study(name: str = "auto", data: str | None = None, /, **overrides: Any) -> Study:

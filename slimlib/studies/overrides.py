@@ -7,7 +7,7 @@ arms a key reaches, short keys, and the keys that speak of a whole study.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ SHORT_KEYS = {
     "evaluator": "evaluate.evaluator",
 }
 METHOD = "adapter.method"
-TASK_KEYS = ("limit", "batch_size")  # of every task
+TASK_KEYS = ("limit", "batch_size")  # of every task, or of one, as hellaswag.limit
 SHARED = ("model", "adapter", "data", "train")  # sections that made the adapter which an arm takes
 SECTIONS: dict[str, tuple[type, ...]] = {
     "model": (ModelConfig,),
@@ -52,17 +52,18 @@ def override(study: Study, values: Mapping[str, Any]) -> Study:
     """Set fields of every arm that has them, e.g. `adapter.r=16` or `llama-2k.data.n=500`.
 
     The order of different keys is nothing. What speaks of the whole study comes first: `model` puts
-    the Llama arms on another checkpoint and drops the arms that stand on a third one;
-    `hyperparameters` takes a preset of HYPERPARAMETERS for llama-2k; `arms` keeps some arms
+    the main arms on another checkpoint and drops the arms that stand on a third one;
+    `hyperparameters` takes a preset of HYPERPARAMETERS for llama-2k; `arms` and `tasks` keep some
     (comma-separated). Then the method, then all other fields at once; `limit` and `batch_size` go
-    to every task.
+    to every task, `hellaswag.limit` to one, whatever all get.
 
     Raises:
         ValueError: an unknown key, or a value that its field refuses, in one line that names the
             arm, the key, the value and what is allowed.
     """
     names = [arm.name for arm in study.arms]
-    wanted = [Wanted(key, *_split(key, names), value) for key, value in values.items()]
+    tasks = {task.name for arm in study.arms for task in arm.evaluate.tasks}
+    wanted = [Wanted(key, *_split(key, names, tasks), value) for key, value in values.items()]
     for field, change in WHOLE.items():
         for item in wanted:
             study = change(study, item.value) if item.field == field else study
@@ -81,9 +82,11 @@ class Wanted(NamedTuple):
     value: Any
 
 
-def _split(key: str, arms: list[str]) -> tuple[str | None, str]:
+def _split(key: str, arms: list[str], tasks: Container[str]) -> tuple[str | None, str]:
     """The arm that a key names, if it does, and its field."""
     head, _, rest = key.partition(".")
+    if head in tasks and rest in TASK_KEYS:
+        return None, key
     only = head if head in arms else None
     field = rest if only else key
     field = SHORT_KEYS.get(field, field)
@@ -132,14 +135,18 @@ def _reached(study: Study, item: Wanted) -> list[str]:
 
 def _has(arm: Arm, field: str) -> bool:
     section, _, name = field.rpartition(".")
-    return not section or name in fields_of(type(getattr(arm, section)))
+    if not section or name in TASK_KEYS:
+        return not section or section in [task.name for task in arm.evaluate.tasks]
+    return name in fields_of(type(getattr(arm, section)))
 
 
 def _set_arm(arm: Arm, wanted: list[Wanted]) -> Arm:
     sections: dict[str, dict[str, Any]] = {}
     for item in wanted:
         section, _, name = item.field.rpartition(".")
-        sections.setdefault("evaluate" if name in TASK_KEYS else section, {})[name] = item.value
+        if name in TASK_KEYS:
+            section, name = "evaluate", item.field
+        sections.setdefault(section, {})[name] = item.value
     try:
         changes = sections.pop("", {})
         if "seed" in changes:
@@ -153,16 +160,24 @@ def _set_arm(arm: Arm, wanted: list[Wanted]) -> Arm:
 
 def _changed(held: Any, section: str, values: Mapping[str, Any]) -> Any:
     """A section of an arm with new values; limit and batch_size are of its tasks."""
-    of_tasks = {key: parse(Task, key, values[key]) for key in values if key in TASK_KEYS}
+    asked = {key: field for key in values if (field := key.rpartition(".")[2]) in TASK_KEYS}
+    of_tasks = {key: parse(Task, field, values[key]) for key, field in asked.items()}
     try:
         if "method" in values:
             return held.as_method(values["method"])
-        own = {key: parse(type(held), key, values[key]) for key in values if key not in TASK_KEYS}
+        own = {key: parse(type(held), key, values[key]) for key in values if key not in asked}
         if of_tasks:
-            own["tasks"] = tuple(replace(task, **of_tasks) for task in held.tasks)
+            own["tasks"] = tuple(_changed_task(task, of_tasks) for task in held.tasks)
         return replace(held, **own)
     except ConfigError as error:
         raise error.inside(section) from None
+
+
+def _changed_task(task: Task, values: Mapping[str, Any]) -> Task:
+    """A task with what all get, and over that what it gets alone."""
+    of_all = {key: values[key] for key in TASK_KEYS if key in values}
+    alone = {key: values[name] for key in TASK_KEYS if (name := f"{task.name}.{key}") in values}
+    return replace(task, **of_all | alone)
 
 
 # ----------------------------------------------------------------------------------------- keys
@@ -197,7 +212,8 @@ def _keys() -> tuple[Key, ...]:
     presets = " or ".join(HYPERPARAMETERS)
     found = [
         Key("arms", "names of arms, as llama-base,llama-2k", "", "the arms that are kept"),
-        Key("model", "a hub id or folder", "", "puts the Llama arms on another checkpoint"),
+        Key("tasks", "names of tasks, as hellaswag,gsm8k", "", "the tasks that are kept"),
+        Key("model", "a hub id or folder", "", "puts the main arms on another checkpoint"),
         Key("hyperparameters", presets, "as-run", "of llama-2k: the author's, or the paper's"),
         _key("seed", Arm, "seed"),
         *(_key(name, Task, name) for name in TASK_KEYS),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from slimlib.common.checked import ConfigError, did_you_mean
-from slimlib.config import Study, each_arm
+from slimlib.config import Arm, Study, each_arm
 from slimlib.studies.slimming import HYPERPARAMETERS
 
 
@@ -35,17 +35,41 @@ def keep_arms(study: Study, value: Any) -> Study:
 
 
 def other_model(study: Study, name: Any) -> Study:
-    """Put the Llama arms on another checkpoint; drop the arms that stand on a third one."""
-    main = study["llama-base"].model
+    """Put the main arms on another checkpoint; drop the arms that stand on a third one."""
+    base = study[study.tuned.compared_with]
+    main = base.model.name
     try:
-        model = replace(main, name=name, revision=None)
+        replace(base.model, name=name, revision=None)
     except ConfigError as error:
         raise ConfigError("model", name, error.problem, f"study {study.name}") from None
-    study = keep_arms(study, [arm.name for arm in study.arms if arm.model == main])
+    study = keep_arms(study, [arm.name for arm in study.arms if arm.model.name == main])
     short = name.rstrip("/").rsplit("/", 1)[-1]
-    old = study["llama-base"].label.removesuffix(" base")
-    moved = each_arm(study, lambda a: replace(a, model=model, label=a.label.replace(old, short, 1)))
-    return replace(moved, paper_columns={})
+    old = base.label.removesuffix(" base")
+
+    def move(arm: Arm) -> Arm:
+        model = replace(arm.model, name=name, revision=None)
+        return replace(arm, model=model, label=arm.label.replace(old, short, 1))
+
+    return replace(each_arm(study, move), paper_columns={})
+
+
+def keep_tasks(study: Study, value: Any) -> Study:
+    """Keep some tasks of every arm, by their names separated by commas."""
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else [*value]
+    known = dict.fromkeys(task.name for arm in study.arms for task in arm.evaluate.tasks)
+    for name in names:
+        if name not in known:
+            problem = f"must be names of tasks among {', '.join(known)}"
+            raise ConfigError("tasks", value, problem, f"study {study.name}")
+
+    def keep(arm: Arm) -> Arm:
+        tasks = tuple(task for task in arm.evaluate.tasks if task.name in names)
+        return replace(arm, evaluate=replace(arm.evaluate, tasks=tasks))
+
+    kept = each_arm(study, keep)
+    roles = {task.role for arm in kept.arms for task in arm.evaluate.tasks}
+    labels = {role: label for role, label in study.task_labels.items() if role in roles}
+    return replace(kept, task_labels=labels)
 
 
 def take_preset(study: Study, name: Any) -> Study:
@@ -67,4 +91,5 @@ WHOLE: dict[str, Callable[[Study, Any], Study]] = {  # in the order in which the
     "model": other_model,
     "hyperparameters": take_preset,
     "arms": keep_arms,
+    "tasks": keep_tasks,
 }

@@ -191,5 +191,6 @@ def test_a_gptq_checkpoint_by_its_folder(checkpoint, tmp_path):
 
 @pytest.mark.parametrize("quantiser", ["gptq", "gptq:", "nf5"])
 def test_an_unknown_quantiser_is_refused_with_the_way_out(quantiser):
-    with pytest.raises(ValueError, match="must be nf4 or icq or int4 or tiles or gptq:FOLDER"):
+    known = "must be nf4 or icq or int4 or tiles or int8 or q4_1 or noise:SEED or gptq:FOLDER"
+    with pytest.raises(ValueError, match=known):
         get_study("micro", arms="llama-base,llama-2k", **{"model.quantiser": quantiser})

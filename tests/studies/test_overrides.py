@@ -97,6 +97,7 @@ def test_every_listed_key_can_be_set():
     """Each key that an error message offers is one that `override` takes."""
     values = {
         "arms": "llama-base",
+        "tasks": "hellaswag",
         "model": "some/model",
         "hyperparameters": "as-written",
         "dataset": "x.jsonl",
@@ -131,7 +132,9 @@ def test_every_listed_key_can_be_set():
     }
     # the study's own re-quantised arm goes with NF4 alone, and NF4 with blocks of 64
     needs = {"model.quantiser": {"arms": "llama-base,llama-2k"}}
-    needs["model.load_in_4bit"] = needs["model.quantiser"]
+    needs |= dict.fromkeys(
+        ("model.load_in_4bit", "model.block_offset", "model.error_scale"), needs["model.quantiser"]
+    )
     needs["model.block_size"] = needs["model.quantiser"] | {"model.quantiser": "int4"}
     owners = {"ir-qlora": ["iec_beta"], "qa-lora": ["group_size"], "q-bara": ["lam"]}
     for method, own in owners.items():
@@ -193,7 +196,13 @@ def test_every_listed_key_can_be_set():
         ("model", "https://me:secret@host/x", r"model=https://\*\*\*@host/x .*no address"),
         ("model.quantiser", "int", "quantiser=int .*must be nf4 or .*; did you mean int4"),
         ("model.quantiser", "int4", "merge_base=requantised .*arm llama-2k-requantised.*only nf4"),
-        ("model.block_size", "32", "block_size=32 .*must be 64, the block of NF4"),
+        ("model.block_size", "48", "block_size=48 .*must be 32, 64, .* for nf4, as bitsandbytes"),
+        ("model.block_size", "32", "merge.merge_base=requantised .*llama-2k-requantised"),
+        ("model.block_offset", "64", "block_offset=64 .*must be 0, or with nf4 less than block"),
+        ("model.error_scale", "-1", "error_scale=-1 .*must be a number, 0 to 4"),
+        ("model.quantiser", "noise:x", "quantiser=noise:x .*must be .* or noise:SEED or gptq"),
+        ("tasks", "hellaswg", "tasks=hellaswg .*must be names of tasks among hellaswag, gsm8k"),
+        ("hellaswag.limit", "0", r"limit=0 \(arm llama-instruct\): must be a whole number"),
         ("model.backend", "vllm", "backend=vllm .*must be auto or unsloth or transformers"),
         ("data.dataset", f"hf_{'a1' * 17}", r"dataset=\*\*\* .*must hold no token"),
         ("data.dataset", "[" * 100_000, "dataset=.* must be a name, a file or a hub id"),
@@ -250,6 +259,19 @@ def test_another_model_takes_the_llama_arms_along():
     assert study["llama-base"].label == "my-1b base"
     assert study.paper_columns == {}  # another model's numbers are not the paper's
     assert study.ladder == LADDER[1:]
+
+
+def test_one_task_s_limit_is_over_that_of_all():
+    for order in (("limit", "gsm8k.limit"), ("gsm8k.limit", "limit")):
+        study = get_study("paper", **{key: {"limit": 5}.get(key, 7) for key in order})
+        limits = {task.name: task.limit for task in study["llama-2k"].evaluate.tasks}
+        assert limits.pop("gsm8k") == 7 and {*limits.values()} == {5}
+
+
+def test_kept_tasks_keep_their_labels_alone():
+    study = get_study("paper", tasks="gsm8k,hellaswag")
+    assert {*study.task_labels} == {"gsm8k", "hellaswag"}
+    assert all([t.name for t in a.evaluate.tasks] == ["hellaswag", "gsm8k"] for a in study.arms)
 
 
 def test_values_that_only_fit_together_are_set_together():

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slimlib.config import NF4_BLOCKS
 from slimlib.model.quantise.blocks import Block, check_shape, to_blocks
 from slimlib.model.quantise.numbers import Numbers
 from slimlib.model.quantise.storage import Quantised
 
 if TYPE_CHECKING:
     import torch
-
-SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # that bitsandbytes quantises to 4 bit
 
 
 def quantise_nf4(weight: torch.Tensor, block: Block) -> Quantised:
@@ -26,7 +25,7 @@ def quantise_nf4(weight: torch.Tensor, block: Block) -> Quantised:
 
     Args:
         weight: (d_out, d_in).
-        block: (1, n), n one of SIZES.
+        block: (1, n), n one of NF4_BLOCKS.
 
     Raises:
         ValueError: a tile, or a size that bitsandbytes has not.
@@ -42,7 +41,7 @@ def quantise_tiles(weight: torch.Tensor, block: Block) -> Quantised:
 
     Args:
         weight: (d_out, d_in).
-        block: (rows, cols) that divide it; rows * cols one of SIZES.
+        block: (rows, cols) that divide it; rows * cols one of NF4_BLOCKS.
 
     Raises:
         ValueError: a tile that does not divide the weight, or of a size that bitsandbytes has not.
@@ -66,10 +65,10 @@ def encode(flat: torch.Tensor, block: Block) -> tuple[torch.Tensor, Numbers]:
     from bitsandbytes.functional import quantize_4bit
 
     size = block[0] * block[1]
-    if size not in SIZES:
+    if size not in NF4_BLOCKS:
         raise ValueError(
             f"a block of {block[0]} x {block[1]} = {size} weights: bitsandbytes quantises "
-            f"{', '.join(map(str, SIZES))}; choose sides with such a product"
+            f"{', '.join(map(str, NF4_BLOCKS))}; choose sides with such a product"
         )
     codes, state = quantize_4bit(flat, blocksize=size, quant_type="nf4")
     return codes.view(-1), Numbers.of(state.absmax, "8bit+mean", "the scales")
