@@ -232,7 +232,11 @@ def peft_targets(model: Any, plan: Plan, config: AdapterConfig) -> list[str]:
 
 def _attach_peft(model: Any, plan: Plan, lora: dict[str, Any]) -> Any:
     checkpointing = find_device().kind == "cuda"  # trades time for memory; a CPU has memory
-    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    if getattr(model, "is_loaded_in_4bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    elif checkpointing:  # else PEFT would store half-precision weights in float32
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
     return get_peft_model(model, peft_config(plan, lora))
 
 

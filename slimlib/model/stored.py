@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,15 +228,18 @@ def refuse_no_writer(config: Any) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from saying what it would do with weights that it misses or leaves."""
-    from transformers.utils import logging
+    """Keep transformers and TRL from warning of what slimlib has seen to."""
+    from transformers.utils import logging as of_transformers
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    level, trl = of_transformers.get_verbosity(), logging.getLogger("trl")
+    trl_level = trl.level
+    of_transformers.set_verbosity_error()
+    trl.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        of_transformers.set_verbosity(level)
+        trl.setLevel(trl_level)
 
 
 def _some(names: list[str]) -> str:
