@@ -58,7 +58,7 @@ class Side:
     def load(self) -> tuple[Any, Any]:
         """The model and its tokenizer, ready to be asked."""
         if self._loaded is None:
-            with progress.line(f"load {self.label}"):
+            with progress.line(f"load {self.label}", brief=True):
                 self._loaded = load_opened(self.opened, self.config.dtype)
         return self._loaded
 

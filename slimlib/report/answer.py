@@ -35,7 +35,7 @@ class Learned:
     def real(self) -> bool:
         """Whether the interval of the change leaves 0 out."""
         low, high = self.change.difference[1:]
-        return not low <= 0 <= high
+        return low > 0 or high < 0
 
     def sentence(self) -> str:
         """What was learned, as far as the interval goes."""
@@ -44,11 +44,14 @@ class Learned:
         verb = "Not told whether it learned its rows"
         if self.real:
             verb = "Learned its rows" if self.after < self.before else "Unlearned its rows"
+        rows = f"{self.rows} held-out row{'s' if self.rows > 1 else ''}"
         value, low, high = (number(limit, 2, "+") for limit in self.change.difference)
+        chance = f"[{low}, {high}], {p_text(self.change.p_value)}"
+        if self.change.p_value is None:
+            chance = "of one row, which says nothing of others"
         return (
-            f"{verb}: loss on {self.rows} held-out rows {number(self.before)} -> "
-            f"{number(self.after)} nats a token, less is better ({value} [{low}, {high}], "
-            f"{p_text(self.change.p_value)})."
+            f"{verb}: loss on {rows} {number(self.before)} -> {number(self.after)} nats a token, "
+            f"less is better ({value} {chance})."
         )
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 from slimlib.cli import main
 from slimlib.model.load import nf4_config
 from slimlib.pipeline.tune import mean_change, tune
+from slimlib.report.answer import Learned
 from slimlib.run import Run
 from slimlib.studies.mine import mine, of_seeds, slug
 
@@ -197,6 +198,16 @@ def test_one_fine_tunings_change_of_loss_is_a_paired_t_over_rows():
     low, high = stats.t.interval(0.95, 3, change.mean(), change.std(ddof=1) / 2)
     assert found.difference == pytest.approx((change.mean(), low, high))
     assert found.p_value == pytest.approx(stats.ttest_1samp(change, 0).pvalue)
+
+
+def test_one_row_that_was_held_out_has_no_interval_and_claims_nothing():
+    change = mean_change([np.array([-0.4])], 0.05)
+    learned = Learned(1, 8.5, 8.1, change)
+    assert not learned.real and change.p_value is None
+    assert learned.sentence() == (
+        "Not told whether it learned its rows: loss on 1 held-out row 8.50 -> 8.10 nats a token, "
+        "less is better (-0.40 of one row, which says nothing of others)."
+    )
 
 
 def test_seeds_that_disagree_widen_it():
