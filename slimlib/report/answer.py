@@ -21,6 +21,9 @@ from slimlib.metrics.text import number, p_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FEW = 10  # held-out rows
+MORE_ROWS = "--set data.held_out=0.2 holds out more"
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -52,6 +55,7 @@ class Learned:
         return (
             f"{verb}: loss on {rows} {number(self.before)} -> {number(self.after)} nats a token, "
             f"less is better ({value} {chance})."
+            + ("" if self.real or self.rows >= FEW else f" Few rows: {MORE_ROWS}.")
         )
 
 
@@ -79,6 +83,9 @@ class Answer(Shown):
     def sentence(self) -> str:
         """The answer in one or two sentences."""
         return f"{self.learned.sentence()} {self.comparison.answer()}"
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.title!r}; {self.sentence()}>"
 
     def document(self) -> Document:
         """Answer, advice, verdict on each task, steps, table, notes."""
