@@ -310,7 +310,7 @@ def marked(tokens: Tokens, tokenizer: Any) -> str:
     parts, begin = [], 0
     for end in range(1, len(tokens.ids) + 1):
         if end == len(tokens.ids) or tokens.learned[end] != tokens.learned[begin]:
-            text = tokenizer.decode(tokens.ids[begin:end])
+            text = tokenizer.decode(tokens.ids[begin:end], clean_up_tokenization_spaces=False)
             parts.append(f"[[{text}]]" if tokens.learned[begin] else text)
             begin = end
     return "".join(parts)

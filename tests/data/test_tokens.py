@@ -169,6 +169,14 @@ def test_the_rows_that_are_held_out_are_some_that_can_be_learned_from():
     assert "3 of 5 rows are trained on, 1 held out" in report.to_text(100)
 
 
+def test_the_first_row_is_shown_as_it_is_though_its_tokenizer_would_tidy_it(caplog):
+    """SmolLM2's asks for spaces before full stops to go, and transformers warns of it."""
+    tokenizer = chat()
+    tokenizer.clean_up_tokenization_spaces = True
+    report = describe_rows([{"question": "a .", "answer": "b ."}], AUTO, tokenizer, 100)
+    assert "a ." in report.first and "[[b ." in report.first and not caplog.records
+
+
 def test_a_row_that_is_also_trained_on_is_not_held_out():
     rows = [{"question": f"{n % 3}?", "answer": n % 3} for n in range(6)]
     rows += [{"question": "3?", "answer": 3}, {"question": "4?", "answer": 4}]
