@@ -21,7 +21,7 @@ from slimlib.common.hub import HubError, ask
 from slimlib.config import Task
 from slimlib.data.micro.kept import keep_world
 from slimlib.data.own_task import ENDS, own_task
-from slimlib.data.tasks import SOURCES, check_files, stock_yaml, task_yaml
+from slimlib.data.tasks import SOURCES, check_files, quiet_lm_eval, stock_yaml, task_yaml
 from slimlib.studies.slimming import MICRO_TASKS
 
 YAML = (".yaml", ".yml")
@@ -83,6 +83,7 @@ def load_units(
 def _units(name: str, data: Path | None, world: Path, shots: int | None) -> list[Unit]:
     from lm_eval.tasks import TaskManager
 
+    quiet_lm_eval()
     with tempfile.TemporaryDirectory() as temporary:
         spec, identity = _spec(name, data, world, Path(temporary), shots)
         if spec is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ SOURCES: dict[str, dict[str, Any]] = {
     "stories": _json(test="stories_test.jsonl"),
     "facts": _json(test="facts_test.jsonl"),
 }
+
+
+def quiet_lm_eval() -> None:
+    """Keep lm-eval from warning of what is meant here, such as rows that no file holds."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def mmlu_dataset(data_files: dict[str, str], **_: Any) -> Any:

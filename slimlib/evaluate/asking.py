@@ -29,6 +29,7 @@ from slimlib.evaluate.loading import load_opened
 from slimlib.evaluate.responses import Responses
 from slimlib.model.load import places
 from slimlib.model.opened import Opened, identity
+from slimlib.model.stored import quiet
 
 BATCH = 8  # rows of HFLM, where that is what runs
 SPARE = 3  # times a model's size that must be free for the next one to be loaded beside it
@@ -59,7 +60,7 @@ class Side:
     def load(self) -> tuple[Any, Any]:
         """The model and its tokenizer, ready to be asked."""
         if self._loaded is None:
-            with progress.line(f"load {self.label}"):
+            with progress.line(f"load {self.label}", brief=True):
                 self._loaded = load_opened(self.opened, self.config.dtype)
         return self._loaded
 
@@ -94,6 +95,7 @@ class Side:
         loaded = self.load()
         seed = self.config.fewshot_seed if documents else None
         with (
+            quiet(),  # as to how the tokenizer decodes
             progress.line(f"{self.label}: {unit.name}") as line,
             Responses(self._path(unit, documents is not None), line) as responses,
             _shots_by_document(unit, seed),

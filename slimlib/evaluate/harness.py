@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import math
 import tempfile
 import time
@@ -43,7 +42,7 @@ from slimlib.common.hub import ask, fetched
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, AskConfig, EvalConfig, Task
-from slimlib.data.tasks import check_files, hub_documents, task_yaml
+from slimlib.data.tasks import check_files, hub_documents, quiet_lm_eval, task_yaml
 from slimlib.evaluate.responses import Responses, keeping
 from slimlib.evaluate.scoring import SlimLM
 from slimlib.merge.plain import merge_arm
@@ -282,7 +281,7 @@ def ask_lm_eval(
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
+    quiet_lm_eval()
     _describe_once()
     model, tokenizer = loaded
     lm = keeping(evaluator_class(config.evaluator), responses)(

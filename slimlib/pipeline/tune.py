@@ -26,7 +26,7 @@ from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
 from slimlib.evaluate.held_out import row_losses
 from slimlib.folder import default_root
-from slimlib.metrics import Spread
+from slimlib.metrics import Estimate, Spread
 from slimlib.metrics.over_seeds import pool
 from slimlib.model.load import hub_revision, load_tokenizer, resolve_name
 from slimlib.model.opened import open_model
@@ -282,7 +282,8 @@ def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: fl
 def mean_change(changes: Sequence[np.ndarray], alpha: float) -> Contrast:
     """The mean of changes, one array of rows per seed; each seed holds other rows out.
 
-    The rows' own variance and that between seeds are both counted.
+    The rows' own variance and that between seeds are both counted. One row of one seed has neither,
+    and so no interval.
     """
     rows = [Spread(float(c.var(ddof=1)) / len(c), len(c) - 1) for c in changes if len(c) > 1]
     own = pool(rows) if rows else None
@@ -290,4 +291,7 @@ def mean_change(changes: Sequence[np.ndarray], alpha: float) -> Contrast:
     means = np.array([change.mean() for change in changes])
     if len(means) > 1:
         parts.append(Spread(float(means.var(ddof=1)) / len(means), len(means) - 1))
+    if not parts:
+        alone = Estimate(float(means.mean()), math.nan, math.nan)
+        return Contrast(alone, "none: one row", None, math.nan, None)
     return over_runs(means, parts, alpha=alpha)

@@ -1,6 +1,7 @@
 """Any task by its name: lm-eval's, the micro world's, a YAML file, one's own questions."""
 
 import json
+import logging
 
 import pytest
 
@@ -61,6 +62,14 @@ def test_a_group_in_a_yaml_file_gets_one_verdict(tmp_path, world):
 def test_what_cannot_be_asked_is_said(world, names, said):
     with pytest.raises(ValueError, match=said):
         load_units(names, None, world)
+
+
+def test_lm_eval_does_not_warn_of_questions_that_no_file_holds(tmp_path, world, caplog):
+    logging.getLogger("lm_eval").setLevel(logging.NOTSET)
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"question": "?", "answer": "a"}) + "\n")
+    load_units([str(path)], None, world)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 def test_without_the_hub_local_files_are_named_as_a_way_out(world, tmp_path, monkeypatch):
