@@ -8,6 +8,7 @@ A command imports what it needs when it is called: `slimlib --help` answers at o
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
 import os
@@ -28,6 +29,12 @@ from slimlib.common.stopping import Stopped, stoppable
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 
 UsageError = typer.BadParameter.__base__  # click's own, wherever typer keeps it
+NO_ROOM = ": make room and run it again; what is done is kept"
+NOT_WRITTEN = ": choose a folder that can be written to"
+WAYS_OUT = {  # by the system's number of an error
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), NO_ROOM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NOT_WRITTEN),
+}
 # Commands that go on where they were stopped.
 RESUMED = ("check", "tune", "run", "notebooks", "sweep")
 
@@ -60,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = error.ctx.command_path if error.ctx else "slimlib"
         return _end(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder without access
-        return _end(str(error), 2)
+        way_out = WAYS_OUT.get(getattr(error, "errno", None), "")
+        return _end(f"{error}{way_out}", 2)
 
 
 def _end(message: str, code: int) -> int:
