@@ -4,7 +4,7 @@
     stages: finetune, merge, evaluate, each with its status, settings and outcome
 
     finetune   ... train_loss, last_loss (nats per token), parameters, trainable_parameters
-    merge      ... logit_check, quantisation (bits_per_weight, mse, entropy_bits)
+    merge      ... logit_check, quantisation (bits_per_weight, mse, error_share, entropy_bits)
     evaluate   ... tasks: name -> role, n, documents, metrics: "metric,filter" -> value, stderr,
                scores (see `pack_scores`); clusters, a name for each document, where some share one
 

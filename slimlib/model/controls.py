@@ -158,7 +158,7 @@ def perturb_model_(
         error = (left - weight).double()
         reports[name] = {
             "mse": error.square().mean().item(),
-            "error_share": (error.norm() / weight.double().norm()).item(),
+            "error_share": (error.norm() / weight.double().norm().clamp_min(1e-300)).item(),
         }
         weight.copy_(left)
     return reports

@@ -270,7 +270,7 @@ def test_a_structured_merge_is_written_with_what_its_base_cost(tiny_study, tmp_p
     with_adapter(arm, tmp_path / "adapter")
     outcome = write_merged(arm, tmp_path / "adapter", tmp_path / "merged")
     assert outcome["logit_check"]["equal"] and outcome["logit_check"]["tolerance"] == 1e-4
-    assert set(outcome["quantisation"]) == {"bits_per_weight", "mse", "entropy_bits"}
+    assert set(outcome["quantisation"]) == {"bits_per_weight", "mse", "error_share", "entropy_bits"}
 
 
 @pytest.mark.parametrize("method", ["ir-qlora", "qa-lora", "q-bara", "qa-hira"])

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from slimlib.common.files import read_json
+from slimlib.comparison.two_models import compare
 from slimlib.pipeline import study as module
 from slimlib.pipeline.study import last_run, open_run, read_study, run_study, write_study
 from slimlib.run import Run
@@ -190,3 +191,23 @@ def test_the_last_run_is_found(tmp_path):
         path = write_study(Run(get_study(name), tmp_path))
         os.utime(path, (1e9 - age, 1e9 - age))
     assert last_run(tmp_path) == str(tmp_path / "smoke")
+
+
+@pytest.mark.slow  # five arms of 254 documents: about 10 s
+def test_the_real_model_s_study_runs_on_any_other_and_without_fine_tuning(checkpoint, tmp_path):
+    """Controls are of the size that they are called by, and one equation asked twice is one."""
+    arms = "base,nf4-32,nf4-from-8,noise-1,path-0.5"
+    asked = {"model": str(checkpoint), "arms": arms, "tasks": "digits_equation", "limit": 254}
+    run = run_study(get_study("smol", **asked), tmp_path)
+    assert read_study(run.folder) == run.study
+    records = {record["arm"]: record for record in run.records()}
+    share = {
+        arm: record["stages"]["merge"]["quantisation"]["error_share"]
+        for arm, record in records.items()
+        if arm != "base"
+    }
+    assert share["noise-1"] == pytest.approx(share["nf4-from-8"], rel=0.05)
+    assert share["path-0.5"] == pytest.approx(share["noise-1"] / 2, rel=0.05)
+    assert share["nf4-32"] < share["nf4-from-8"]
+    change = compare(records["base"], records["noise-1"]).of("digits_equation")
+    assert (change.cluster, change.n) == ("equation", 254)

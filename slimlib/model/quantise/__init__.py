@@ -148,7 +148,7 @@ def quantise_model_(
         **options: of the quantiser.
 
     Returns:
-        module -> bits_per_weight, mse, entropy_bits.
+        module -> bits_per_weight, mse, error_share, entropy_bits.
 
     Raises:
         ValueError: as `quantise_linears`.
@@ -164,7 +164,7 @@ def replace_weights_(model: Any, quantised: Mapping[str, Quantised]) -> dict[str
         quantised: module -> `Quantised`.
 
     Returns:
-        module -> bits_per_weight, mse, entropy_bits.
+        module -> bits_per_weight, mse, error_share, entropy_bits.
 
     Raises:
         ValueError: a module that the model has not, or of another shape.

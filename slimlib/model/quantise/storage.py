@@ -81,14 +81,16 @@ class Quantised:
             weight: (d_out, d_in), the original.
 
         Returns:
-            bits_per_weight; mse, the mean squared error; entropy_bits, the Shannon entropy of the
-            codes within a block, averaged over the blocks (what ICQ raises).
+            bits_per_weight; mse, the mean squared error; error_share, the length of the error over
+            that of the weight; entropy_bits, the Shannon entropy of the codes within a block,
+            averaged over the blocks (what ICQ raises).
         """
         error = self.dequantize().double() - weight.double()
         entropy = code_entropy(self.unpacked(), self.block[0] * self.block[1])
         return {
             "bits_per_weight": self.bits_per_weight,
             "mse": error.square().mean().item(),
+            "error_share": (error.norm() / weight.double().norm().clamp_min(1e-300)).item(),
             "entropy_bits": entropy.mean().item(),
         }
 

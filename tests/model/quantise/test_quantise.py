@@ -375,7 +375,7 @@ def test_a_model_is_quantised_in_place(network):
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     reports = quantise_model_(network, "int4", {"up": 64, "down": 32, "lm_head": 32})
     assert [*reports] == ["up", "down"]
-    assert {*reports["up"]} == {"bits_per_weight", "mse", "entropy_bits"}
+    assert {*reports["up"]} == {"bits_per_weight", "mse", "error_share", "entropy_bits"}
     for name in ("up", "down"):
         stored = quantise(before[f"{name}.weight"], "int4", {"up": 64, "down": 32}[name])
         weight = network.get_submodule(name).weight
