@@ -42,6 +42,7 @@ class HubError(ValueError):
     """
 
     def __init__(self, problem: str, way_out: str) -> None:
+        problem = SECRET.sub("***", problem)  # of a name that holds one
         super().__init__(problem, way_out)
         self.problem, self.way_out = problem, way_out
 

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from tqdm.std import tqdm
 
+from slimlib.common.checked import SECRET
 from slimlib.common.document import Document, Shown, plain
 
 SOON = 1.0  # seconds within which nothing is said of a stage but its end
@@ -285,8 +286,8 @@ def current() -> Line:
 
 
 def say(text: str) -> None:
-    """Show a text that stays, above the line that runs."""
-    _stay(plain(text))
+    """Show a text that stays, above the line that runs; tokens in it are masked."""
+    _stay(SECRET.sub("***", plain(text)))
 
 
 def show(found: Document | Shown) -> None:

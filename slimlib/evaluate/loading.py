@@ -17,7 +17,7 @@ from slimlib.common.hub import SMALL, fetch, fetched, hub_file
 from slimlib.model.gguf import load_gguf
 from slimlib.model.load import nf4_config
 from slimlib.model.opened import Opened
-from slimlib.model.stored import check_finite_files, load_whole
+from slimlib.model.stored import check_finite_files, load_whole, refusing_damage
 from slimlib.model.vocabulary import check_vocabulary
 
 SAVED_TWICE = ("modules_to_save", "original_module")  # PEFT's further names of a resized embedding
@@ -169,6 +169,6 @@ def _learned_rows(opened: Opened) -> int | None:
     path = hub_file(opened.adapter, WEIGHTS_FILE, opened.adapter_revision)
     if path is None:
         return None
-    with safe_open(path, "pt") as weights:
+    with refusing_damage(path), safe_open(path, "pt") as weights:
         names = [name for name in weights.keys() if "embed_tokens.weight" in name]  # noqa: SIM118
         return weights.get_slice(names[0]).get_shape()[0] if names else None

@@ -21,6 +21,7 @@ from typing import Any
 from slimlib.adapters.places import adapter_path
 from slimlib.adapters.saving import load_adapter
 from slimlib.common import progress
+from slimlib.common.checked import SECRET
 from slimlib.common.files import atomic_path
 from slimlib.common.flaky import again
 from slimlib.common.hardware import (
@@ -158,6 +159,13 @@ def _reads_4bit(step: Any) -> bool:
     return any(type(op).__name__.startswith("Bnb4bit") for op in getattr(step, "operations", ()))
 
 
+def drop_tokens(config: Any) -> None:
+    """Take a hub's token out of a model's config, which is saved with the weights."""
+    held = [k for k, v in vars(config).items() if isinstance(v, str) and SECRET.search(v)]
+    for key in held:
+        delattr(config, key)
+
+
 def save_plain(model: Any, config: Arm, folder: Path) -> None:
     """Write a plain model, its generation settings as the base has them, odd ones too."""
     from transformers import GenerationConfig
@@ -165,6 +173,7 @@ def save_plain(model: Any, config: Arm, folder: Path) -> None:
     own = generation_file(resolve_name(config.model.name), config.model.revision)
     if own:  # transformers refuses to write settings that contradict each other, as some are
         model.generation_config = GenerationConfig()
+    drop_tokens(model.config)
     model.save_pretrained(folder)
     if own:
         shutil.copyfile(own, folder / GENERATION)

@@ -140,6 +140,21 @@ def refuse_pickles(name: str) -> None:
         raise ValueError(no_safetensors(name))
 
 
+@contextlib.contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """Say in words that a file of safetensors cannot be read.
+
+    Raises:
+        ValueError: names it.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): take a whole copy") from None
+
+
 def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
     """Load a model as transformers does, but only from safetensors, and only a whole one.
 
@@ -278,7 +293,7 @@ def _first_not_finite(file: Path) -> str | None:
     import torch
     from safetensors import safe_open
 
-    with safe_open(file, "pt") as weights:
+    with refusing_damage(file), safe_open(file, "pt") as weights:
         for key in weights.keys():  # noqa: SIM118  it is no dict
             weight = weights.get_tensor(key)
             wide = weight.is_floating_point() and weight.element_size() > 1
