@@ -47,7 +47,7 @@ DRAWS = {"normal noise": r"noise-\d+", "NF4, blocks moved": r"nf4(-from-\d+)?"}
 # page -> the blocks in it that are made from records
 PAGES = {
     FIGURES.parent / "README.md": ("example",),
-    FIGURES / "README.md": ("seeds", "answers", "ladder"),
+    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol"),
     FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
 }
 
@@ -133,7 +133,9 @@ def page_blocks() -> dict[str, str]:
     grid = read_grid(committed_folder("key_variables_micro"))
     text = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).to_text(columns=160)
     verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
+    smol = pool(committed_records("smol"))
     return {
+        "smol": markdown_table(controls_table(study_of("smol", smol), smol)),
         "example": f"```\n{verdict}\n```",
         "answers": markdown_table(answers_table(committed_answers("micro", study.tuned.name))),
         "seeds": markdown_table(changes_table(by_seed, study, study.tuned.name)),
@@ -170,6 +172,9 @@ def controls_table(study: Study, records: Sequence[Record]) -> pd.DataFrame:
     judged = judge([pairs[arm].of(role) for arm, role in keys], ALPHA, MARGIN)
     changes = dict(zip(keys, judged, strict=True))
     rows = {study[arm].label: _cells(study, changes, arm) for arm in pairs}
+    (base,) = {group[0]["compared_with"] for group in groups.values()} - {None}
+    of_base = {role: changes[next(iter(pairs)), role].base for role in study.task_labels}
+    rows = {study[base].label: {r: f"{value:.1f}" for r, value in of_base.items()}, **rows}
     for name, arms in DRAWS.items():
         drawn = [arm for arm in pairs if re.fullmatch(arms, arm)]
         if len(drawn) > 1:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from slimlib.common.hardware import Device, find_device, versions
 from slimlib.common.hub import HubError, find_commit
@@ -19,6 +19,7 @@ from slimlib.data.tasks import check_files
 from slimlib.methods.plan import check_names, compile_plan
 from slimlib.methods.shapes import shape_of_folder
 from slimlib.model.load import choose_backend, resolve_name
+from slimlib.model.wheel import WHEEL, find_gguf
 from slimlib.run import Run
 
 
@@ -104,9 +105,35 @@ def _repositories(study: Study) -> list[tuple[str, str | None, str]]:
     return [*dict.fromkeys([*models, *rows])]
 
 
+class Size(NamedTuple):
+    """What models of one size need, in GB."""
+
+    memory: float
+    download: float
+    merged: float  # one arm's weights
+    gpu: bool
+
+
+SIZES = {  # beginnings of names; others are taken for 1B models in float16
+    ("micro:",): Size(1.5, 0.3, 0.0, False),
+    ("wheel:", "HuggingFaceTB/SmolLM2-135M"): Size(4.0, 0.6, 0.6, False),
+}
+LARGE = Size(6.0, 6.0, 2.6, True)  # merged beside its 4 bit; three downloads
+
+
+def size_of(study: Study) -> Size:
+    """What the largest models of a study need."""
+    names = {arm.model.name for arm in study.arms}
+    sizes = [
+        next((size for starts, size in SIZES.items() if name.startswith(starts)), LARGE)
+        for name in names
+    ]
+    return max(sizes)
+
+
 def needs_gpu(study: Study) -> bool:
-    """Whether a study has models of another size than the embedded ones."""
-    return not all(arm.model.name.startswith("micro:") for arm in study.arms)
+    """Whether a study has models that a CPU does not carry."""
+    return size_of(study).gpu
 
 
 def _check_device(study: Study, device: Device) -> Check:
@@ -116,7 +143,7 @@ def _check_device(study: Study, device: Device) -> Check:
 
 
 def _check_memory(study: Study, device: Device) -> Check:
-    need = 6.0 if needs_gpu(study) else 1.5  # GB: a 1B model merged in float16 beside its 4 bit
+    need = size_of(study).memory
     detail = f"{device.free_gb:.1f} of {device.memory_gb:.1f} GB free, {need:.1f} needed"
     way_out = "Restart the runtime: another notebook may hold the memory"
     return Check("memory", device.free_gb >= need, detail, way_out)
@@ -124,7 +151,8 @@ def _check_memory(study: Study, device: Device) -> Check:
 
 def _check_disk(study: Study, root: Path) -> Check:
     weights = sum(arm.writes_weights for arm in study.arms)
-    need = 6.0 + 2.6 * weights if needs_gpu(study) else 0.3  # GB: 3 downloads, merged float16
+    size = size_of(study)
+    need = size.download + size.merged * weights
     existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free / 2**30
     way_out = f"Free space on {existing}, or give another --runs folder"
@@ -158,6 +186,8 @@ def _check_token() -> Check:
 def _check_access(name: str, revision: str | None, kind: str) -> Check:
     if name.startswith("micro:") or os.path.exists(name):
         return Check(f"access {name}", True, "on this machine")
+    if name.startswith(WHEEL):
+        return checked(f"access {name}", lambda: f"{find_gguf(name).name}, on this machine")
     try:
         commit = find_commit(name, revision, kind)
         detail = f"granted, commit {commit[:12]}" if commit else "offline: the cache is read"

