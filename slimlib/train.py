@@ -102,6 +102,8 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dic
         progress.say(note)
     base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
+    if config.train.padding_free:
+        check_apart(model, dataset["input_ids"])
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
     trainer.add_callback(_live_line(counts["tokens"]))
     sessions = keep_sessions(trainer, folder / "log.jsonl")
@@ -256,6 +258,36 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     trainer.remove_callback(PrinterCallback)  # what transformers puts in the place of its bar
     trainables_to_float32(trainer.model)
     return trainer
+
+
+def check_apart(model: Any, rows: Sequence[Sequence[int]]) -> None:
+    """Refuse a model in which a row sees the one before it, as recurrent models do.
+
+    Args:
+        model: on its device.
+        rows: tokens; the first two are read.
+
+    Raises:
+        ValueError: names the kind of model.
+    """
+    first, second = (torch.tensor([[*row[:12]]], device=model.device) for row in rows[:2])
+    places = [torch.arange(row.shape[1], device=model.device)[None] for row in (first, second)]
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        alone = model(input_ids=second).logits[0]
+        behind = model(
+            input_ids=torch.cat([first, second], 1),
+            position_ids=torch.cat(places, 1),
+            use_cache=False,
+        ).logits[0, first.shape[1] :]
+    model.train(training)
+    apart = (behind - alone).abs().max() / (alone.max() - alone.min())
+    if not apart < (1e-3 if alone.dtype == torch.float32 else 5e-2):  # a part of NaN is refused too
+        raise ValueError(
+            f"padding_free does not go with {model.config.model_type}: there a row would see the "
+            "one before it; set train.padding_free=false"
+        )
 
 
 def steps_of(rows: int, config: Arm) -> int:

@@ -172,6 +172,17 @@ def test_what_unsloth_does_its_own_way_is_refused_before_any_weight(
         trained(replace(dropout_study, arms=(arm,)), tmp_path)
 
 
+def test_a_model_whose_rows_see_each_other_is_refused_without_padding(checkpoint):
+    from transformers import AutoModelForCausalLM, MambaConfig
+
+    rows = [[5, 9, 14, 3], [7, 2, 6]]
+    train.check_apart(load_transformers(ModelConfig(str(checkpoint), dtype="float32")), rows)
+    small = MambaConfig(vocab_size=20, hidden_size=16, state_size=4, num_hidden_layers=1)
+    recurrent = AutoModelForCausalLM.from_config(small)
+    with pytest.raises(ValueError, match="padding_free does not go with mamba: there a row would"):
+        train.check_apart(recurrent, rows)
+
+
 def test_a_pass_without_padding_is_the_rows_in_it():
     inputs = {
         "input_ids": torch.tensor([[5, 6, 7, 8, 9, 4]]),
