@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 
 from slimlib.common.document import markdown_table
-from slimlib.common.files import atomic_path, read_jsonl, write_json, write_jsonl
+from slimlib.common.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
 from slimlib.common.style import save_figure
 from slimlib.comparison.answers import REASONS
+from slimlib.comparison.answers.kinds import answer_table, has_answers
+from slimlib.comparison.answers.slips import count_slips
 from slimlib.comparison.arms import Record, by_arm, compare_arms
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 from slimlib.comparison.change import Change
@@ -37,6 +39,7 @@ from slimlib.report import diagram
 from slimlib.report.committed import committed_answers, committed_records, pool, study_of
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
+from slimlib.results import read_results
 from slimlib.results.migrate import migrate_folder
 from slimlib.results.record import read_records
 from slimlib.studies.get import get_study
@@ -47,7 +50,7 @@ DRAWS = {"normal noise": r"noise-\d+", "NF4, blocks moved": r"nf4(-from-\d+)?"}
 # page -> the blocks in it that are made from records
 PAGES = {
     FIGURES.parent / "README.md": ("example",),
-    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol"),
+    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "slips"),
     FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
 }
 
@@ -84,7 +87,36 @@ def collect(run_folder: Path) -> Path:
             if record["config"]["adapter"]:
                 counts = _answers(run_folder / record["compared_with"], path.parent)
                 (folder / f"{record['arm']}.answers.json").write_text(json.dumps(counts) + "\n")
+            if slips := record["compared_with"] and _slips(run_folder, record):
+                write_json(folder / f"{record['arm']}.slips.json", slips)
     return target
+
+
+def _slips(run_folder: Path, record: Record) -> dict[str, dict[str, int]]:
+    """Task of one-digit arithmetic -> how the answers are wrong that the base had right."""
+    sides = [read_results(run_folder / arm) for arm in (record["compared_with"], record["arm"])]
+    found = {}
+    for name in (name for name in sides[1].tasks if name.startswith("digits_")):
+        base, tuned = (side.tasks.get(name) for side in sides)
+        if base and has_answers(base) and has_answers(tuned):
+            before, after = answer_table(base), answer_table(tuned)
+            lost = after[before["flexible"].to_numpy() & ~after["flexible"].to_numpy()]
+            found[name] = count_slips(zip(lost["answer"], lost["gold"], strict=True))
+    return found
+
+
+def slips_table(study: Study) -> pd.DataFrame:
+    """How the answers that the base had right were lost: all wordings together, an arm a row."""
+    rows = {}
+    for folder in sorted((FIGURES / "records" / study.name).glob("seed-*")):
+        for arm in study.arms:
+            path = folder / f"{arm.name}.slips.json"
+            if path.is_file():
+                total = pd.DataFrame(read_json(path)).sum(axis=1)
+                rows[arm.label] = {"lost": total.sum(), **total}
+    table = pd.DataFrame(rows).T.astype(str)
+    table.index.name = "against base"
+    return table
 
 
 def _answers(base: Path, tuned: Path) -> dict[str, Any]:
@@ -136,6 +168,7 @@ def page_blocks() -> dict[str, str]:
     smol = pool(committed_records("smol"))
     return {
         "smol": markdown_table(controls_table(study_of("smol", smol), smol)),
+        "slips": markdown_table(slips_table(study_of("smol", smol))),
         "example": f"```\n{verdict}\n```",
         "answers": markdown_table(answers_table(committed_answers("micro", study.tuned.name))),
         "seeds": markdown_table(changes_table(by_seed, study, study.tuned.name)),

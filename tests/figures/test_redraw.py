@@ -113,6 +113,20 @@ def test_the_real_model_s_table_says_what_its_scores_say():
     assert spread == f"{np.mean(drawn):.1f}, {np.std(drawn, ddof=1):.1f}"
 
 
+def test_the_real_model_s_slips_are_the_answers_that_its_scores_lost():
+    records = {r["arm"]: r for r in committed.pool(committed.committed_records("smol"))}
+    files = sorted((redraw.FIGURES / "records" / "smol").glob("seed-*/*.slips.json"))
+    assert len(files) == len(records) - 1
+    for file in files:
+        arm = file.name.removesuffix(".slips.json")
+        for role, slips in read_json(file).items():
+            base, tuned = (
+                np.array(results_of([records[name]], role, benchmarks.FLEXIBLE)[0]["scores"])
+                for name in ("base", arm)
+            )
+            assert sum(slips.values()) == np.sum(base > tuned), (arm, role)
+
+
 def test_an_untuned_arm_is_pooled_once():
     pooled = committed.pool(SEEDS)
     counts = {record["arm"]: 0 for record in pooled}
