@@ -11,7 +11,7 @@ arXiv 1909.08593, with KL the other way round, as in the distillation of Li and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 256  # tokens whose logits exist at once
+PROBED = 16  # tokens on which the output matrix is tried
 READ = ("input_ids", "attention_mask", "position_ids")
 
 
 def near_base(trainer: type, kl_weight: float) -> type:
     """A class of trainers whose loss has kl_weight x KL added (nats per learned token).
 
-    Their own loss, the cross-entropy, is computed as it was.
+    Their own loss, the cross-entropy, is computed as it was; `penalty` is what was added last.
 
     Args:
         trainer: TRL's SFTTrainer; its model has a PEFT adapter.
@@ -33,9 +34,11 @@ def near_base(trainer: type, kl_weight: float) -> type:
     """
 
     class NearBaseTrainer(trainer):
+        penalty = 0.0
+
         def __init__(self, **kwargs: Any):
             super().__init__(**kwargs)
-            self.head = plain_head(self.model.get_base_model())
+            self.head = plain_head(self.model, kwargs["train_dataset"][0]["input_ids"][:PROBED])
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             learned = inputs["labels"][:, 1:] != -100  # the token that each position goes on to
@@ -43,30 +46,40 @@ def near_base(trainer: type, kl_weight: float) -> type:
             loss, outputs = super().compute_loss(
                 model, {**inputs, "output_hidden_states": True}, True, num_items_in_batch
             )
-            tuned = outputs.hidden_states[-1][:, :-1][learned]
-            base = base_states(model, read)[:, :-1][learned]
             # of the whole step where their number is given, as the cross-entropy has it
             tokens = learned.sum() if num_items_in_batch is None else num_items_in_batch
-            loss = loss + kl_weight * divergence(base, tuned, self.head) / tokens
-            return (loss, outputs) if return_outputs else loss
+            with self.accelerator.autocast():  # as the model's own pass was computed
+                tuned = outputs.hidden_states[-1][:, :-1][learned]
+                base = base_states(model, read)[:, :-1][learned]
+                added = kl_weight * divergence(base, tuned, self.head) / tokens
+            self.penalty = added.item()
+            return (loss + added, outputs) if return_outputs else loss + added
 
     return NearBaseTrainer
 
 
-def plain_head(model: Any) -> Callable[[Tensor], Tensor]:
+def plain_head(model: Any, tokens: Sequence[int]) -> Callable[[Tensor], Tensor]:
     """What makes logits of a model's last hidden states: its output matrix, and nothing more.
 
+    Args:
+        model: with its adapter.
+        tokens: of a row, on which that is tried.
+
     Raises:
-        ValueError: the model bends its logits besides (Gemma 2's soft cap, Cohere's scale).
+        ValueError: the model does more with its logits (a soft cap, a scale).
     """
-    config = model.config.get_text_config()
-    for name, harmless in {"final_logit_softcapping": (None,), "logit_scale": (None, 1)}.items():
-        if (value := getattr(config, name, None)) not in harmless:
-            raise ValueError(
-                f"kl_weight does not go with {config.model_type}, whose logits are changed by "
-                f"{name}={value}: set train.kl_weight=0"
-            )
-    return model.get_output_embeddings()
+    ids = torch.tensor([[*tokens]], device=model.device)
+    with torch.no_grad():
+        seen = model(input_ids=ids, output_hidden_states=True, use_cache=False)
+        head = model.get_base_model().get_output_embeddings()
+        made = head(seen.hidden_states[-1].to(head.weight.dtype)).float()
+    logits = seen.logits.float()
+    if not (made - logits).abs().max() <= 0.02 * (logits.max() - logits.min()):
+        raise ValueError(
+            f"kl_weight does not go with {model.config.model_type}, whose logits are more than its "
+            "output matrix makes of the last hidden states: set train.kl_weight=0"
+        )
+    return head
 
 
 def base_states(model: Any, read: dict[str, Tensor]) -> Tensor:

@@ -326,7 +326,8 @@ def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int
                 "nothing of this step is kept. "
                 "Train again with a lower learning_rate, or with max_grad_norm=1"
             )
-        sessions.micro_batch(value)
+        # the log has the cross-entropy alone, which other trainings can be compared by
+        sessions.micro_batch(value - getattr(trainer, "penalty", 0.0))
         return loss
 
     class StopAtNoNumber(TrainerCallback):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Gemma2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig
 
 from slimlib.adapters.layers import attach
 from slimlib.config import AdapterConfig, ModelConfig, TrainConfig
 from slimlib.model.load import load_model
-from slimlib.near_base import CHUNK, base_states, divergence, plain_head
+from slimlib.near_base import CHUNK, base_states, divergence, near_base, plain_head
 from slimlib.run import Run
 from slimlib.studies.get import get_study
 from slimlib.train import finetune_arm, make_trainer
@@ -70,7 +70,7 @@ def test_the_reference_is_the_model_without_its_adapter(checkpoint):
         if "lora_B" in name:
             torch.nn.init.normal_(weight)
     states = base_states(adapted, {"input_ids": ids})
-    head = plain_head(adapted.get_base_model())
+    head = plain_head(adapted, [3, 5, 1, 7])
     assert torch.allclose(head(states), expected, atol=1e-5) and adapted.training
     assert not torch.allclose(adapted(input_ids=ids).logits, expected, atol=1e-2)
 
@@ -125,16 +125,51 @@ def test_weight_0_changes_no_bit_and_a_heavy_weight_holds_the_model_at_its_base(
     assert moved(held) < 0.8 * moved(plain)
 
 
-def test_a_model_that_bends_its_logits_is_refused():
-    config = Gemma2Config(
+def test_the_log_has_the_cross_entropy_alone(checkpoint, tmp_path):
+    """An adapter that hardly moves: a heavy KL must not show in what the log compares."""
+    _, plain = weights(checkpoint, tmp_path / "plain", learning_rate=1e-9)
+    _, held = weights(checkpoint, tmp_path / "held", learning_rate=1e-9, kl_weight=1000.0)
+    losses = [[row["loss"] for row in run.logs()[ARM]] for run in (plain, held)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+def test_the_reference_is_computed_in_the_precision_of_the_pass(checkpoint, tmp_path):
+    """Under autocast as on a GPU; an adapter that changes nothing yet is at distance 0."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    config = ModelConfig(str(checkpoint), load_in_4bit=False, dtype="bfloat16")
+    model, tokenizer = load_model(config)
+    model = attach(model, AdapterConfig(), seed=1, max_seq_length=64)
+    rows = Dataset.from_dict({"input_ids": [[5, 9, 14, 3, 8], [7, 2, 4]]})
+    options = {"use_cpu": True, "bf16": True, "max_steps": 1, "learning_rate": 0.0}
+    options |= {"gradient_checkpointing": False, "report_to": "none", "disable_tqdm": True}
+    trainer = near_base(SFTTrainer, 1000.0)(
+        model=model,
+        args=SFTConfig(output_dir=str(tmp_path), **options),
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert trainer.penalty == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bend"),
+    [(Gemma2Config, {"head_dim": 8}), (GraniteConfig, {"logits_scaling": 8.0})],
+)
+def test_a_model_that_bends_its_logits_is_refused(kind, bend):
+    config = kind(
         vocab_size=20,
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=8,
+        initializer_range=2.0,
+        **bend,
     )
     model = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(ValueError, match="kl_weight does not go with gemma2.*softcapping=30"):
-        plain_head(model)
+    adapted = attach(model, AdapterConfig(r=2), seed=1, max_seq_length=64)
+    with pytest.raises(ValueError, match=f"kl_weight does not go with {config.model_type}, whose"):
+        plain_head(adapted, [3, 5, 1, 7])
