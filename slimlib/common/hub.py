@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -207,17 +208,23 @@ def find_commit(name: str, revision: str | None = None, kind: str = "model") -> 
     return ask(asked, name, revision, kind)
 
 
-def cached_rows(name: str) -> str | None:
-    """The commit of a data set whose rows were made last in the cache of `datasets`, or None.
+def cached_rows(name: str, config: str | None = None) -> str | None:
+    """The commit of the rows that were made last in the cache of `datasets`, or None.
 
-    It is the one that `datasets` takes while the hub does not answer.
+    They are those that `datasets` takes while the hub does not answer. Each configuration of a data
+    set is downloaded by itself, and may be of a commit of its own.
+
+    Args:
+        name: of the data set.
+        config: of it, as `load_dataset` takes it; None: any.
     """
     from huggingface_hub import constants
 
     home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets"))
     wanted = name.replace("/", "___")
     folders = [f for f in home.glob("*") if _in_snake_case(f.name) == _in_snake_case(wanted)]
-    made = [m for f in folders for m in f.glob("*/*/*") if COMMIT.fullmatch(m.name)]
+    below = f"{escape(config) if config else '*'}/*/*"
+    made = [m for f in folders for m in f.glob(below) if COMMIT.fullmatch(m.name)]
     return max(made, key=lambda path: path.stat().st_mtime).name if made else None
 
 

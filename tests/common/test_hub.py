@@ -153,6 +153,25 @@ def test_a_task_s_documents_are_known_by_their_commit(call, hub, tmp_path):
     assert new["documents"] != entry["documents"] and new["key"] != entry["key"]
 
 
+def test_a_task_s_documents_are_those_of_its_own_part_of_a_data_set(call, hub):
+    """ARC-Easy was read at one commit, ARC-Challenge later at another."""
+
+    def arc(word):
+        row = {"id": "1", "question": word, "choices": {"text": ["a", "b"], "label": ["A", "B"]}}
+        line = (json.dumps(row | {"answerKey": "A"}) + "\n").encode()
+        parts = ("ARC-Challenge", "ARC-Easy")
+        configs = [f"- config_name: {part}\n  data_files: {part}.jsonl\n" for part in parts]
+        card = f"---\nconfigs:\n{''.join(configs)}---\n".encode()
+        return {"README.md": card, **{f"{part}.jsonl": line for part in parts}}
+
+    first = hub.add("allenai/ai2_arc", arc("One?"), "datasets")
+    assert call(hub_doors.read_task, "arc_easy")[0] == first
+    second = hub.add("allenai/ai2_arc", arc("Two?"), "datasets")
+    assert call(hub_doors.read_task, "arc_challenge")[0] == second
+    assert call(hub_doors.documents_of, "arc_easy")[0] == first
+    assert call(hub_doors.read_task, "arc_easy")[0] == second
+
+
 # -------------------------------------------------------------------------------- what is refused
 
 GATED = {

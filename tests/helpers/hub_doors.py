@@ -153,6 +153,24 @@ def documents(task: str, world: Path) -> dict[str, int]:
     return unit.sizes
 
 
+def read_task(task: str) -> str | None:
+    """Have `datasets` read a task's documents, as lm-eval does; the commit that they are of."""
+    from datasets import load_dataset
+
+    from slimlib.data.tasks import dataset_of
+
+    load_dataset(*dataset_of(task))
+    return documents_of(task)
+
+
+def documents_of(task: str) -> str | None:
+    """The commit by which a task's documents are known."""
+    from slimlib.config import Task
+    from slimlib.data.tasks import hub_documents
+
+    return hub_documents(Task(task, task, 0, 1))
+
+
 def evaluate(model: str, root: Path) -> tuple[dict[str, Any], str | None, Any]:
     """PIQA's entry of a model, the commit of its documents, and what its stage stands on."""
     from dataclasses import replace
