@@ -1,10 +1,10 @@
 """Asking the hub: again after an outage, with a said wait; what it refuses, in one line.
 
 huggingface_hub asks again for a file's head, and goes on where a connection ended, with our help
-where one was reset, too; not where the list of files or a file's body is answered with 503: `ask`
-does. A model is
-downloaded by `fetch` before anything of it is read, and read by its commit from the cache: a
-branch that moves meanwhile changes nothing, and an outage after the download is not noticed.
+where one was reset, too. Where the list of files or a file's body is answered with 503 it gives up:
+there `ask` asks again. A model is downloaded by `fetch` before anything of it is read, and read by
+its commit from the cache: a branch that moves meanwhile changes nothing, and an outage after the
+download is not noticed.
 """
 
 from __future__ import annotations
@@ -89,10 +89,12 @@ def _go_on_after_resets() -> None:
     """Have huggingface_hub take a connection that was reset as one that ended early.
 
     It goes on in the middle of a file after that (httpx's RemoteProtocolError), and begins the file
-    anew after the other (ReadError).
+    anew after the other (ReadError). Its sessions are made by a factory: it closes one at each
+    ConnectError and in a forked process, and the next has to do so, too.
     """
     import httpx
-    from huggingface_hub import get_session
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
 
     class Ended(httpx.SyncByteStream):
         """The same stream, another error."""
@@ -109,7 +111,14 @@ def _go_on_after_resets() -> None:
     def hook(response: httpx.Response) -> None:
         response.stream = Ended(response.stream)
 
-    get_session().event_hooks["response"].append(hook)
+    make = _http._GLOBAL_CLIENT_FACTORY  # huggingface_hub's, or one that the user has set
+
+    def session() -> httpx.Client:
+        made = make()
+        made.event_hooks["response"].append(hook)
+        return made
+
+    set_client_factory(session)
 
 
 def fetch(

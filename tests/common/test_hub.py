@@ -276,6 +276,16 @@ def test_a_file_cut_in_the_middle_goes_on_where_it_was(call, hub, expected, kind
     assert begins[0] < begins[1] <= begins[0] + 300_000
 
 
+def test_a_reset_is_gone_on_after_though_the_session_was_lost(call, hub):
+    """huggingface_hub closes its session at a ConnectError and in a fork, and makes another."""
+    commit = hub.add("org/lost", {**files_of("tiny"), "README.md": b"lost"})
+    hub.fail("/storage/", kind="reset", value=300_000)
+    before = len(hub.asked)
+    assert call(hub_doors.fetch_in_a_new_session, "org/lost")[0] == commit
+    ranges = [a.range for a in hub.asked[before:] if a.path.startswith("/storage")]
+    assert len(ranges) == 2 and ranges[1] is not None
+
+
 def test_an_outage_that_stays_is_said_in_one_line(call, hub):
     hub.add("org/dark", files_of("tiny"))
     hub.fail("/storage/", times=999)

@@ -86,6 +86,19 @@ def open_model(name: str) -> Any:
     return found, opened.identity(found)
 
 
+def fetch_in_a_new_session(name: str) -> str:
+    """Download a model, by a call that loses huggingface_hub's session first; its commit."""
+    from huggingface_hub import close_session, snapshot_download
+
+    from slimlib.common.hub import ask
+
+    def download() -> str:
+        close_session()
+        return snapshot_download(name)
+
+    return Path(ask(download, name)).name
+
+
 def ask_model(name: Any) -> list[float]:
     """The logits that a model, by name or opened, begins with."""
     import torch
