@@ -31,10 +31,12 @@ from slimlib.comparison.benchmarks import ALPHA, MARGIN
 
 UsageError = typer.BadParameter.__base__  # click's own, wherever typer keeps it
 NO_ROOM = ": make room and run it again; what is done is kept"
-NOT_WRITTEN = ": choose a folder that can be written to"
+READ_ONLY = ": choose a folder that can be written to"
+NO_ACCESS = ": give yourself access to it, or choose another place"  # to read it, or to write
 WAYS_OUT = {  # by the system's number of an error
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), NO_ROOM),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NOT_WRITTEN),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), NO_ACCESS),
+    errno.EROFS: READ_ONLY,
 }
 # Commands that go on where they were stopped.
 RESUMED = ("check", "tune", "run", "notebooks", "sweep")

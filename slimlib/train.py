@@ -34,7 +34,14 @@ from slimlib.data.rows import load_rows
 from slimlib.data.tokens import RowsReport, split_tokenized
 from slimlib.folder import CHECKPOINTS
 from slimlib.methods import METHODS, compile_plan
-from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer, window
+from slimlib.model.load import (
+    check_backend,
+    check_base,
+    choose_backend,
+    load_model,
+    load_tokenizer,
+    window,
+)
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.model.stored import quiet
 from slimlib.near_base import near_base
@@ -68,7 +75,7 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     # what it is to be merged into must be there
     check_base(config.model, unquantised=config.merge.merge_base == "16bit")
-    _refuse_with_unsloth(config)
+    check_backend(config)
     dataset, _, report = training_sets(config, run)
     progress.say(" ".join(["rows:", *report.sentences()]))
     folder = run.arm_folder(config.name)
@@ -81,17 +88,6 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
             reason = str(error).partition("\n")[0]
         fitting = _with_smaller_passes(fitting, reason)
         free_memory()
-
-
-def _refuse_with_unsloth(config: Arm) -> None:
-    """Unsloth's forward passes return no hidden states, and lay rows out in their own way."""
-    asked = {name: getattr(config.train, name) for name in ("kl_weight", "padding_free")}
-    for name, value in asked.items():
-        if value and choose_backend(config.model.backend) == "unsloth":
-            raise ValueError(
-                f"arm {config.name}: train.{name}={value} does not go with Unsloth: "
-                "set model.backend=transformers"
-            )
 
 
 def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dict[str, Any]:

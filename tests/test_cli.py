@@ -137,6 +137,26 @@ def test_a_full_disk_is_one_line(here, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (PermissionError(13, "Permission denied", "rows.jsonl"), "give yourself access to it"),
+        (PermissionError(1, "Operation not permitted", "runs"), "give yourself access to it"),
+        (OSError(30, "Read-only file system", "runs"), "choose a folder that can be written to"),
+    ],
+)
+def test_what_may_not_be_read_is_not_said_to_need_a_folder_to_write_to(
+    error, way_out, here, capsys, monkeypatch
+):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(study, "check_input", refuse)
+    line = refused(capsys, "--study", "smoke")
+    assert f"{error}: {way_out}" in line
+    assert ("written" in line) is (error.errno == 30)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "slimlib: Missing command; see slimlib --help"),

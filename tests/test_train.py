@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from slimlib import train
 from slimlib.common.checked import fields_of
 from slimlib.config import ModelConfig, TrainConfig
+from slimlib.model import load
 from slimlib.model.load import load_transformers
 from slimlib.run import Run
 from slimlib.sessions import last_checkpoint
@@ -167,7 +168,7 @@ def test_what_unsloth_does_its_own_way_is_refused_before_any_weight(
 ):
     (arm,) = dropout_study.arms
     arm = replace(arm, train=replace(arm.train, **asked))
-    monkeypatch.setattr(train, "choose_backend", lambda _: "unsloth")
+    monkeypatch.setattr(load, "choose_backend", lambda _: "unsloth")
     with pytest.raises(ValueError, match="does not go with Unsloth: set model.backend=transf"):
         trained(replace(dropout_study, arms=(arm,)), tmp_path)
 

@@ -1,10 +1,10 @@
 """Asking the hub: again after an outage, with a said wait; what it refuses, in one line.
 
 huggingface_hub asks again for a file's head, and goes on where a connection ended, with our help
-where one was reset, too; not where the list of files or a file's body is answered with 503: `ask`
-does. A model is
-downloaded by `fetch` before anything of it is read, and read by its commit from the cache: a
-branch that moves meanwhile changes nothing, and an outage after the download is not noticed.
+where one was reset, too. Where the list of files or a file's body is answered with 503 it gives up:
+there `ask` asks again. A model is downloaded by `fetch` before anything of it is read, and read by
+its commit from the cache: a branch that moves meanwhile changes nothing, and an outage after the
+download is not noticed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -88,10 +89,12 @@ def _go_on_after_resets() -> None:
     """Have huggingface_hub take a connection that was reset as one that ended early.
 
     It goes on in the middle of a file after that (httpx's RemoteProtocolError), and begins the file
-    anew after the other (ReadError).
+    anew after the other (ReadError). Its sessions are made by a factory: it closes one at each
+    ConnectError and in a forked process, and the next has to do so, too.
     """
     import httpx
-    from huggingface_hub import get_session
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
 
     class Ended(httpx.SyncByteStream):
         """The same stream, another error."""
@@ -108,7 +111,14 @@ def _go_on_after_resets() -> None:
     def hook(response: httpx.Response) -> None:
         response.stream = Ended(response.stream)
 
-    get_session().event_hooks["response"].append(hook)
+    make = _http._GLOBAL_CLIENT_FACTORY  # huggingface_hub's, or one that the user has set
+
+    def session() -> httpx.Client:
+        made = make()
+        made.event_hooks["response"].append(hook)
+        return made
+
+    set_client_factory(session)
 
 
 def fetch(
@@ -207,17 +217,23 @@ def find_commit(name: str, revision: str | None = None, kind: str = "model") -> 
     return ask(asked, name, revision, kind)
 
 
-def cached_rows(name: str) -> str | None:
-    """The commit of a data set whose rows were made last in the cache of `datasets`, or None.
+def cached_rows(name: str, config: str | None = None) -> str | None:
+    """The commit of the rows that were made last in the cache of `datasets`, or None.
 
-    It is the one that `datasets` takes while the hub does not answer.
+    They are those that `datasets` takes while the hub does not answer. Each configuration of a data
+    set is downloaded by itself, and may be of a commit of its own.
+
+    Args:
+        name: of the data set.
+        config: of it, as `load_dataset` takes it; None: any.
     """
     from huggingface_hub import constants
 
     home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets"))
     wanted = name.replace("/", "___")
     folders = [f for f in home.glob("*") if _in_snake_case(f.name) == _in_snake_case(wanted)]
-    made = [m for f in folders for m in f.glob("*/*/*") if COMMIT.fullmatch(m.name)]
+    below = f"{escape(config) if config else '*'}/*/*"
+    made = [m for f in folders for m in f.glob(below) if COMMIT.fullmatch(m.name)]
     return max(made, key=lambda path: path.stat().st_mtime).name if made else None
 
 

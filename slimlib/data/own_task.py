@@ -6,7 +6,7 @@ Three layouts, told by their columns:
     question, choices, answer   right if the answer (the choice itself, a letter, or a place from
                                 0, tried in this order) is the likeliest of the choices
     prompt, regex               the model writes; right if the expression is found in it; solved
-                                examples show the column answer, where there is one
+                                examples show the column answer, which else is not read
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ def own_task(path: Path, shots: int | None = None) -> dict[str, Any]:
     if layout is None:
         raise ValueError(f"{path} row 1 has {', '.join(rows[0])}; a question has {WAYS}")
     columns, read, config = LAYOUTS[layout]
+    wanted = {*columns, "answer"} if shots else {*columns}
     documents = []
     for number, row in enumerate(rows, 1):
         if missing := [column for column in columns if column not in row]:
             raise ValueError(f"{path} row {number} has no {missing[0]!r}, as row 1 has")
         try:
-            documents.append(read(row))
+            documents.append(read({name: row[name] for name in row if name in wanted}))
         except ValueError as error:
             raise ValueError(f"{path} row {number}: {error}") from None
     if shots and not all("answer" in document for document in documents):

@@ -123,22 +123,30 @@ def _value(path: Path, wanted: str) -> str | None:
     for line in path.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         if key.strip("\"' ") == wanted:
-            return value.strip("\"' ")
+            return value.partition(" #")[0].strip("\"' ")
     return None
 
 
 def hub_documents(task: Task) -> str | None:
     """The commit of a hub task's data set, as it lies in the cache; None: it does not."""
-    dataset = _dataset_of(str(stock_yaml(task.name)))
-    return cached_rows(dataset) if dataset else None
+    dataset, config = dataset_of(task.name)
+    return cached_rows(dataset, config) if dataset else None
+
+
+def dataset_of(task: str) -> tuple[str | None, str | None]:
+    """The data set that a task of lm-eval reads, and the configuration of it; None: not named."""
+    path = str(stock_yaml(task))
+    dataset, config = (_inherited(path, key) for key in ("dataset_path", "dataset_name"))
+    return dataset, None if config in ("null", "~", "") else config
 
 
 @functools.cache
-def _dataset_of(path: str) -> str | None:
-    """The data set that a task's YAML file names, or one that it includes."""
-    included = _value(Path(path), "include")
-    named = _value(Path(path), "dataset_path")
-    return named or (_dataset_of(str(Path(path).parent / included)) if included else None)
+def _inherited(path: str, key: str) -> str | None:
+    """What a task's YAML file has for a key, or one that it includes."""
+    value, included = _value(Path(path), key), _value(Path(path), "include")
+    if value is None and included:
+        return _inherited(str(Path(path).parent / included), key)
+    return value
 
 
 def task_yaml(task: Task, data_folder: Path | None, folder: Path) -> Path:

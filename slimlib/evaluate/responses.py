@@ -28,9 +28,10 @@ class Responses:
     Args:
         path: their file; one that is there is read and gone on with.
         line: shows how many documents are answered.
-        alike: a task that is gone on with gets the answers of one that was not cut off, to the last
-            digit, as `SlimLM` then batches what is left as if nothing were known. Not where more
-            documents are asked each time: few batches would be as before.
+        alike: the log-likelihoods of a task that is gone on with are those of one that was not cut
+            off, to the last digit, as `SlimLM` then batches what is left as if nothing were known.
+            Not where more documents are asked each time: few batches would be as before. Rolling
+            ones and written answers are batched by themselves, as what is left.
     """
 
     def __init__(self, path: Path, line: Line, alike: bool = False) -> None:

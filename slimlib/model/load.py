@@ -16,7 +16,7 @@ from typing import Any
 from slimlib.adapters.modules import linear_shapes, refuse_transposed_4bit
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.common.hub import fetched
-from slimlib.config import AdapterConfig, ModelConfig
+from slimlib.config import AdapterConfig, Arm, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.methods.plan import compile_plan
 from slimlib.model.controls import perturb_model_
@@ -71,6 +71,23 @@ def choose_backend(name: str) -> str:
     if name == "unsloth" and not installed:
         raise ValueError("backend 'unsloth' is not installed: pip install unsloth")
     return name
+
+
+def check_backend(arm: Arm) -> None:
+    """Refuse what does not go with the backend that an arm is trained by.
+
+    Unsloth's forward passes return no hidden states, and lay rows out in their own way.
+
+    Raises:
+        ValueError: such a setting, or as `choose_backend`.
+    """
+    backend = choose_backend(arm.model.backend)
+    for name in ("kl_weight", "padding_free") if arm.trains and backend == "unsloth" else ():
+        if value := getattr(arm.train, name):
+            raise ValueError(
+                f"arm {arm.name}: train.{name}={value} does not go with Unsloth: "
+                "set model.backend=transformers"
+            )
 
 
 def load_tokenizer(config: ModelConfig) -> Any:

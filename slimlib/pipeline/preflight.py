@@ -18,7 +18,7 @@ from slimlib.data.sources import WORLD, check_in_world, is_path, repository_of
 from slimlib.data.tasks import check_files
 from slimlib.methods.plan import check_names, compile_plan
 from slimlib.methods.shapes import shape_of_folder
-from slimlib.model.load import choose_backend, resolve_name
+from slimlib.model.load import check_backend, resolve_name
 from slimlib.model.wheel import WHEEL, find_gguf
 from slimlib.run import Run
 
@@ -233,7 +233,7 @@ def check_input(run: Run) -> None:
         for task in arm.evaluate.tasks if run.local_data else ():
             check_files(task, run.local_data)
         resolve_name(arm.model.name)
-        choose_backend(arm.model.backend)
+        check_backend(arm)
         if arm.trains:
             if run.study.data == "world" and not arm.data.path:
                 check_in_world(arm.data)

@@ -153,6 +153,25 @@ def test_a_task_s_documents_are_known_by_their_commit(call, hub, tmp_path):
     assert new["documents"] != entry["documents"] and new["key"] != entry["key"]
 
 
+def test_a_task_s_documents_are_those_of_its_own_part_of_a_data_set(call, hub):
+    """ARC-Easy was read at one commit, ARC-Challenge later at another."""
+
+    def arc(word):
+        row = {"id": "1", "question": word, "choices": {"text": ["a", "b"], "label": ["A", "B"]}}
+        line = (json.dumps(row | {"answerKey": "A"}) + "\n").encode()
+        parts = ("ARC-Challenge", "ARC-Easy")
+        configs = [f"- config_name: {part}\n  data_files: {part}.jsonl\n" for part in parts]
+        card = f"---\nconfigs:\n{''.join(configs)}---\n".encode()
+        return {"README.md": card, **{f"{part}.jsonl": line for part in parts}}
+
+    first = hub.add("allenai/ai2_arc", arc("One?"), "datasets")
+    assert call(hub_doors.read_task, "arc_easy")[0] == first
+    second = hub.add("allenai/ai2_arc", arc("Two?"), "datasets")
+    assert call(hub_doors.read_task, "arc_challenge")[0] == second
+    assert call(hub_doors.documents_of, "arc_easy")[0] == first
+    assert call(hub_doors.read_task, "arc_easy")[0] == second
+
+
 # -------------------------------------------------------------------------------- what is refused
 
 GATED = {
@@ -255,6 +274,16 @@ def test_a_file_cut_in_the_middle_goes_on_where_it_was(call, hub, expected, kind
     # what had come and was not read yet is lost with a reset
     assert (200_000 if kind == "cut" else 0) < begins[0] <= 300_000
     assert begins[0] < begins[1] <= begins[0] + 300_000
+
+
+def test_a_reset_is_gone_on_after_though_the_session_was_lost(call, hub):
+    """huggingface_hub closes its session at a ConnectError and in a fork, and makes another."""
+    commit = hub.add("org/lost", {**files_of("tiny"), "README.md": b"lost"})
+    hub.fail("/storage/", kind="reset", value=300_000)
+    before = len(hub.asked)
+    assert call(hub_doors.fetch_in_a_new_session, "org/lost")[0] == commit
+    ranges = [a.range for a in hub.asked[before:] if a.path.startswith("/storage")]
+    assert len(ranges) == 2 and ranges[1] is not None
 
 
 def test_an_outage_that_stays_is_said_in_one_line(call, hub):

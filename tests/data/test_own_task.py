@@ -82,6 +82,16 @@ def test_solved_examples_show_an_answer_never_an_expression(tmp_path):
         own_task(path, shots=3)
 
 
+@pytest.mark.parametrize("answer", [None, "", ["5"]])
+def test_an_answer_beside_an_expression_is_read_for_solved_examples_alone(tmp_path, answer):
+    rows = [{"prompt": f"Say {n}.", "regex": str(n), "answer": f"Number {n}"} for n in range(3)]
+    path = write(tmp_path, *rows[:2], {**rows[2], "answer": answer})
+    made = own_task(path)["custom_dataset"]()["test"]
+    assert [*made] == [{"prompt": f"Say {n}.", "regex": str(n)} for n in range(3)]
+    with pytest.raises(ValueError, match="row 3: answer is .*: must be a text or a number"):
+        own_task(path, shots=1)
+
+
 def test_broken_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="no.jsonl does not exist"):
         own_task(tmp_path / "no.jsonl")

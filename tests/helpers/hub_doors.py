@@ -86,6 +86,19 @@ def open_model(name: str) -> Any:
     return found, opened.identity(found)
 
 
+def fetch_in_a_new_session(name: str) -> str:
+    """Download a model, by a call that loses huggingface_hub's session first; its commit."""
+    from huggingface_hub import close_session, snapshot_download
+
+    from slimlib.common.hub import ask
+
+    def download() -> str:
+        close_session()
+        return snapshot_download(name)
+
+    return Path(ask(download, name)).name
+
+
 def ask_model(name: Any) -> list[float]:
     """The logits that a model, by name or opened, begins with."""
     import torch
@@ -151,6 +164,24 @@ def documents(task: str, world: Path) -> dict[str, int]:
 
     (unit,) = load_units([task], None, world)
     return unit.sizes
+
+
+def read_task(task: str) -> str | None:
+    """Have `datasets` read a task's documents, as lm-eval does; the commit that they are of."""
+    from datasets import load_dataset
+
+    from slimlib.data.tasks import dataset_of
+
+    load_dataset(*dataset_of(task))
+    return documents_of(task)
+
+
+def documents_of(task: str) -> str | None:
+    """The commit by which a task's documents are known."""
+    from slimlib.config import Task
+    from slimlib.data.tasks import hub_documents
+
+    return hub_documents(Task(task, task, 0, 1))
 
 
 def evaluate(model: str, root: Path) -> tuple[dict[str, Any], str | None, Any]:

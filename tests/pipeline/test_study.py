@@ -11,6 +11,7 @@ import pytest
 
 from slimlib.common.files import read_json
 from slimlib.comparison.two_models import compare
+from slimlib.model import load
 from slimlib.pipeline import study as module
 from slimlib.pipeline.study import last_run, open_run, read_study, run_study, write_study
 from slimlib.run import Run
@@ -97,6 +98,18 @@ def test_bad_input_writes_nothing(tiny_study, tmp_path):
     with pytest.raises(ValueError, match="is a grid of 78 cells: slimlib sweep"):
         run_study("key_variables_micro", tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", [{"kl_weight": 0.1}, {"padding_free": True}])
+def test_what_unsloth_cannot_do_is_refused_before_the_arms_before_it_are_trained(
+    asked, tiny_study, tmp_path, monkeypatch
+):
+    base, first = tiny_study["llama-base"], tiny_study["llama-2k"]
+    second = replace(first, name="second", train=replace(first.train, **asked))
+    monkeypatch.setattr(load, "choose_backend", lambda _: "unsloth")
+    with pytest.raises(ValueError, match="arm second: train.* does not go with Unsloth: set model"):
+        run_study(replace(tiny_study, arms=(base, first, second), ladder=()), tmp_path)
+    assert not os.listdir(tmp_path)
 
 
 def test_fine_tuning_with_unsloth_is_a_process_of_its_own(tiny_study, tmp_path, monkeypatch):
