@@ -195,7 +195,11 @@ def test_every_listed_key_can_be_set():
         ("model", "x\x1b[2J", r"model='x\\x1b\[2J' .*must be one line of text"),
         ("model", "https://me:secret@host/x", r"model=https://\*\*\*@host/x .*no address"),
         ("model.quantiser", "int", "quantiser=int .*must be nf4 or .*; did you mean int4"),
-        ("model.quantiser", "int4", "merge_base=requantised .*arm llama-2k-requantised.*only nf4"),
+        (
+            "model.quantiser",
+            "int4",
+            "merge_base=requantised .*arm llama-2k-requantised.*only bitsandbytes",
+        ),
         ("model.block_size", "48", "block_size=48 .*must be 32, 64, .* for nf4, as bitsandbytes"),
         ("model.block_size", "32", "merge.merge_base=requantised .*llama-2k-requantised"),
         ("model.block_offset", "64", "block_offset=64 .*must be 0, or with nf4 less than block"),
@@ -229,6 +233,15 @@ def test_every_listed_key_can_be_set():
 )
 def test_bad_values_are_named_with_the_way_out(key, text, message):
     refuse({key: text}, message)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"block_size": 128}, {"error_scale": 0.5}, {"quantiser": "int4", "block_size": 32}]
+)
+def test_what_is_requantised_is_bitsandbytes_own_nf4_and_what_is_odd_is_named(odd):
+    named = ", ".join(f"{key}={value}" for key, value in odd.items())
+    own = r"\(quantiser=nf4, block_size=64, block_offset=0, error_scale=1\) is requantised"
+    refuse({f"model.{key}": str(value) for key, value in odd.items()}, f"with {named}; .*{own}")
 
 
 def test_a_mixture_needs_the_number_of_rows():
