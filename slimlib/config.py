@@ -608,6 +608,7 @@ class Study:
     paper_columns: Mapping[str, str] = Field(default_factory=dict)  # arm -> published column
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
     note: str = ""  # printed under every table
+    note_of_any_model: str = ""  # what stays of it with model=NAME
     reason: str = ""  # why get_study("auto") chose it
     # as get_study was given them; the arms say what they come to
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)

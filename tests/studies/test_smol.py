@@ -1,6 +1,7 @@
 """The study on a real small model: its arms, one change each, and where its weights come from."""
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.config import ModelConfig
 from slimlib.studies import smol
 from slimlib.studies.get import get_study
+from slimlib.studies.whole import keep_arms, keep_tasks
 from slimlib.train import steps_of
 
 
@@ -84,6 +86,35 @@ def test_another_model_takes_all_arms_along():
         quantiser="noise:2",
         backend="transformers",
     )
+
+
+def test_another_model_keeps_the_labels_and_loses_what_is_said_of_this_one():
+    here, there = get_study("smol"), get_study("smol", model="micro:base")
+    assert [arm.label for arm in there.arms] == [arm.label for arm in here.arms]
+    said = f"{there.title} {there.note}"
+    assert "micro:base" in there.title and "over equations" in there.note
+    assert not any(word in said for word in ("SmolLM2", "wheel:", "Q4_1", "Llama"))
+
+
+def test_arms_without_a_task_that_is_kept_are_not_made():
+    study = get_study("smol", tasks="gsm8k")
+    assert [arm.name for arm in study.arms] == ["base", "nf4", "qlora"]
+    assert study.ladder == ("base", "nf4", "qlora") and {*study.task_labels} == {"gsm8k"}
+    assert len(get_study("smol", tasks="gsm8k,piqa").arms) == len(get_study("smol").arms)
+
+
+def test_arms_that_others_stand_on_are_kept_without_tasks():
+    """An arm's adapter, and what it is compared with, though only the arm itself is asked."""
+    study = get_study("smol")
+    asked = replace(study["qlora"].evaluate, tasks=smol.FLOOR_TASKS)
+    other = replace(study["qlora-16bit"], evaluate=asked, compared_with="int8")
+    study = replace(study, arms=tuple(other if a.name == other.name else a for a in study.arms))
+    kept = keep_tasks(keep_arms(study, "qlora,int8,qlora-16bit,lora,icq"), "gsm8k")
+    assert [arm.name for arm in kept.arms] == ["qlora", "int8", "qlora-16bit"]
+    short = replace(study["qlora"], evaluate=study["lora"].evaluate)
+    study = replace(study, arms=tuple(short if a.name == "qlora" else a for a in study.arms))
+    kept = keep_tasks(study, "gsm8k")
+    assert [arm.name for arm in kept.arms] == ["base", "nf4", "qlora", "qlora-16bit", "int8"]
 
 
 def test_two_arms_without_a_fine_tuned_one_are_a_study():
