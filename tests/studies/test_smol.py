@@ -33,6 +33,17 @@ def test_it_says_which_weights(study):
     assert {arm.model.name for arm in study.arms} == {model.name}
 
 
+def test_a_run_from_the_hub_goes_on_where_the_wheel_is_installed(study):
+    """By the model's name alone, at the commit that the run began with; any other by its own."""
+    on_hub = get_study("smol", model=smol.HUB[0])["qlora"].model
+    assert (on_hub.name, on_hub.revision) == smol.HUB
+    assert replace(on_hub, name="x", revision=None) == replace(
+        study["qlora"].model, name="x", revision=None
+    )
+    asked = {"model": smol.HUB[0], "model.revision": "main"}
+    assert get_study("smol", **asked)["qlora"].model.revision == "main"
+
+
 def test_the_ladder_changes_one_thing_a_step(study):
     base, nf4, tuned, requantised = (study[name] for name in study.ladder)
     assert base.model == nf4.model == tuned.model == requantised.model and nf4.quantise
