@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
-from slimlib.common.checked import Allowed, ConfigError, checked, did_you_mean, fields_of
+from slimlib.common.checked import Allowed, ConfigError, checked, did_you_mean, fields_of, shown
 from slimlib.common.files import parse_json
 from slimlib.common.names import check_name, check_text
 
@@ -35,6 +35,9 @@ ADAPTER_FILE = "adapter_config.json"  # of PEFT
 UNNAMED = "a model that it does not name"
 CONTROLS = ("int8", "q4_1")  # and noise:SEED; what a quantiser is held against
 QUANTISERS = ("nf4", "icq", "int4", "tiles", *CONTROLS)  # and gptq:FOLDER
+# bitsandbytes' own NF4, as QLoRA trains on it and as checkpoints store it
+OWN_NF4 = {"quantiser": "nf4", "block_size": 64, "block_offset": 0, "error_scale": 1}
+IN_WORDS = ", ".join(f"{key}={value}" for key, value in OWN_NF4.items())
 NF4_BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # that bitsandbytes quantises to 4 bit
 # transformers' SchedulerType without those that need arguments of their own or an evaluation
 Schedule = Literal[
@@ -137,6 +140,9 @@ class ModelConfig:
         if self.block_offset and (self.quantiser != "nf4" or self.block_offset >= self.block_size):
             problem = "must be 0, or with nf4 less than block_size"
             raise ConfigError("block_offset", self.block_offset, problem)
+        if self.error_scale != 1 and self.quantiser.startswith("gptq:"):
+            problem = "must be 1 with gptq, whose folder is read as it is"
+            raise ConfigError("error_scale", self.error_scale, problem)
         if self.quantiser == "nf4":
             return
         if self.block_size is None and self.is_control:
@@ -145,8 +151,13 @@ class ModelConfig:
     @property
     def by_bitsandbytes(self) -> bool:
         """Whether the quantised weights are bitsandbytes' own, as QLoRA trains on them."""
-        stock = (self.block_size, self.block_offset, self.error_scale) == (64, 0, 1)
-        return self.quantiser == "nf4" and stock
+        return not self.unlike_bitsandbytes
+
+    @property
+    def unlike_bitsandbytes(self) -> str:
+        """What differs from bitsandbytes' own NF4, as KEY=VALUE for messages; empty: nothing."""
+        odd = [key for key, value in OWN_NF4.items() if getattr(self, key) != value]
+        return ", ".join(f"{key}={shown(getattr(self, key))}" for key in odd)
 
     @property
     def is_control(self) -> bool:
@@ -546,10 +557,11 @@ class Arm:
             object.__setattr__(self, "merge", replace(self.merge, merge_base="16bit"))
 
     def _check_requantised(self) -> None:
-        problem, quantiser = "", self.model.quantiser
-        if not self.model.by_bitsandbytes:  # PEFT quantises again what that has quantised, no more
+        problem = ""
+        if odd := self.model.unlike_bitsandbytes:  # PEFT quantises again what that has, no more
             problem = (
-                f"must be dequant_nf4 or 16bit with quantiser={quantiser}; only nf4 is requantised"
+                f"must be dequant_nf4 or 16bit with {odd}; only bitsandbytes' own NF4 ({IN_WORDS}) "
+                "is requantised"
             )
         elif not self.model.load_in_4bit:
             problem = "must be 16bit with load_in_4bit=false; or leave this arm out with arms=..."
@@ -596,6 +608,7 @@ class Study:
     paper_columns: Mapping[str, str] = Field(default_factory=dict)  # arm -> published column
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
     note: str = ""  # printed under every table
+    note_of_any_model: str = ""  # what stays of it with model=NAME
     reason: str = ""  # why get_study("auto") chose it
     # as get_study was given them; the arms say what they come to
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)

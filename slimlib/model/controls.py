@@ -151,14 +151,14 @@ def perturb_model_(
         if name.rpartition(".")[2] == "lm_head":
             continue
         weight = model.get_submodule(name).weight.data
+        before = weight.to(torch.float64, copy=True)
         try:
-            left = perturbed(weight, config, block, source)
+            weight.copy_(perturbed(weight, config, block, source))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        error = (left - weight).double()
+        error = weight.double() - before  # as the model's dtype rounds it
         reports[name] = {
             "mse": error.square().mean().item(),
-            "error_share": (error.norm() / weight.double().norm().clamp_min(1e-300)).item(),
+            "error_share": (error.norm() / before.norm().clamp_min(1e-300)).item(),
         }
-        weight.copy_(left)
     return reports

@@ -202,7 +202,7 @@ def check_base(config: ModelConfig, unquantised: bool = False) -> bool:
     name = resolve_name(config.name)
     refuse_pickles(name)
     four_bit = config.load_in_4bit and not unquantised
-    return check_stored(name, hub_revision(config), four_bit, config.quantiser)
+    return check_stored(name, hub_revision(config), four_bit, config)
 
 
 def blocks(

@@ -11,6 +11,7 @@ from typing import Any
 
 from slimlib.adapters.places import CONFIG_FILE
 from slimlib.common.hub import fetched, hub_file
+from slimlib.config import IN_WORDS, ModelConfig
 
 BITSANDBYTES_4BIT, BITSANDBYTES_8BIT = "bitsandbytes in 4 bit", "bitsandbytes in 8 bit"
 # How weights may come quantised, and the package that reads them; None: one that is here anyway.
@@ -84,13 +85,14 @@ def check_readable(name: str, revision: str | None = None) -> str | None:
     return method
 
 
-def check_stored(name: str, revision: str | None, load_in_4bit: bool, quantiser: str) -> bool:
+def check_stored(name: str, revision: str | None, load_in_4bit: bool, config: ModelConfig) -> bool:
     """Refuse a checkpoint that cannot be loaded as it is asked for.
 
     Args:
         name: folder or hub id.
         revision: hub commit.
-        load_in_4bit, quantiser: of the ModelConfig.
+        load_in_4bit: whether 4 bit are wanted.
+        config: its quantiser, block_size, block_offset and error_scale.
 
     Returns:
         Whether its weights are in bitsandbytes' 4 bit already, to be loaded as they are.
@@ -112,10 +114,10 @@ def check_stored(name: str, revision: str | None, load_in_4bit: bool, quantiser:
             f"{name}: its weights are in 4 bit already (bitsandbytes), and it has no others: set "
             "load_in_4bit=true and merge_base=dequant_nf4, or take the un-quantised model"
         )
-    if quantiser != "nf4":
+    if odd := config.unlike_bitsandbytes:
         raise ValueError(
-            f"{name}: its weights are in 4 bit already (bitsandbytes), and quantiser={quantiser} "
-            "starts from un-quantised ones: take quantiser=nf4, or the un-quantised model"
+            f"{name}: its weights are in 4 bit already (bitsandbytes), and {odd} starts from "
+            f"un-quantised ones: take {IN_WORDS}, or the un-quantised model"
         )
     return True
 

