@@ -28,7 +28,8 @@ _HOME = {alias.name: line.module for line in _STUB.body for alias in line.names}
 __all__ = list(_HOME)
 _ROOMS = (
     *("common", "config", "methods", "studies"),
-    *("data", "adapters", "model", "run", "sessions", "train", "merge", "evaluate"),
+    *("data", "adapters", "model", "folder", "standing", "run"),
+    *("sessions", "near_base", "train", "merge", "evaluate"),
     *("metrics", "results", "comparison", "papers", "report"),
     *("pipeline", "cli"),
 )

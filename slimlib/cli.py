@@ -8,6 +8,7 @@ A command imports what it needs when it is called: `slimlib --help` answers at o
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
 import os
@@ -22,12 +23,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slimlib.common.checked import SECRET
 from slimlib.common.document import plain
 from slimlib.common.files import json_text
 from slimlib.common.stopping import Stopped, stoppable
 from slimlib.comparison.benchmarks import ALPHA, MARGIN
 
 UsageError = typer.BadParameter.__base__  # click's own, wherever typer keeps it
+NO_ROOM = ": make room and run it again; what is done is kept"
+NOT_WRITTEN = ": choose a folder that can be written to"
+WAYS_OUT = {  # by the system's number of an error
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), NO_ROOM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NOT_WRITTEN),
+}
 # Commands that go on where they were stopped.
 RESUMED = ("check", "tune", "run", "notebooks", "sweep")
 
@@ -60,12 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = error.ctx.command_path if error.ctx else "slimlib"
         return _end(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder without access
-        return _end(str(error), 2)
+        way_out = WAYS_OUT.get(getattr(error, "errno", None), "")
+        return _end(f"{error}{way_out}", 2)
 
 
 def _end(message: str, code: int) -> int:
     """Say why the command ends, on one line, and hand back its exit code."""
-    text = plain(message)
+    text = SECRET.sub("***", plain(message))
     if len(text) > LONGEST:  # a value of thousands of characters
         text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
     print(f"slimlib: {text}", file=sys.stderr)
@@ -394,10 +403,10 @@ def sweep(
     design = get_design(study, **parse_overrides(overrides or ()))
     numbers = parse_seeds(seeds)
     chosen = design.select(cells) if cells else ()
+    from slimlib.folder import default_root
     from slimlib.papers.key_variables.cells import read_grid
     from slimlib.pipeline.preflight import check_adapters
     from slimlib.pipeline.sweep import gather_records, sweep_grid
-    from slimlib.run import default_root
 
     check_adapters(design.study)
     root = runs or default_root()

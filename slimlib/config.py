@@ -235,6 +235,10 @@ class AdapterConfig:
 
     ruled: ClassVar[tuple[str, ...]] = ("r",)  # what a rule may set
 
+    def alpha(self, r: int) -> float:
+        """What a module of rank r has over r as its scale s."""
+        return self.lora_alpha * (r / self.r if self.keep_scale else 1)
+
     def __new__(cls, method: Any = "qlora", *args: Any, **values: Any) -> AdapterConfig:
         if cls is AdapterConfig:
             if method not in [*ADAPTERS]:  # a list, since anything may be given
@@ -279,9 +283,18 @@ class AdapterConfig:
 
 @checked
 class QLoRAConfig(AdapterConfig):
-    """Plain LoRA on a quantised model."""
+    """Plain LoRA on a quantised model.
+
+    rsLoRA's scale keeps what a module learns from shrinking as its rank grows: Kalajdzievski
+    (2023), "A rank stabilization scaling factor for fine-tuning with LoRA", arXiv 2312.03732.
+    """
 
     method: Literal["qlora"] = "qlora"
+    rslora: bool = Field(False, description="s = lora_alpha / sqrt(r), as PEFT's use_rslora")
+
+    def alpha(self, r: int) -> float:
+        """What a module of rank r has over r as its scale s."""
+        return super().alpha(r) * (r**0.5 if self.rslora else 1)
 
 
 @checked
@@ -415,6 +428,15 @@ class TrainConfig:
         100, description="steps between checkpoints; what a disconnect may lose"
     )
     logging_steps: Count = Field(5, description="steps between losses in the log")
+    kl_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="adds so much of KL(base || tuned) on what is learned to the loss; 0: none",
+    )
+    padding_free: bool = Field(
+        False, description="the rows of a pass behind one another instead of padded side by side"
+    )
 
 
 @checked
@@ -428,6 +450,9 @@ class MergeConfig:
     )
     dtype: Dtype = Field(
         "float16", description="of the written weights; bfloat16 would lose a quarter of a small dW"
+    )
+    scale: float = Field(
+        1.0, ge=0, le=1, description="share of dW that is added: 0 is the base, 1 what was trained"
     )
     keep_merged: bool | None = Field(
         None,

@@ -24,6 +24,7 @@ from slimlib.common.flaky import again
 from slimlib.common.hardware import (
     find_device,
     free_memory,
+    name_dtype,
     peak_memory_gb,
     reset_peak_memory,
 )
@@ -31,11 +32,13 @@ from slimlib.common.schema import last_loss
 from slimlib.config import Arm
 from slimlib.data.rows import load_rows
 from slimlib.data.tokens import RowsReport, split_tokenized
+from slimlib.folder import CHECKPOINTS
 from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import check_base, choose_backend, load_model, load_tokenizer, window
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.model.stored import quiet
-from slimlib.run import CHECKPOINTS, Run
+from slimlib.near_base import near_base
+from slimlib.run import Run
 from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
 
@@ -65,6 +68,7 @@ def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:
 def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     # what it is to be merged into must be there
     check_base(config.model, unquantised=config.merge.merge_base == "16bit")
+    _refuse_with_unsloth(config)
     dataset, _, report = training_sets(config, run)
     progress.say(" ".join(["rows:", *report.sentences()]))
     folder = run.arm_folder(config.name)
@@ -79,6 +83,17 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
         free_memory()
 
 
+def _refuse_with_unsloth(config: Arm) -> None:
+    """Unsloth's forward passes return no hidden states, and lay rows out in their own way."""
+    asked = {name: getattr(config.train, name) for name in ("kl_weight", "padding_free")}
+    for name, value in asked.items():
+        if value and choose_backend(config.model.backend) == "unsloth":
+            raise ValueError(
+                f"arm {config.name}: train.{name}={value} does not go with Unsloth: "
+                "set model.backend=transformers"
+            )
+
+
 def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dict[str, Any]:
     """Train from the last whole checkpoint on, save the adapter, and sum up."""
     counts = report.counts()
@@ -87,6 +102,8 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dic
         progress.say(note)
     base_parameters = model.num_parameters()  # counts the packed 4-bit weights one by one
     model = attach(model, config.adapter, config.seed, config.model.max_seq_length)
+    if config.train.padding_free:
+        check_apart(model, dataset["input_ids"])
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
     trainer.add_callback(_live_line(counts["tokens"]))
     sessions = keep_sessions(trainer, folder / "log.jsonl")
@@ -185,6 +202,9 @@ def merge_note(config: Arm, model: Any) -> str:
 def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: Path) -> Any:
     """TRL's SFTTrainer over tokenised rows, with checkpoints in folder/checkpoints.
 
+    Rows without padding are kept apart by their positions, which attention sees where there is
+    neither a mask nor a cache; rows were cut to the model's length before.
+
     Args:
         model: with its adapter attached.
         tokenizer: for padding only; the rows are ids already.
@@ -196,7 +216,7 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
     from trl import SFTConfig, SFTTrainer
 
     device = find_device()
-    dtype = device.dtype if config.model.dtype == "auto" else config.model.dtype
+    dtype = name_dtype(config.model.dtype)
     steps = steps_of(len(dataset), config)
     arguments = SFTConfig(
         output_dir=str(folder / CHECKPOINTS),
@@ -210,7 +230,8 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         optim=config.train.optim,
         weight_decay=config.train.weight_decay,
         max_grad_norm=config.train.max_grad_norm,
-        max_length=config.model.max_seq_length,
+        max_length=None if config.train.padding_free else config.model.max_seq_length,
+        padding_free=config.train.padding_free,
         fp16=device.kind == "cuda" and dtype == "float16",
         bf16=device.kind == "cuda" and dtype == "bfloat16",
         gradient_checkpointing=False,  # set with the adapter, where the backends differ
@@ -228,12 +249,45 @@ def make_trainer(model: Any, tokenizer: Any, dataset: Any, config: Arm, folder: 
         disable_tqdm=True,
         remove_unused_columns=True,
     )
-    trainer = SFTTrainer(
-        model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer
-    )
+    weight = config.train.kl_weight
+    trainer_class = near_base(SFTTrainer, weight) if weight else SFTTrainer
+    with quiet():  # of attention that is not Flash's, which keeps rows apart as well
+        trainer = trainer_class(
+            model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer
+        )
     trainer.remove_callback(PrinterCallback)  # what transformers puts in the place of its bar
     trainables_to_float32(trainer.model)
     return trainer
+
+
+def check_apart(model: Any, rows: Sequence[Sequence[int]]) -> None:
+    """Refuse a model in which a row sees the one before it, as recurrent models do.
+
+    Args:
+        model: on its device.
+        rows: tokens; the first two are read.
+
+    Raises:
+        ValueError: names the kind of model.
+    """
+    first, second = (torch.tensor([[*row[:12]]], device=model.device) for row in rows[:2])
+    places = [torch.arange(row.shape[1], device=model.device)[None] for row in (first, second)]
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        alone = model(input_ids=second).logits[0]
+        behind = model(
+            input_ids=torch.cat([first, second], 1),
+            position_ids=torch.cat(places, 1),
+            use_cache=False,
+        ).logits[0, first.shape[1] :]
+    model.train(training)
+    apart = (behind - alone).abs().max() / (alone.max() - alone.min())
+    if not apart < (1e-3 if alone.dtype == torch.float32 else 5e-2):  # a part of NaN is refused too
+        raise ValueError(
+            f"padding_free does not go with {model.config.model_type}: there a row would see the "
+            "one before it; set train.padding_free=false"
+        )
 
 
 def steps_of(rows: int, config: Arm) -> int:
@@ -263,7 +317,7 @@ def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int
         return f"on rows {named}"
 
     def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        rows[:] = inputs["input_ids"]
+        rows[:] = _apart(inputs)
         loss = step_of(model, inputs, *args, **kwargs)
         value = loss.item()
         if not math.isfinite(value):
@@ -272,7 +326,8 @@ def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int
                 "nothing of this step is kept. "
                 "Train again with a lower learning_rate, or with max_grad_norm=1"
             )
-        sessions.micro_batch(value)
+        # the log has the cross-entropy alone, which other trainings can be compared by
+        sessions.micro_batch(value - getattr(trainer, "penalty", 0.0))
         return loss
 
     class StopAtNoNumber(TrainerCallback):
@@ -284,6 +339,15 @@ def _watch(trainer: Any, sessions: Sessions, dataset: Any, numbers: Sequence[int
 
     trainer.training_step = training_step
     trainer.add_callback(StopAtNoNumber())
+
+
+def _apart(inputs: dict[str, Any]) -> list[Any]:
+    """The rows of a pass: padded ones side by side, others by where positions begin anew."""
+    ids, positions = inputs["input_ids"], inputs.get("position_ids")
+    if positions is None:
+        return [*ids]
+    starts = (positions[0] == 0).nonzero().flatten().tolist()
+    return [*ids[0].tensor_split(starts[1:])]
 
 
 def _rows_of(batch: Any, dataset: Any) -> list[int]:

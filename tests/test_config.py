@@ -26,7 +26,7 @@ def test_configs_cannot_be_changed_in_place():
 def test_each_method_has_its_own_values_and_no_other_s():
     shared = ("method", "r", "lora_alpha", "lora_dropout", "target_modules", "keep_scale", "rules")
     own = {
-        "qlora": (),
+        "qlora": ("rslora",),
         "ir-qlora": ("iec_beta",),
         "qa-lora": ("group_size",),
         "q-bara": ("lam",),

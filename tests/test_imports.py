@@ -19,7 +19,10 @@ PACKAGE = CHECKOUT / "slimlib"
 CONTRACTS = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
 
 HALL = ("common", "config", "methods", "studies")
-MAKING = ("data", "adapters", "model", "run", "sessions", "train", "merge", "evaluate")
+MAKING = (
+    *("data", "adapters", "model", "folder", "standing", "run"),
+    *("sessions", "near_base", "train", "merge", "evaluate"),
+)
 READING = ("metrics", "results", "comparison", "papers", "report")
 OVER_BOTH = ("pipeline", "cli")
 

@@ -128,8 +128,10 @@ OTHERWISE = {
     "optim": "adafactor",
     "weight_decay": 0.5,
     "max_grad_norm": 0.01,
+    "kl_weight": 1.0,
 }
-OF_THE_FILES = {"save_steps", "logging_steps"}  # what is written along the way
+# what is written along the way, and how a pass is laid out (see below: the losses are the same)
+OF_THE_FILES = {"save_steps", "logging_steps", "padding_free"}
 
 
 def test_every_field_of_the_training_is_looked_at():
@@ -144,6 +146,51 @@ def test_each_field_of_the_training_changes_what_is_trained(field, whole, dropou
     assert adapter_bytes(trained(replace(dropout_study, arms=(arm,)), tmp_path)) != (
         adapter_bytes(whole)
     )
+
+
+def test_rows_behind_one_another_do_not_see_each_other(whole, dropout_study, tmp_path):
+    """Float32 losses equal to 1e-5 at each step: attention and positions begin anew at each row."""
+    (arm,) = dropout_study.arms
+    runs = []
+    for padding_free in (False, True):
+        still = replace(arm.adapter, lora_dropout=0.0)  # whose draws hang on the layout
+        given = replace(arm.train, padding_free=padding_free)
+        study = replace(dropout_study, arms=(replace(arm, adapter=still, train=given),))
+        runs.append(trained(study, tmp_path / str(padding_free)))
+    padded, free = ([row["loss"] for row in run.logs()["llama-2k"]] for run in runs)
+    assert free == pytest.approx(padded, abs=1e-5) and len(padded) == 6
+
+
+@pytest.mark.parametrize("asked", [{"kl_weight": 0.1}, {"padding_free": True}])
+def test_what_unsloth_does_its_own_way_is_refused_before_any_weight(
+    asked, dropout_study, tmp_path, monkeypatch
+):
+    (arm,) = dropout_study.arms
+    arm = replace(arm, train=replace(arm.train, **asked))
+    monkeypatch.setattr(train, "choose_backend", lambda _: "unsloth")
+    with pytest.raises(ValueError, match="does not go with Unsloth: set model.backend=transf"):
+        trained(replace(dropout_study, arms=(arm,)), tmp_path)
+
+
+def test_a_model_whose_rows_see_each_other_is_refused_without_padding(checkpoint):
+    from transformers import AutoModelForCausalLM, MambaConfig
+
+    rows = [[5, 9, 14, 3], [7, 2, 6]]
+    train.check_apart(load_transformers(ModelConfig(str(checkpoint), dtype="float32")), rows)
+    small = MambaConfig(vocab_size=20, hidden_size=16, state_size=4, num_hidden_layers=1)
+    recurrent = AutoModelForCausalLM.from_config(small)
+    with pytest.raises(ValueError, match="padding_free does not go with mamba: there a row would"):
+        train.check_apart(recurrent, rows)
+
+
+def test_a_pass_without_padding_is_the_rows_in_it():
+    inputs = {
+        "input_ids": torch.tensor([[5, 6, 7, 8, 9, 4]]),
+        "position_ids": torch.tensor([[0, 1, 2, 0, 0, 1]]),
+    }
+    assert [row.tolist() for row in train._apart(inputs)] == [[5, 6, 7], [8], [9, 4]]
+    padded = {"input_ids": torch.tensor([[5, 6, 7], [8, 0, 0]])}
+    assert [row.tolist() for row in train._apart(padded)] == [[5, 6, 7], [8, 0, 0]]
 
 
 def cut_off(run, monkeypatch, step):

@@ -192,7 +192,7 @@ def attach(model: Any, config: AdapterConfig, seed: int, max_seq_length: int) ->
         progress.say(plan.warning())
     lora = {
         "r": config.r,
-        "lora_alpha": config.lora_alpha,
+        "lora_alpha": config.alpha(config.r),
         "lora_dropout": config.lora_dropout,
         "target_modules": peft_targets(model, plan, config),
         "bias": "none",
@@ -232,7 +232,12 @@ def peft_targets(model: Any, plan: Plan, config: AdapterConfig) -> list[str]:
 
 def _attach_peft(model: Any, plan: Plan, lora: dict[str, Any]) -> Any:
     checkpointing = find_device().kind == "cuda"  # trades time for memory; a CPU has memory
-    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    # float16 sums of whole layers may overflow, so what runs between them stays in float32
+    if getattr(model, "is_loaded_in_4bit", False) or model.dtype == torch.float16:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    elif checkpointing:  # PEFT's preparation would store bfloat16 in float32, too
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
     return get_peft_model(model, peft_config(plan, lora))
 
 

@@ -54,8 +54,18 @@ def save_adapter(model: Any, folder: str | Path) -> None:
         export_plain(model, folder)
 
 
-def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any:
+def load_adapter(
+    model: Any, folder: str | Path, trainable: bool = False, scale: float = 1.0
+) -> Any:
     """Put a saved adapter on a model, in its structured form where it has one.
+
+    Args:
+        model: that it was trained on.
+        folder: of the adapter.
+        trainable: whether its weights are to be trained on.
+        scale: share of dW that is added: between 0, the base, and 1, what was trained, lie models
+            that learned less and lost less. Source: weight interpolation, Wortsman et al. (2022),
+            "Robust fine-tuning of zero-shot models", arXiv 2109.01903.
 
     Example:
 
@@ -72,6 +82,9 @@ def load_adapter(model: Any, folder: str | Path, trainable: bool = False) -> Any
         config.check(model)
     adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     check_finite(adapted, f"{folder}: ")
+    if scale != 1:
+        for _, layer in adapted_layers(adapted):
+            layer.scale_layer(scale)
     return adapted
 
 

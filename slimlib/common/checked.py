@@ -21,7 +21,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import dataclasses as pydantic_dataclasses
 from pydantic.fields import Field, FieldInfo
 
-SECRET = re.compile(r"hf_\w{8,}|(?<=://)[^/@\s]+(?=@)")  # a hub's token, a password in an address
+# a hub's token, a password in an address, also in one that was taken for a path
+SECRET = re.compile(r"hf_\w{8,}|(?<=://)[^/@\s]+(?=@)|(?<=:/)[^/@\s]+(?=@)")
 MISSING = object()  # no value was given
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -22,7 +23,13 @@ from slimlib.common.flaky import again
 
 PACKAGE = Path(__file__).resolve().parents[1]  # slimlib/, in a checkout or installed
 LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(tmp|old)")  # of `atomic_path`: name, process
+DRIVE = Path("/content/drive")  # where Colab mounts it
 UNFLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # of file systems that cannot flush
+
+
+def on_drive(path: Path) -> bool:
+    """Whether a path lies on a mounted Drive."""
+    return path.absolute().is_relative_to(DRIVE)
 
 
 @contextlib.contextmanager
@@ -30,17 +37,39 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it into place when the block succeeds.
 
     What was written is on the disk before the rename. A folder that is replaced stands aside until
-    the new one is there; `clear_leftovers` puts it back where a kill came between.
+    the new one is there; `clear_leftovers` puts it back where a kill came between. A mounted Drive
+    guarantees little: for one it is made on this machine, copied there, and read back.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     remove(temporary)  # of a dead process that had this number
     try:
-        yield temporary
+        if on_drive(target):
+            with tempfile.TemporaryDirectory() as here:
+                yield Path(here) / target.name
+                _copy(Path(here) / target.name, temporary)
+        else:
+            yield temporary
         _flush(temporary)
         _put(temporary, target)
     finally:
         remove(temporary)
+
+
+def _copy(made: Path, copy: Path) -> None:
+    """Copy a file or a folder, and compare what lies there with what was copied."""
+    if made.is_dir():
+        copy.mkdir()
+        for inner in sorted(made.iterdir()):
+            _copy(inner, copy / inner.name)
+    else:
+        again(partial(_copy_file, made, copy), copy)
+
+
+def _copy_file(made: Path, copy: Path) -> None:
+    shutil.copyfile(made, copy)
+    if file_sha256(copy) != file_sha256(made):
+        raise OSError(errno.EIO, "what was written is not what is read", str(copy))
 
 
 def _put(temporary: Path, target: Path) -> None:

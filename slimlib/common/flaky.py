@@ -39,9 +39,10 @@ def again(step: Callable[[], Done], path: Path) -> Done:
         except Exception as error:  # safetensors' is no OSError
             number = _number(error)
             if number not in PASSING or isinstance(error, StaysAway):  # of a step inside
-                if number is None or isinstance(error, OSError):
+                if number is None or getattr(error, "filename", None):
                     raise
-                raise OSError(number, os.strerror(number), str(path)) from None  # a full disk
+                # a full disk: neither writing to an open file nor safetensors' error names it
+                raise OSError(number, os.strerror(number), str(path)) from None
         problem = os.strerror(number)
         if wait is None:
             way_out = "is the disk or the mounted Drive still there? Run it again, to go on"

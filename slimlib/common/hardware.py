@@ -102,6 +102,11 @@ def _host_memory() -> tuple[float, float]:
     return memory.total / 2**30, memory.available / 2**30
 
 
+def name_dtype(name: str) -> str:
+    """The name of a dtype; "auto" is the device's."""
+    return find_device().dtype if name == "auto" else name
+
+
 def resolve_dtype(name: str) -> Any:
     """The torch dtype of a name; "auto" is the device's.
 
@@ -110,7 +115,7 @@ def resolve_dtype(name: str) -> Any:
     """
     import torch
 
-    name = find_device().dtype if name == "auto" else name
+    name = name_dtype(name)
     known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
     if name not in known:
         raise ValueError(f"unknown dtype {name!r}; known: auto, {', '.join(known)}")

@@ -1,7 +1,8 @@
 """Asking the hub: again after an outage, with a said wait; what it refuses, in one line.
 
-huggingface_hub asks again for a file's head, and goes on where a connection ended; not where one
-was reset, nor where the list of files or a file's body is answered with 503: `ask` does. A model is
+huggingface_hub asks again for a file's head, and goes on where a connection ended, with our help
+where one was reset, too; not where the list of files or a file's body is answered with 503: `ask`
+does. A model is
 downloaded by `fetch` before anything of it is read, and read by its commit from the cache: a
 branch that moves meanwhile changes nothing, and an outage after the download is not noticed.
 """
@@ -9,6 +10,8 @@ branch that moves meanwhile changes nothing, and an outage after the download is
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +42,7 @@ class HubError(ValueError):
     """
 
     def __init__(self, problem: str, way_out: str) -> None:
+        problem = SECRET.sub("***", problem)  # of a name that holds one
         super().__init__(problem, way_out)
         self.problem, self.way_out = problem, way_out
 
@@ -64,6 +68,7 @@ def ask(
     Raises:
         HubError: refused, not there, or no answer after several times.
     """
+    _go_on_after_resets()
     for wait in (*WAITS, None):
         try:
             return call()
@@ -76,6 +81,34 @@ def ask(
         progress.say(f"{refused.problem}; asked again in {wait:.0f} s")
         time.sleep(wait)
     raise AssertionError("the last turn returns or raises")
+
+
+@functools.cache
+def _go_on_after_resets() -> None:
+    """Have huggingface_hub take a connection that was reset as one that ended early.
+
+    It goes on in the middle of a file after that (httpx's RemoteProtocolError), and begins the file
+    anew after the other (ReadError).
+    """
+    import httpx
+    from huggingface_hub import get_session
+
+    class Ended(httpx.SyncByteStream):
+        """The same stream, another error."""
+
+        def __init__(self, stream: httpx.SyncByteStream) -> None:
+            self.stream, self.close = stream, stream.close
+
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield from self.stream
+            except httpx.ReadError as error:
+                raise httpx.RemoteProtocolError(str(error)) from error
+
+    def hook(response: httpx.Response) -> None:
+        response.stream = Ended(response.stream)
+
+    get_session().event_hooks["response"].append(hook)
 
 
 def fetch(
@@ -172,6 +205,25 @@ def find_commit(name: str, revision: str | None = None, kind: str = "model") -> 
     if constants.HF_HUB_OFFLINE:
         return fetch(name, revision).name if kind == "model" else None
     return ask(asked, name, revision, kind)
+
+
+def cached_rows(name: str) -> str | None:
+    """The commit of a data set whose rows were made last in the cache of `datasets`, or None.
+
+    It is the one that `datasets` takes while the hub does not answer.
+    """
+    from huggingface_hub import constants
+
+    home = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets"))
+    wanted = name.replace("/", "___")
+    folders = [f for f in home.glob("*") if _in_snake_case(f.name) == _in_snake_case(wanted)]
+    made = [m for f in folders for m in f.glob("*/*/*") if COMMIT.fullmatch(m.name)]
+    return max(made, key=lambda path: path.stat().st_mtime).name if made else None
+
+
+def _in_snake_case(name: str) -> str:
+    """A name but for what `datasets` changes of it."""
+    return name.replace("_", "").lower()
 
 
 # ------------------------------------------------------------------------------- what went wrong

@@ -19,19 +19,13 @@ import psutil
 from filelock import FileLock, Timeout
 
 from slimlib.common import progress
-from slimlib.common.files import read_json, write_json
+from slimlib.common.files import on_drive, read_json, write_json
 
-DRIVE = Path("/content/drive")  # where Colab mounts it
 POLL = 0.2  # seconds between two tries
 BEAT = 15.0  # seconds between two heartbeats
 DEAD = 90.0  # seconds without one: the holder's machine is gone
 
 _held: set[Path] = set()  # by this process
-
-
-def on_drive(path: Path) -> bool:
-    """Whether a path lies on a mounted Drive."""
-    return path.absolute().is_relative_to(DRIVE)
 
 
 @contextlib.contextmanager

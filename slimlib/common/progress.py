@@ -1,9 +1,10 @@
 """What is running: one live line for each arm and task, wherever it is shown.
 
-A terminal has it by rich. Other output gets plain lines: the start, one in ten seconds, the end. A
-notebook has one display for each cell, which is updated; never a widget, as nbclient may hang on
-those (see `notebooks`). While a line is open, the bars of other libraries are not drawn. Terminal
-and log are standard error: standard output holds what a command was asked for and nothing else.
+A terminal has it by rich. Other output gets plain lines: the start of what lasts, one in ten
+seconds, the end. A notebook has one display for each cell, which is updated; never a widget, as
+nbclient may hang on those (see `notebooks`). While a line is open, the bars of other libraries are
+not drawn. Terminal and log are standard error: standard output holds what a command was asked for
+and nothing else.
 
 A stage opens a line; what works inside it asks for the `current` one:
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -24,8 +26,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from tqdm.std import tqdm
 
+from slimlib.common.checked import SECRET
 from slimlib.common.document import Document, Shown, plain
 
+SOON = 1.0  # seconds within which nothing is said of a stage but its end
 PLAIN_EVERY = 10.0  # seconds between two lines of one stage in a log
 NOTE = 60  # characters of a note
 NOTEBOOK_EVERY = 1.0  # seconds between two updates of a notebook's display
@@ -133,10 +137,15 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: dict[Line, float] = {}  # when it was last shown
+        self.unsaid: Line | None = None  # has begun, which is not said yet
+        self.timer = threading.Timer(SOON, self._begun)
 
     def open(self, line: Line) -> None:
         if not self.lines:  # the parts of a stage speak when they last, and at their end
-            self.say(f"{line.label}: started")
+            self.unsaid = line
+            self.timer = threading.Timer(SOON, self._begun)
+            self.timer.daemon = True
+            self.timer.start()
         self.lines[line] = time.monotonic()
 
     def refresh(self, line: Line) -> None:
@@ -147,9 +156,18 @@ class Log:
 
     def close(self, line: Line) -> None:
         self.lines.pop(line)
+        if not self.lines:
+            self.timer.cancel()
+            self.unsaid = None
 
     def say(self, text: str) -> None:
+        self._begun()
         print(text, file=sys.stderr, flush=True)
+
+    def _begun(self) -> None:
+        line, self.unsaid = self.unsaid, None
+        if line is not None:
+            print(f"{line.label}: started", file=sys.stderr, flush=True)
 
 
 class Terminal:
@@ -236,8 +254,13 @@ _open: list[Line] = []
 
 
 @contextlib.contextmanager
-def line(label: str) -> Iterator[Line]:
-    """Open a line; inside another one it is a part of that, and is called "stage, part"."""
+def line(label: str, brief: bool = False) -> Iterator[Line]:
+    """Open a line; inside another one it is a part of that, and is called "stage, part".
+
+    Args:
+        label: what is done.
+        brief: nothing stays of it where it takes less than a second.
+    """
     global _screen
     with contextlib.ExitStack() as stack:
         if _open:
@@ -253,7 +276,8 @@ def line(label: str) -> Iterator[Line]:
         finally:
             _open.remove(opened)
             _screen.close(opened)
-        _screen.say(opened.ended())
+        if not brief or opened.seconds >= SOON:
+            _screen.say(opened.ended())
 
 
 def current() -> Line:
@@ -262,8 +286,8 @@ def current() -> Line:
 
 
 def say(text: str) -> None:
-    """Show a text that stays, above the line that runs."""
-    _stay(plain(text))
+    """Show a text that stays, above the line that runs; tokens in it are masked."""
+    _stay(SECRET.sub("***", plain(text)))
 
 
 def show(found: Document | Shown) -> None:

@@ -28,7 +28,7 @@ LAST_STEPS = 10  # the last loss is their mean: within one epoch, of rows not se
 SHARED_VALUES = (
     *("method", "r", "lora_alpha", "lora_dropout", "target_modules", "keep_scale", "rules"),
 )
-OWN_VALUES = {  # method -> the values of an adapter that are its own
+OWN_VALUES = {  # method -> the values of an adapter that are its own, in schema 1
     "qlora": (),
     "ir-qlora": ("iec_beta",),
     "qa-lora": ("group_size",),

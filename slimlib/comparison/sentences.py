@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 LEGEND = (
     "Accuracies in per cent, differences tuned - base in points; each interval stands for itself. "
-    "FR is the forgetting rate, dA the ability augmentation, dK the knowledge loss (its ± is 1.96 "
-    "unpaired standard errors, as the paper defines it); FR and dK are of losses only. lost: right "
-    "-> wrong, gained: the reverse."
+    "FR is the forgetting rate (undefined where nothing was right before), dA the ability "
+    "augmentation, dK the knowledge loss (its ± is 1.96 unpaired standard errors, as the paper "
+    "defines it); FR and dK are of losses only. lost: right -> wrong, gained: the reverse."
 )
 # What a verdict is called beside a step.
 STEP_WORDS = {
@@ -92,10 +92,11 @@ def rules(changes: Sequence[Change], margin: float, alpha: float, look: int | No
     compared = f"Compared {'; '.join(how)}. " if how else ""
     at = f"Look {look}: every level is a fifth of what was asked for. " if look else ""
     found = [
-        f"{at}{compared}Forgot, improved (worse, better): p below {alpha:g} after Holm's "
-        "correction over the tasks; other metrics and subtasks are families of their own, and "
-        f"three families at {alpha:g} are not one at {alpha:g}. Kept: a change of {margin:g} "
-        "points or more is ruled out (TOST, corrected likewise)."
+        f"{at}{compared}p: how often chance alone shows as much; Holm p: corrected for the number "
+        f"of tasks. Forgot, improved (worse, better): Holm p below {alpha:g}; other metrics and "
+        f"subtasks are families of their own, and three families at {alpha:g} are not one at "
+        f"{alpha:g}. Kept: a change of {margin:g} points or more is ruled out (two one-sided "
+        "tests, corrected likewise)."
     ]
     if any(max(c.seeds) > 1 for c in changes):
         found.append(

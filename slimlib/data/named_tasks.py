@@ -17,11 +17,11 @@ from slimlib.common import progress
 from slimlib.common.checked import did_you_mean
 from slimlib.common.content import Hashes
 from slimlib.common.files import file_sha256
-from slimlib.common.hub import ask
+from slimlib.common.hub import HubError, ask
 from slimlib.config import Task
 from slimlib.data.micro.kept import keep_world
 from slimlib.data.own_task import ENDS, own_task
-from slimlib.data.tasks import SOURCES, check_files, stock_yaml, task_yaml
+from slimlib.data.tasks import SOURCES, check_files, quiet_lm_eval, stock_yaml, task_yaml
 from slimlib.studies.slimming import MICRO_TASKS
 
 YAML = (".yaml", ".yml")
@@ -48,7 +48,9 @@ class Unit:
         return sum(self.sizes.values())
 
 
-def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Unit]:
+def load_units(
+    names: Sequence[str], data: Path | None, world: Path, shots: int | None = None
+) -> list[Unit]:
     """Build what is named, with its documents.
 
     Args:
@@ -56,6 +58,7 @@ def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Uni
             .yaml (a task of lm-eval) or .jsonl (`own_task`).
         data: folder of local files that replace the hub for the tasks in SOURCES.
         world: folder in which the micro world's documents are made where they are asked for.
+        shots: solved examples that shall stand before each question; None: each task's own.
 
     Raises:
         ValueError: nothing is named, something twice, an unknown name, or a file that is missing or
@@ -65,21 +68,24 @@ def load_units(names: Sequence[str], data: Path | None, world: Path) -> list[Uni
     if not names:
         raise ValueError("no task is named: give lm-eval's names, a .yaml or a .jsonl file")
     with progress.no_other_bars():
-        units = [unit for name in names for unit in _units(name, data, world)]
+        units = [unit for name in names for unit in _units(name, data, world, shots)]
     seen: dict[str, str] = {}
     for unit in units:
         for task in unit.sizes:
             if task in seen:
                 raise ValueError(f"task {task} is in {seen[task]} and in {unit.name}: name one")
             seen[task] = unit.name
+        if shots and any(task.get_config("num_fewshot") == 0 for task in unit.tasks):
+            progress.say(f"{unit.name}: asked without examples, as its own settings fix it")
     return units
 
 
-def _units(name: str, data: Path | None, world: Path) -> list[Unit]:
+def _units(name: str, data: Path | None, world: Path, shots: int | None) -> list[Unit]:
     from lm_eval.tasks import TaskManager
 
+    quiet_lm_eval()
     with tempfile.TemporaryDirectory() as temporary:
-        spec, identity = _spec(name, data, world, Path(temporary))
+        spec, identity = _spec(name, data, world, Path(temporary), shots)
         if spec is None:
             progress.say(f"{name}: looked up in lm-eval's whole list of tasks")
             manager = TaskManager()
@@ -95,12 +101,22 @@ def _units(name: str, data: Path | None, world: Path) -> list[Unit]:
             manager = TaskManager(include_path=around, include_defaults=group is not None)
         try:
             loaded = ask(lambda: manager.load([spec]), name, kind="dataset")
+        except HubError as error:
+            raise type(error)(error.problem, f"{error.way_out}; {_without_hub(name)}") from None
         except (KeyError, TypeError, AttributeError) as error:  # what lm-eval raises of a bad file
             raise ValueError(f"{name}: lm-eval cannot build it ({error})") from None
     tasks, groups = loaded["tasks"], loaded["groups"]
     inner = {child for children in loaded["group_map"].values() for child in children}
     tops = [group for key, group in groups.items() if key not in inner] or list(tasks.values())
     return [_unit(top, identity) for top in tops]
+
+
+def _without_hub(name: str) -> str:
+    """The way to ask a task, or something like it, of a machine without the hub."""
+    if name not in SOURCES:
+        return "or ask questions of your own, in a .jsonl file: --tasks FILE"
+    files = SOURCES[name]["files"].values()
+    return f"or read it from a folder: --data FOLDER, with {' and '.join(files)} in it"
 
 
 def _unit(built: Any, identity: str) -> Unit:
@@ -113,11 +129,11 @@ def _inside(built: Any) -> list[Any]:
 
 
 def _spec(
-    name: str, data: Path | None, world: Path, temporary: Path
+    name: str, data: Path | None, world: Path, temporary: Path, shots: int | None
 ) -> tuple[str | dict[str, Any] | None, str]:
     """What lm-eval is given for a name, and what tells its documents; None: look it up."""
     if name.endswith(ENDS):
-        config = own_task(Path(name))
+        config = own_task(Path(name), shots)
         return config, file_sha256(Path(name))
     if name.endswith(YAML):
         if not os.path.isfile(name):

@@ -5,7 +5,8 @@ Three layouts, told by their columns:
     question, answer            the model writes; right if its first line is the answer
     question, choices, answer   right if the answer (the choice itself, a letter, or a place from
                                 0, tried in this order) is the likeliest of the choices
-    prompt, regex               the model writes; right if the expression is found in it
+    prompt, regex               the model writes; right if the expression is found in it; solved
+                                examples show the column answer, where there is one
 """
 
 from __future__ import annotations
@@ -24,19 +25,23 @@ MAX_NEW_TOKENS = 128  # of a written answer
 WAYS = "question and answer; question, choices and answer; or prompt and regex"
 
 
-def own_task(path: Path) -> dict[str, Any]:
+def own_task(path: Path, shots: int | None = None) -> dict[str, Any]:
     """The configuration of a task over a file of questions, as lm-eval takes it.
 
     Its name is the file's.
 
+    Args:
+        path: of the file.
+        shots: solved examples that shall stand before each question.
+
     Raises:
         ValueError: no such file, a name that cannot be a task's, or a row of no known layout; names
-            file and row.
+            file and row. Examples of questions whose answers are not known.
     """
     if not path.is_file():
         raise ValueError(f"task file {path} does not exist")
     rows = _read(path)
-    layout = next((name for name in LAYOUTS if set(LAYOUTS[name][0]) <= rows[0].keys()), None)
+    layout = next((name for name in LAYOUTS if {*LAYOUTS[name][0]} <= rows[0].keys()), None)
     if layout is None:
         raise ValueError(f"{path} row 1 has {', '.join(rows[0])}; a question has {WAYS}")
     columns, read, config = LAYOUTS[layout]
@@ -48,12 +53,22 @@ def own_task(path: Path) -> dict[str, Any]:
             documents.append(read(row))
         except ValueError as error:
             raise ValueError(f"{path} row {number}: {error}") from None
+    if shots and not all("answer" in document for document in documents):
+        raise ValueError(
+            f"{path}: solved examples show an answer, and its rows have a regex alone: give each a "
+            "column answer, or leave num_fewshot away"
+        )
+    if shots and shots >= len(documents):
+        raise ValueError(
+            f"{path}: num_fewshot={shots} other questions cannot stand before each of its "
+            f"{len(documents)}"
+        )
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
     return {
         "task": check_name(name),
         "custom_dataset": functools.partial(_dataset, tuple(documents)),
         "test_split": "test",
-        "num_fewshot": 0,
+        "fewshot_split": "test",  # lm-eval leaves out the question itself
         "metadata": {"version": 1.0},
         **config,
     }
@@ -110,7 +125,8 @@ def _searched(row: Mapping[str, Any]) -> dict[str, Any]:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"regex {pattern!r} is no regular expression ({error})") from None
-    return {"prompt": _text(row, "prompt"), "regex": pattern}
+    shown = {"answer": _text(row, "answer")} if "answer" in row else {}
+    return {"prompt": _text(row, "prompt"), "regex": pattern, **shown}
 
 
 def first_line(document: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
@@ -165,5 +181,9 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], Any, dict[str, Any]]] = {
         _written,
         _writes(QUESTION, "{{answer}}", ["\nQuestion:"], first_line),
     ),
-    "regex": (("prompt", "regex"), _searched, _writes("{{prompt}}", "{{regex}}", [], found)),
+    "searched": (
+        ("prompt", "regex"),
+        _searched,
+        _writes("{{prompt}}", "{{answer if answer is defined else regex}}", [], found),
+    ),
 }

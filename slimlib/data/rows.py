@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,9 @@ def choose(rows: list[Any], n: int | None, subset: str, seed: int) -> list[Any]:
     return random.Random(seed).sample(rows, len(rows) if n is None else n)
 
 
-def split_rows(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+def split_rows(
+    rows: list[Any], share: float, seed: int, repeated: Collection[int] = ()
+) -> tuple[list[Any], list[Any]]:
     """Split rows into those to train on and those that are held out, both in their order.
 
     Args:
@@ -158,10 +160,13 @@ def split_rows(rows: list[Any], share: float, seed: int) -> tuple[list[Any], lis
         share: of the rows that is held out, from 0 to below 1; one row at least where it is above
             0 and there are two, and never all.
         seed: of the choice.
+        repeated: places of rows that are there more than once, which are all trained on: held out,
+            they would have been learned.
     """
     most = len(rows) - 1
     count = min(max(round(share * len(rows)), 1), most) if share > 0 and most > 0 else 0
-    chosen = {*random.Random(seed).sample(range(len(rows)), count)}
+    once = [place for place in range(len(rows)) if place not in repeated]
+    chosen = {*random.Random(seed).sample(once, min(count, len(once)))}
     kept = [row for number, row in enumerate(rows) if number not in chosen]
     return kept, [rows[number] for number in sorted(chosen)]
 

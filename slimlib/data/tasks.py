@@ -7,11 +7,14 @@ only where the rows come from, so prompts, filters and metrics stay lm-eval's.
 from __future__ import annotations
 
 import csv
+import functools
+import logging
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from slimlib.common.hub import cached_rows
 from slimlib.config import Task
 from slimlib.data import digits, micro
 
@@ -53,6 +56,11 @@ SOURCES: dict[str, dict[str, Any]] = {
     "stories": _json(test="stories_test.jsonl"),
     "facts": _json(test="facts_test.jsonl"),
 }
+
+
+def quiet_lm_eval() -> None:
+    """Keep lm-eval from warning of what is meant here, such as rows that no file holds."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def mmlu_dataset(data_files: dict[str, str], **_: Any) -> Any:
@@ -107,11 +115,30 @@ def stock_yaml(name: str) -> Path:
 
 
 def _task_name(path: Path) -> str | None:
+    return _value(path, "task")
+
+
+def _value(path: Path, wanted: str) -> str | None:
+    """What a YAML file of a task has for a key, read without the code that it may name."""
     for line in path.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
-        if key.strip("\"' ") == "task":
+        if key.strip("\"' ") == wanted:
             return value.strip("\"' ")
     return None
+
+
+def hub_documents(task: Task) -> str | None:
+    """The commit of a hub task's data set, as it lies in the cache; None: it does not."""
+    dataset = _dataset_of(str(stock_yaml(task.name)))
+    return cached_rows(dataset) if dataset else None
+
+
+@functools.cache
+def _dataset_of(path: str) -> str | None:
+    """The data set that a task's YAML file names, or one that it includes."""
+    included = _value(Path(path), "include")
+    named = _value(Path(path), "dataset_path")
+    return named or (_dataset_of(str(Path(path).parent / included)) if included else None)
 
 
 def task_yaml(task: Task, data_folder: Path | None, folder: Path) -> Path:

@@ -6,6 +6,7 @@ cannot be learned from is left out here, by its number, not in silence.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ class RowsReport(Shown):
         held_out: rows that are kept for measuring what is learned.
         dropped: reason -> numbers of the rows, from 1 in their file.
         truncated: numbers of the rows that are longer than the window and lose their tail.
+        repeated: numbers of the rows that another one repeats; none of them is held out.
         without_end: kept rows whose answer has no end token that is learned.
         tokens: of the kept rows.
         learned_tokens: of these, those that the loss counts.
@@ -51,6 +53,7 @@ class RowsReport(Shown):
     held_out: int
     dropped: Mapping[str, tuple[int, ...]]
     truncated: tuple[int, ...]
+    repeated: tuple[int, ...]
     without_end: int
     tokens: int
     learned_tokens: int
@@ -81,6 +84,9 @@ class RowsReport(Shown):
         said += [f"Left out, {why}: {_rows(numbers)}." for why, numbers in self.dropped.items()]
         if self.truncated:
             said.append(f"Longer than the window, so without their tail: {_rows(self.truncated)}.")
+        if self.repeated:
+            held = "; none of them is held out" if self.held_out else ""
+            said.append(f"There more than once: {_rows(self.repeated)}{held}.")
         if self.without_end:
             said.append(
                 f"{self.without_end:,} of {self.kept:,} answers have no end that is learned: the "
@@ -150,9 +156,15 @@ def split_tokenized(
     """
     rows = _numbered(rows)
     kept, dropped = _sorted_out(rows, config, Encoder(tokenizer, config, max_seq_length))
-    trained, held_out = split_rows(kept, config.held_out, seed)
+    trained, held_out = split_rows(kept, config.held_out, seed, _repeated(kept))
     sets = [_dataset([one.tokens for one in part], config) for part in (trained, held_out)]
     return *sets, _report(rows, trained, len(held_out), dropped, tokenizer)
+
+
+def _repeated(rows: Sequence[_Kept]) -> set[int]:
+    """Places of the rows whose tokens are another row's, too."""
+    times = Counter(tuple(one.tokens.ids) for one in rows)
+    return {place for place, one in enumerate(rows) if times[tuple(one.tokens.ids)] > 1}
 
 
 def _dataset(rows: Sequence[Tokens], config: DataConfig) -> Any:
@@ -243,6 +255,7 @@ def _report(
         held_out=held_out,
         dropped={why: tuple(numbers) for why, numbers in dropped.items()},
         truncated=tuple(one.number for one in kept if one.tokens.truncated),
+        repeated=tuple(kept[place].number for place in sorted(_repeated(kept))),
         without_end=sum(not one.tokens.ended for one in kept),
         tokens=sum(len(one.tokens.ids) for one in kept),
         learned_tokens=sum(one.tokens.count for one in kept),
@@ -297,7 +310,7 @@ def marked(tokens: Tokens, tokenizer: Any) -> str:
     parts, begin = [], 0
     for end in range(1, len(tokens.ids) + 1):
         if end == len(tokens.ids) or tokens.learned[end] != tokens.learned[begin]:
-            text = tokenizer.decode(tokens.ids[begin:end])
+            text = tokenizer.decode(tokens.ids[begin:end], clean_up_tokenization_spaces=False)
             parts.append(f"[[{text}]]" if tokens.learned[begin] else text)
             begin = end
     return "".join(parts)

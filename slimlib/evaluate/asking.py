@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
 from slimlib.common.content import Hashes
 from slimlib.common.files import sha256, write_text
-from slimlib.common.hardware import free_bytes, free_memory
+from slimlib.common.hardware import free_bytes, free_memory, name_dtype
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit
 from slimlib.evaluate.harness import (
@@ -29,6 +29,7 @@ from slimlib.evaluate.loading import load_opened
 from slimlib.evaluate.responses import Responses
 from slimlib.model.load import places
 from slimlib.model.opened import Opened, identity
+from slimlib.model.stored import quiet
 
 BATCH = 8  # rows of HFLM, where that is what runs
 SPARE = 3  # times a model's size that must be free for the next one to be loaded beside it
@@ -50,7 +51,8 @@ class Side:
     """
 
     def __init__(self, label: str, opened: Opened, config: AskConfig, answers: Path) -> None:
-        self.label, self.opened, self.config, self.answers = label, opened, config, answers
+        self.label, self.opened, self.answers = label, opened, answers
+        self.config = replace(config, dtype=name_dtype(config.dtype))  # answers are kept by it
         self.identity = identity(opened, Hashes(answers / "hashes.json"))
         self.seconds = 0.0  # that its answers took, all in all
         self._loaded: tuple[Any, Any] | None = None
@@ -58,7 +60,7 @@ class Side:
     def load(self) -> tuple[Any, Any]:
         """The model and its tokenizer, ready to be asked."""
         if self._loaded is None:
-            with progress.line(f"load {self.label}"):
+            with progress.line(f"load {self.label}", brief=True):
                 self._loaded = load_opened(self.opened, self.config.dtype)
         return self._loaded
 
@@ -93,6 +95,7 @@ class Side:
         loaded = self.load()
         seed = self.config.fewshot_seed if documents else None
         with (
+            quiet(),  # as to how the tokenizer decodes
             progress.line(f"{self.label}: {unit.name}") as line,
             Responses(self._path(unit, documents is not None), line) as responses,
             _shots_by_document(unit, seed),

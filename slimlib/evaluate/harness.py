@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import math
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,18 @@ from slimlib.common.files import (
     sha256,
     write_text,
 )
-from slimlib.common.hardware import find_device, git_revision, resolve_dtype, unsloth_loaded
+from slimlib.common.hardware import (
+    find_device,
+    git_revision,
+    name_dtype,
+    resolve_dtype,
+    unsloth_loaded,
+)
 from slimlib.common.hub import ask, fetched
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import EVALUATORS, Arm, AskConfig, EvalConfig, Task
-from slimlib.data.tasks import check_files, task_yaml
+from slimlib.data.tasks import check_files, hub_documents, quiet_lm_eval, task_yaml
 from slimlib.evaluate.responses import Responses, keeping
 from slimlib.evaluate.scoring import SlimLM
 from slimlib.merge.plain import merge_arm
@@ -119,16 +124,16 @@ def evaluate_model(
         slimlib.evaluate_model("unsloth/Llama-3.2-1B", arm.evaluate, "my-results")
     """
     folder = Path(folder)
+    config = replace(config, dtype=name_dtype(config.dtype))  # in the key, too
     weights = weights_identity(model, revision, hashes)
     loaded = None
     entries = {}
     for task in config.tasks:
-        key = _key(weights, task, config, data_folder)
-        entry = _take(folder, task.name, key, hashes)
+        entry = _take(folder, task.name, _key(weights, task, config, data_folder), hashes)
         if entry is None:
             loaded = loaded or _load(model, config, revision)
             place = folder / task.name
-            entry = _evaluate_task(loaded, task, config, key, place, data_folder)
+            entry = _evaluate_task(loaded, task, config, weights, place, data_folder)
         entries[task.name] = entry
     return entries
 
@@ -155,13 +160,9 @@ def _take(folder: Path, task: str, key: str, hashes: Hashes) -> dict[str, Any] |
     if lost := differing(hashes.files(place, there), wanted):
         progress.say(f"{task}: {lost}: asks again")
         return None
-    _answers(place, key).unlink(missing_ok=True)  # a kill came between
+    for answers in place.glob("responses-*.jsonl"):  # a kill came between
+        answers.unlink()
     return upgrade_task(found)  # one cut off by slimlib 0.1
-
-
-def _answers(place: Path, key: str) -> Path:
-    """Where the answers of a task lie until all are there."""
-    return place / f"responses-{key}.jsonl"
 
 
 def _read_entry(place: Path) -> dict[str, Any] | None:
@@ -174,9 +175,17 @@ def _read_entry(place: Path) -> dict[str, Any] | None:
 
 
 def _key(weights: str, task: Task, config: EvalConfig, data_folder: Path | None) -> str:
-    files = check_files(task, data_folder).values() if task.source else ()
-    about = {**asdict(config), "tasks": None}
-    return sha256([weights, about, file_sha256(*files), asdict(task)])
+    weights, about, asked = _way(weights, task, config)
+    if task.source:
+        documents = file_sha256(*check_files(task, data_folder).values())
+    else:
+        documents = hub_documents(task) or file_sha256()
+    return sha256([weights, about, documents, asked])
+
+
+def _way(weights: str, task: Task, config: EvalConfig) -> list[Any]:
+    """What an answer depends on beside its request."""
+    return [weights, {**asdict(config), "tasks": None}, asdict(task)]
 
 
 def _load(model: str, config: EvalConfig, revision: str | None) -> tuple[Any, Any]:
@@ -197,21 +206,22 @@ def _evaluate_task(
     loaded: tuple[Any, Any],
     task: Task,
     config: EvalConfig,
-    key: str,
+    weights: str,
     folder: Path,
     data_folder: Path | None,
 ) -> dict[str, Any]:
     begin = time.perf_counter()
     network, _ = loaded
     folder.mkdir(parents=True, exist_ok=True)
-    cache = _answers(folder, key)
-    with progress.line(task.name) as line, Responses(cache, line) as responses:
+    cache = folder / f"responses-{sha256(_way(weights, task, config))}.jsonl"
+    with progress.line(task.name) as line, Responses(cache, line, alike=True) as responses:
         lm, results = _answer(loaded, task, config, responses, data_folder)
     samples = results.pop("samples")[task.name]
     truncated = count_truncated(samples, lm)
     if truncated:
         limit = f"{config.max_length} tokens"
         progress.say(f"{task.name}: {truncated} prompts were longer than {limit}")
+    key = _key(weights, task, config, data_folder)  # the hub's documents may have been loaded anew
     about = {"key": key, "truncated": truncated, "parameters": network.num_parameters()}
     if reason := getattr(lm, "stock_reason", None):
         progress.say(f"{task.name}: left to lm-eval's own HFLM: {reason}")
@@ -271,7 +281,7 @@ def ask_lm_eval(
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what is meant here
+    quiet_lm_eval()
     _describe_once()
     model, tokenizer = loaded
     lm = keeping(evaluator_class(config.evaluator), responses)(
@@ -373,8 +383,8 @@ def task_entry(
     Returns:
         role, task, version, num_fewshot, n, `documents` (a hash over the documents in order: equal
         hashes mean paired scores), `clusters` (where some documents belong together, a name for
-        each), and per "metric,filter" its value, standard error and scores
-        (one per document, in 0..1; see `slimlib.common.schema.pack_scores`).
+        each), and per "metric,filter" its value, standard error and scores (one per document, in
+        0..1; see `slimlib.common.schema.pack_scores`).
 
     Raises:
         ValueError: a score is missing or not a number.

@@ -6,18 +6,21 @@ smaller than the rounding of a merged weight.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
-from slimlib.adapters.places import STRUCTURED, WEIGHTS_FILE
+from slimlib.adapters.places import STRUCTURED, WEIGHTS_FILE, adapter_path
 from slimlib.adapters.saving import load_adapter
 from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.common.hub import SMALL, fetch, fetched, hub_file
 from slimlib.model.gguf import load_gguf
 from slimlib.model.load import nf4_config
 from slimlib.model.opened import Opened
-from slimlib.model.stored import load_whole
+from slimlib.model.stored import check_finite_files, load_whole, refusing_damage
 from slimlib.model.vocabulary import check_vocabulary
+
+SAVED_TWICE = ("modules_to_save", "original_module")  # PEFT's further names of a resized embedding
 
 
 def load_opened(opened: Opened, dtype: str = "auto") -> tuple[Any, Any]:
@@ -78,23 +81,77 @@ def _own_tokenizer(opened: Opened) -> Any:
 
 def _put_on(model: Any, opened: Opened, tokenizer: Any) -> Any:
     """A model with its adapter; with rows for the tokens that the adapter adds and learned."""
+    _make_rows(model, opened, tokenizer)
+    try:
+        return load_adapter(model, _adapter_folder(opened))
+    except RuntimeError as error:  # torch's list of sizes that differ
+        raise _unfit(opened, _first_of(error)) from None
+
+
+def check_adapter(opened: Opened, model: Any) -> None:
+    """Refuse an adapter that is damaged, or not for its model, before that is loaded or asked.
+
+    Args:
+        opened: with an adapter, whose own files alone are read.
+        model: what it goes on, on no device: its shapes are enough. It is changed.
+
+    Raises:
+        ValueError: weights that are no finite numbers, of another shape, missing, or for layers
+            that the model has not; tokens without a row of the embedding.
+    """
+    from peft import PeftConfig, get_peft_model
+
+    folder = adapter_path(_adapter_folder(opened))
+    check_finite_files(opened.name, [folder / WEIGHTS_FILE])
+    if tokenizer := _own_tokenizer(opened):
+        _make_rows(model, opened, tokenizer)
+    config = PeftConfig.from_pretrained(folder)
+    with warnings.catch_warnings():  # what is missing is refused below, in words
+        warnings.simplefilter("ignore")
+        try:
+            adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
+            how = {"torch_device": "cpu", "low_cpu_mem_usage": True}
+            found = adapted.load_adapter(folder, adapted.active_adapter, **how)
+        except (ValueError, RuntimeError) as error:  # PEFT's of its targets, torch's of its sizes
+            raise _unfit(opened, _first_of(error)) from None
+    if config.is_prompt_learning:  # on no layer
+        return
+    if found.missing_keys:
+        raise _unfit(opened, f"it lacks {_some(found.missing_keys)}")
+    if beyond := [k for k in found.unexpected_keys if not any(w in k for w in SAVED_TWICE)]:
+        raise _unfit(opened, f"the model has no place for {_some(beyond)}")
+
+
+def _make_rows(model: Any, opened: Opened, tokenizer: Any) -> None:
+    """Give a model's embedding the rows that its adapter holds, or refuse tokens without one."""
     rows = model.get_input_embeddings().weight.shape[0]
     learned = _learned_rows(opened)
     if learned and learned != rows:
-        model.resize_token_embeddings(learned)
+        model.resize_token_embeddings(learned, mean_resizing=False)  # the adapter's replace them
     elif len(tokenizer) > rows:
         raise ValueError(
             f"{opened.name}: its tokenizer has {len(tokenizer):,} tokens, the model {opened.base} "
             f"rows for {rows:,}, and the adapter holds none for the others: give the merged model"
         )
-    try:
-        return load_adapter(model, _adapter_folder(opened))
-    except RuntimeError as error:  # torch's list of sizes that differ
-        first = str(error).strip().partition("\n")[2].strip() or str(error)
-        raise ValueError(
-            f"{opened.name}: this adapter does not fit {opened.base} ({first[:200]}); name the "
-            "model that it was trained on"
-        ) from None
+
+
+def _unfit(opened: Opened, why: str) -> ValueError:
+    return ValueError(
+        f"{opened.name}: this adapter does not fit {opened.base} ({why[:300]}); name the model "
+        "that it was trained on"
+    )
+
+
+def _first_of(error: Exception) -> str:
+    """What an error says first; torch's lists what differs below a heading."""
+    head, _, rest = str(error).strip().partition("\n")
+    return rest.strip().partition("\n")[0] if isinstance(error, RuntimeError) and rest else head
+
+
+def _some(keys: list[str]) -> str:
+    """ "layers.0.q_proj.lora_A.weight and 3 more"."""
+    more = f" and {len(keys) - 1} more" if keys[1:] else ""
+    return keys[0].removeprefix("base_model.model.") + more
 
 
 def _adapter_folder(opened: Opened) -> Path:
@@ -112,6 +169,6 @@ def _learned_rows(opened: Opened) -> int | None:
     path = hub_file(opened.adapter, WEIGHTS_FILE, opened.adapter_revision)
     if path is None:
         return None
-    with safe_open(path, "pt") as weights:
+    with refusing_damage(path), safe_open(path, "pt") as weights:
         names = [name for name in weights.keys() if "embed_tokens.weight" in name]  # noqa: SIM118
         return weights.get_slice(names[0]).get_shape()[0] if names else None

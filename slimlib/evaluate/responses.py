@@ -28,9 +28,13 @@ class Responses:
     Args:
         path: their file; one that is there is read and gone on with.
         line: shows how many documents are answered.
+        alike: a task that is gone on with gets the answers of one that was not cut off, to the last
+            digit, as `SlimLM` then batches what is left as if nothing were known. Not where more
+            documents are asked each time: few batches would be as before.
     """
 
-    def __init__(self, path: Path, line: Line) -> None:
+    def __init__(self, path: Path, line: Line, alike: bool = False) -> None:
+        self.alike = alike
         self.known = _read(path) if path.exists() else {}
         self.path, self.line, self.work = path, line, Work()
         self.seconds = 0.0  # that the model took to answer
@@ -58,7 +62,11 @@ class Responses:
         self.line.update(self.documents * self.answered // self.total, tokens=tokens)
 
     def complete(
-        self, kind: str, requests: Sequence[Any], ask: Callable[[list[Any]], list[Any]]
+        self,
+        kind: str,
+        requests: Sequence[Any],
+        ask: Callable[[list[Any]], list[Any]],
+        whole: bool = False,
     ) -> list[Any]:
         """The answers to requests: those that are known, and what the model is asked for.
 
@@ -66,22 +74,24 @@ class Responses:
             kind: of request, as lm-eval calls its methods.
             requests: lm-eval's instances.
             ask: the model, for those that are left.
+            whole: it is given all, and finds by `kept` what it need not answer.
         """
-        known = [self._known(kind, request) for request in requests]
+        known = [self.kept(kind, request.args) for request in requests]
         left = [r for r, answer in zip(requests, known, strict=True) if answer is None]
         self.total, self.answered = len(requests), len(requests) - len(left)
         self.documents = len({request.doc_id for request in requests})
         self.before = self.work.tokens
         self.line.begin("documents", self.documents, self.documents * self.answered // self.total)
         begin = time.monotonic()
-        fresh = iter(ask(left) if left else ())
+        fresh = iter(ask(list(requests) if whole else left) if left else ())
         self.seconds += time.monotonic() - begin
-        return [next(fresh) if answer is None else answer for answer in known]
+        return [next(fresh) if (whole and left) or a is None else a for a in known]
 
-    def _known(self, kind: str, request: Any) -> Any:
-        if kind == "generate_until" and request.args[1].get("do_sample"):
+    def kept(self, kind: str, request: Sequence[Any]) -> Any:
+        """The answer to a request that is known already, or None."""
+        if kind == "generate_until" and request[1].get("do_sample"):
             return None  # each sample is another one
-        answer = self.known.get(sha256([kind, *request.args]))
+        answer = self.known.get(sha256([kind, *request]))
         return tuple(answer) if isinstance(answer, list) else answer
 
 
@@ -121,10 +131,13 @@ def keeping(evaluator: type, responses: Responses) -> type:
             super().__init__(*args, **kwargs)
             self.set_cache_hook(responses)
             responses.work = getattr(self, "work", responses.work)  # HFLM counts no tokens
+            self.kept = responses.kept
 
         def loglikelihood(self, requests, disable_tqdm=False):
+            whole = responses.alike and not getattr(self, "stock_reason", "it is HFLM")
+            ask = super().loglikelihood
             with naming(self, requests):
-                return responses.complete("loglikelihood", requests, super().loglikelihood)
+                return responses.complete("loglikelihood", requests, ask, whole)
 
         def loglikelihood_rolling(self, requests, disable_tqdm=False):
             ask = super().loglikelihood_rolling

@@ -21,6 +21,7 @@ from typing import Any
 from slimlib.adapters.places import adapter_path
 from slimlib.adapters.saving import load_adapter
 from slimlib.common import progress
+from slimlib.common.checked import SECRET
 from slimlib.common.files import atomic_path
 from slimlib.common.flaky import again
 from slimlib.common.hardware import (
@@ -129,14 +130,18 @@ def write_merged(config: Arm, adapter: Path | None, target: Path) -> dict[str, A
 
 
 def merged_model(config: Arm, adapter: Path | None, merge_base: str) -> Any:
-    """A plain float32 model of W (+ s B A), by one of the three choices of W."""
+    """A plain float32 model of W (+ scale s B A), by one of the three choices of W."""
     model = base_of(config, merge_base)
     if merge_base == "requantised":
-        return dequantised(load_adapter(model, adapter).merge_and_unload()).float()
+        return dequantised(_with_adapter(model, config, adapter).merge_and_unload()).float()
     if merge_base == "dequant_nf4" and config.model.by_bitsandbytes:
         model = dequantised(model)
     model = model.float()
-    return load_adapter(model, adapter).merge_and_unload() if adapter else model
+    return _with_adapter(model, config, adapter).merge_and_unload() if adapter else model
+
+
+def _with_adapter(model: Any, config: Arm, adapter: Path) -> Any:
+    return load_adapter(model, adapter, scale=config.merge.scale)
 
 
 def dequantised(model: Any) -> Any:
@@ -154,6 +159,13 @@ def _reads_4bit(step: Any) -> bool:
     return any(type(op).__name__.startswith("Bnb4bit") for op in getattr(step, "operations", ()))
 
 
+def drop_tokens(config: Any) -> None:
+    """Take a hub's token out of a model's config, which is saved with the weights."""
+    held = [k for k, v in vars(config).items() if isinstance(v, str) and SECRET.search(v)]
+    for key in held:
+        delattr(config, key)
+
+
 def save_plain(model: Any, config: Arm, folder: Path) -> None:
     """Write a plain model, its generation settings as the base has them, odd ones too."""
     from transformers import GenerationConfig
@@ -161,6 +173,7 @@ def save_plain(model: Any, config: Arm, folder: Path) -> None:
     own = generation_file(resolve_name(config.model.name), config.model.revision)
     if own:  # transformers refuses to write settings that contradict each other, as some are
         model.generation_config = GenerationConfig()
+    drop_tokens(model.config)
     model.save_pretrained(folder)
     if own:
         shutil.copyfile(own, folder / GENERATION)
@@ -186,7 +199,7 @@ def reference_logits(
     """
     model = in_float32(base_of(config, merge_base))
     if adapter:
-        model = load_adapter(model, adapter)
+        model = _with_adapter(model, config, adapter)
     logits = _logits(model, tokenizer)
     del model
     free_memory()

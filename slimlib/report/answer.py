@@ -21,6 +21,9 @@ from slimlib.metrics.text import number, p_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FEW = 10  # held-out rows
+MORE_ROWS = "--set data.held_out=0.2 holds out more"
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -35,7 +38,7 @@ class Learned:
     def real(self) -> bool:
         """Whether the interval of the change leaves 0 out."""
         low, high = self.change.difference[1:]
-        return not low <= 0 <= high
+        return low > 0 or high < 0
 
     def sentence(self) -> str:
         """What was learned, as far as the interval goes."""
@@ -44,11 +47,15 @@ class Learned:
         verb = "Not told whether it learned its rows"
         if self.real:
             verb = "Learned its rows" if self.after < self.before else "Unlearned its rows"
+        rows = f"{self.rows} held-out row{'s' if self.rows > 1 else ''}"
         value, low, high = (number(limit, 2, "+") for limit in self.change.difference)
+        chance = f"[{low}, {high}], {p_text(self.change.p_value)}"
+        if self.change.p_value is None:
+            chance = "of one row, which says nothing of others"
         return (
-            f"{verb}: loss on {self.rows} held-out rows {number(self.before)} -> "
-            f"{number(self.after)} nats a token, less is better ({value} [{low}, {high}], "
-            f"{p_text(self.change.p_value)})."
+            f"{verb}: loss on {rows} {number(self.before)} -> {number(self.after)} nats a token, "
+            f"less is better ({value} {chance})."
+            + ("" if self.real or self.rows >= FEW else f" Few rows: {MORE_ROWS}.")
         )
 
 
@@ -76,6 +83,9 @@ class Answer(Shown):
     def sentence(self) -> str:
         """The answer in one or two sentences."""
         return f"{self.learned.sentence()} {self.comparison.answer()}"
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.title!r}; {self.sentence()}>"
 
     def document(self) -> Document:
         """Answer, advice, verdict on each task, steps, table, notes."""

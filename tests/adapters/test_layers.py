@@ -11,8 +11,10 @@ from adapters_of_all import adapter_with
 from closed_forms import randomise
 from safetensors.torch import load_file
 
+from slimlib.adapters import layers
 from slimlib.adapters.layers import attach
 from slimlib.adapters.saving import save_adapter
+from slimlib.common.hardware import Device
 from slimlib.config import AdapterConfig, ModelConfig
 from slimlib.merge.plain import compare_logits, merge_arm, merged_model, write_merged
 from slimlib.methods import METHODS
@@ -422,3 +424,17 @@ def assert_moved(arm, folder):
     assert found.keys() == start.keys()
     for name, tensor in found.items():
         assert (tensor - start[name]).abs().max() > 1e-6, name
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_what_is_not_quantised_stays_in_the_dtype_that_was_asked_for(kind, checkpoint, monkeypatch):
+    """PEFT's preparation for k-bit training would store it in float32: twice the memory, slower."""
+    device = Device(kind, "pretended", (7, 5) if kind == "cuda" else None, 8, 8)
+    monkeypatch.setattr(layers, "find_device", lambda: device)
+    config = ModelConfig(str(checkpoint), load_in_4bit=False, dtype="bfloat16")
+    model = attach(load_transformers(config), AdapterConfig(r=2), 0, 64).train()
+    dtypes = {(p.requires_grad, p.dtype) for p in model.parameters()}
+    assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
+    assert model.is_gradient_checkpointing == (kind == "cuda")
+    model(input_ids=torch.arange(8)[None], labels=torch.arange(8)[None]).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

@@ -94,6 +94,19 @@ def test_so_it_does_on_a_4_bit_base(method, checkpoint, tmp_path):
     assert torch.equal(logits(load_adapter(base(checkpoint, four_bit=True), tmp_path)), expected)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_share_of_an_adapter_is_a_share_of_what_it_adds(method, saved, checkpoint, plain_logits):
+    """Scale 0 is the base, and each layer's part grows in proportion."""
+    folder = saved[method][0]
+    assert torch.equal(logits(load_adapter(base(checkpoint), folder, scale=0.0)), plain_logits)
+    x, added = torch.randn(1, 32), {}
+    for scale in (0.0, 0.5, 1.0):
+        model = load_adapter(base(checkpoint), folder, scale=scale).eval()
+        added[scale] = dict(adapted_layers(model))["model.layers.1.self_attn.q_proj"](x)
+    half = (added[0.0] + added[1.0]) / 2
+    assert torch.allclose(added[0.5], half, atol=1e-6) and not torch.equal(half, added[0.0])
+
+
 @pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_pefts_own_saving_and_loading_do_too(method, low_cpu_mem_usage, saved, checkpoint):

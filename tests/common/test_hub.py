@@ -135,6 +135,24 @@ def test_rows_by_branch_move_and_by_commit_do_not(call, hub):
     assert len(call(hub_doors.rows, f"org/moving-rows@{first}")[0]) == 3
 
 
+def test_a_task_s_documents_are_known_by_their_commit(call, hub, tmp_path):
+    def piqa(word):
+        row = {"goal": f"{word} it", "sol1": "now", "sol2": "never", "label": 0}
+        lines = "".join(json.dumps(row | {"goal": f"{word} {n}"}) + "\n" for n in range(3))
+        return {f"{split}.jsonl": lines.encode() for split in ("train", "validation")}
+
+    model, first = str(CHECKPOINTS["tiny"]), hub.add("baber/piqa", piqa("do"), "datasets")
+    entry, commit, before = call(hub_doors.evaluate, model, tmp_path / "first")[0]
+    assert (commit, before.word) == (first, "not done")
+    again, _, before = call(hub_doors.evaluate, model, tmp_path / "first")[0]
+    assert again == entry and before.done
+    second = hub.add("baber/piqa", piqa("undo"), "datasets")
+    call(hub_doors.documents, "piqa", tmp_path)  # whoever reads it anew
+    new, commit, before = call(hub_doors.evaluate, model, tmp_path / "first")[0]
+    assert (commit, before) == (second, ("stale", "documents changed"))
+    assert new["documents"] != entry["documents"] and new["key"] != entry["key"]
+
+
 # -------------------------------------------------------------------------------- what is refused
 
 GATED = {
@@ -225,22 +243,18 @@ def test_an_outage_that_passes_is_waited_for(call, hub, expected, where):
     assert heads or f"asked again in {WAITS[0]:.0f} s" in said and "status 503" in said
 
 
-def test_a_file_cut_in_the_middle_goes_on_where_it_was(call, hub, expected):
-    hub.add("org/cut", files_of("tiny"))
-    hub.fail("/storage/", times=2, kind="cut", value=300_000)
+@pytest.mark.parametrize("kind", ["cut", "reset"])
+def test_a_file_cut_in_the_middle_goes_on_where_it_was(call, hub, expected, kind):
+    hub.add(f"org/{kind}", {**files_of("tiny"), "README.md": kind.encode()})
+    hub.fail("/storage/", times=2, kind=kind, value=300_000)
     before = len(hub.asked)
-    assert call(hub_doors.ask_model, "org/cut")[0] == expected
+    assert call(hub_doors.ask_model, f"org/{kind}")[0] == expected
     ranges = [a.range for a in hub.asked[before:] if a.path.startswith("/storage")]
     begins = [int(r.removeprefix("bytes=").rstrip("-")) for r in ranges[1:]]
     assert ranges[0] is None and len(begins) == 2
-    assert 200_000 < begins[0] <= 300_000 < begins[1] <= 600_000
-
-
-def test_a_file_whose_connection_is_reset_is_downloaded_again(call, hub, expected):
-    hub.add("org/reset", files_of("tiny"))
-    hub.fail("/storage/", times=2, kind="reset", value=300_000)
-    found, said = call(hub_doors.ask_model, "org/reset")
-    assert found == expected and said.count("asked again") == 2
+    # what had come and was not read yet is lost with a reset
+    assert (200_000 if kind == "cut" else 0) < begins[0] <= 300_000
+    assert begins[0] < begins[1] <= begins[0] + 300_000
 
 
 def test_an_outage_that_stays_is_said_in_one_line(call, hub):

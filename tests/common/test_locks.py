@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from slimlib.common import locks
+from slimlib.common import files, locks
 from slimlib.common.files import read_json, write_json
 from slimlib.common.locks import clear_holders, holder_of, writing
 
@@ -89,7 +89,7 @@ class TestOnDrive:
 
     @pytest.fixture
     def drive(self, path, monkeypatch):
-        monkeypatch.setattr(locks, "DRIVE", path.parents[1])
+        monkeypatch.setattr(files, "DRIVE", path.parents[1])
         monkeypatch.setattr(locks, "BEAT", 0.02)
         monkeypatch.setattr(locks, "DEAD", 0.5)
         path.parent.mkdir()

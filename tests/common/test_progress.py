@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 import types
 
 import pytest
@@ -94,9 +95,23 @@ class TestLog:
         with pytest.raises(ValueError), progress.line("merge a"):
             raise ValueError
         out, err = capsys.readouterr()
-        assert (out, err) == ("", "merge a: started\n")
+        assert (out, err) == ("", "")
         with progress.line("merge b"):
             assert progress.current().label == "merge b"
+
+    def test_what_takes_no_time_is_said_in_one_line_or_none(self, capsys):
+        with progress.line("base: facts") as line:
+            line.begin("documents", 20, 20)
+        with progress.line("load base", brief=True):
+            pass
+        assert capsys.readouterr().err == "base: facts: done in 0 s (20 documents)\n"
+
+    def test_what_lasts_is_said_to_have_started_while_it_runs(self, capsys, monkeypatch):
+        monkeypatch.setattr(progress, "SOON", 0.01)
+        with progress.line("load base", brief=True):
+            threading.Event().wait(0.1)
+            assert capsys.readouterr().err == "load base: started\n"
+        assert capsys.readouterr().err == "load base: done in 0 s\n"
 
     def test_without_a_stage_updates_go_nowhere(self, capsys):
         progress.current().update(3, loss=1.0)

@@ -315,19 +315,20 @@ def test_every_verdict_has_its_word_beside_a_step():
 def test_the_rules_say_how_it_was_compared():
     first, last = rules([CHANGE], 2.0, 0.05, None)
     assert first == (
-        "Compared document by document. Forgot, improved (worse, better): p below 0.05 after "
-        "Holm's correction over the tasks; other metrics and subtasks are families of their own, "
-        "and three families at 0.05 are not one at 0.05. Kept: a change of 2 points or more is "
-        "ruled out (TOST, corrected likewise)."
+        "Compared document by document. p: how often chance alone shows as much; Holm p: corrected "
+        "for the number of tasks. Forgot, improved (worse, better): Holm p below 0.05; other "
+        "metrics and subtasks are families of their own, and three families at 0.05 are not one at "
+        "0.05. Kept: a change of 2 points or more is ruled out (two one-sided tests, corrected "
+        "likewise)."
     )
     assert last == "One run a side: claims are of this run; other seeds of it may differ."
     both = rules([CHANGE, replace(CHANGE, paired=False)], 2.0, 0.05, 3)[0]
     assert both.startswith(
         "Look 3: every level is a fifth of what was asked for. Compared document by document; from "
-        "aggregates where answers are missing (unpaired, weaker). Forgot"
+        "aggregates where answers are missing (unpaired, weaker). p: how"
     )
     broken = replace(CHANGE, verdict=BROKEN, paired=False)
-    assert rules([broken], 2.0, 0.05, None)[0].startswith("Forgot")
+    assert rules([broken], 2.0, 0.05, None)[0].startswith("p: how")
     assert rules([CHANGE, broken], 2.0, 0.05, None)[0].startswith("Compared document by document.")
     for seeds in ((1, 2), (2, 1)):
         assert rules([CHANGE, replace(CHANGE, seeds=seeds)], 2, 0.05, None)[1].startswith("Over s")

@@ -1,9 +1,11 @@
 """Any task by its name: lm-eval's, the micro world's, a YAML file, one's own questions."""
 
 import json
+import logging
 
 import pytest
 
+from slimlib.common.hub import HubError
 from slimlib.data.named_tasks import load_units
 
 
@@ -60,6 +62,38 @@ def test_a_group_in_a_yaml_file_gets_one_verdict(tmp_path, world):
 def test_what_cannot_be_asked_is_said(world, names, said):
     with pytest.raises(ValueError, match=said):
         load_units(names, None, world)
+
+
+def test_lm_eval_does_not_warn_of_questions_that_no_file_holds(tmp_path, world, caplog):
+    logging.getLogger("lm_eval").setLevel(logging.NOTSET)
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"question": "?", "answer": "a"}) + "\n")
+    load_units([str(path)], None, world)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_without_the_hub_local_files_are_named_as_a_way_out(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    with pytest.raises(HubError) as refused:
+        load_units(["hellaswag"], None, world)
+    said = str(refused.value)
+    assert "HF_HUB_OFFLINE is set: unset it" in said and "\n" not in said
+    assert "--data FOLDER, with hellaswag/hellaswag_val_full.jsonl.gz in it" in said
+
+
+def test_examples_that_a_task_fixes_are_said(tmp_path, world, capsys):
+    data = tmp_path / "asked.json"
+    data.write_text(json.dumps([{"question": "?", "answer": "a"}] * 3))
+    path = tmp_path / "asked.yaml"
+    path.write_text(
+        f"task: asked\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
+        "test_split: test\nnum_fewshot: 0\noutput_type: generate_until\n"
+        "doc_to_text: '{{question}}'\ndoc_to_target: '{{answer}}'\n"
+    )
+    load_units([str(path)], None, world)
+    assert "without examples" not in capsys.readouterr().err
+    load_units([str(path)], None, world, shots=2)
+    assert "asked: asked without examples, as its own settings fix it" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from slimlib.data.named_tasks import load_units
 from slimlib.data.own_task import first_line, found, own_task
 
 
@@ -65,6 +66,20 @@ def test_an_expression_is_searched_in_the_whole_answer():
 def test_a_row_that_cannot_be_asked_is_named(tmp_path, rows, said):
     with pytest.raises(ValueError, match=said):
         own_task(write(tmp_path, *rows))
+
+
+def test_solved_examples_show_an_answer_never_an_expression(tmp_path):
+    rows = [{"prompt": f"Say {n}.", "regex": rf"\b{n}\b"} for n in range(3)]
+    with pytest.raises(ValueError, match="its rows have a regex alone: give each a column answer"):
+        own_task(write(tmp_path, *rows), shots=1)
+    path = write(tmp_path, *({**row, "answer": f"Number {n}"} for n, row in enumerate(rows)))
+    (unit,) = load_units([str(path)], None, tmp_path, shots=2)
+    (task,) = unit.tasks
+    task.set_fewshot_seed(1)
+    text = task.fewshot_context(task.eval_docs[0], 2)
+    assert "Say 1. Number 1\n\n" in text and text.endswith("\n\nSay 0.")
+    with pytest.raises(ValueError, match="num_fewshot=3 other questions cannot stand before each"):
+        own_task(path, shots=3)
 
 
 def test_broken_files_are_named(tmp_path):

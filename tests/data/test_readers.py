@@ -262,3 +262,10 @@ def test_a_share_is_held_out(rows, share, held):
 def test_the_same_seed_holds_out_the_same_rows():
     rows = list(range(100))
     assert split_rows(rows, 0.1, 1) == split_rows(rows, 0.1, 1) != split_rows(rows, 0.1, 2)
+
+
+def test_rows_that_are_there_more_than_once_are_never_held_out():
+    rows = list(range(20))
+    kept, out = split_rows(rows, 0.25, 3, repeated=range(16))
+    assert len(out) == 4 and out == [16, 17, 18, 19] and len(kept) == 16
+    assert split_rows(rows, 0.25, 3, repeated=rows) == (rows, [])

@@ -169,6 +169,31 @@ def test_the_rows_that_are_held_out_are_some_that_can_be_learned_from():
     assert "3 of 5 rows are trained on, 1 held out" in report.to_text(100)
 
 
+def test_the_first_row_is_shown_as_it_is_though_its_tokenizer_would_tidy_it(monkeypatch):
+    """SmolLM2's asks for spaces before full stops to go, of which transformers warns."""
+    asked, tokenizer = [], chat()
+    decode = tokenizer.decode
+    monkeypatch.setattr(
+        tokenizer, "decode", lambda ids, **how: asked.append(how) or decode(ids, **how)
+    )
+    report = describe_rows([{"question": "a .", "answer": "b ."}], AUTO, tokenizer, 100)
+    assert "a ." in report.first and "[[b ." in report.first
+    assert {"clean_up_tokenization_spaces": False} in asked
+
+
+def test_a_row_that_is_also_trained_on_is_not_held_out():
+    rows = [{"question": f"{n % 3}?", "answer": n % 3} for n in range(6)]
+    rows += [{"question": "3?", "answer": 3}, {"question": "4?", "answer": 4}]
+    for seed in range(9):
+        config = replace(AUTO, held_out=0.4)
+        trained, held, report = split_tokenized(rows, config, chat(), 100, seed)
+        assert len(held) == 2 and not [
+            ids for ids in held["input_ids"] if ids in trained["input_ids"]
+        ]
+    assert report.repeated == (1, 2, 3, 4, 5, 6)
+    assert "There more than once: 6 rows (1, 2, 3, 4, 5, ...); none of" in report.to_text(100)
+
+
 def test_the_author_s_run_keeps_every_row_with_an_answer_column():
     """Alpaca has 14 rows with an empty output, and the author trained on them."""
     rows = [ROW, {**ROW, "output": ""}, {**ROW, "instruction": "x" * 300}]

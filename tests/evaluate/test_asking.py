@@ -1,9 +1,11 @@
 """One side of a check: answers kept by content, samples that grow, results in lm-eval's layout."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from slimlib.common import hardware
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import load_units
 from slimlib.evaluate.asking import Side
@@ -80,6 +82,10 @@ def test_another_setting_is_another_answer(tmp_path, units, monkeypatch):
     assert len(asked) == before == 4
     other = Side("base", open_model("micro:base"), AskConfig(num_fewshot=1), tmp_path)
     assert other._path(units["micro_facts"], False) != one._path(units["micro_facts"], False)
+    with monkeypatch.context() as patch:
+        patch.setattr(hardware, "find_device", lambda: SimpleNamespace(dtype="bfloat16"))
+        elsewhere = Side("base", open_model("micro:base"), AskConfig(), tmp_path)
+    assert elsewhere._path(units["micro_facts"], False) != one._path(units["micro_facts"], False)
     tuned = Side("base", open_model("micro:instruct"), AskConfig(), tmp_path)
     assert tuned._path(units["micro_facts"], False) != one._path(units["micro_facts"], False)
 

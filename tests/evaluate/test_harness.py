@@ -7,9 +7,11 @@ import sys
 import types
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
 
 import pytest
 
+from slimlib.common import hardware
 from slimlib.common.files import read_json, read_jsonl
 from slimlib.common.schema import unpack_scores
 from slimlib.config import EvalConfig, Task
@@ -152,6 +154,21 @@ def test_other_settings_are_another_key(change, world):
     config = config_of(FACTS)
     keys = {harness._key("w", FACTS, c, world) for c in (config, replace(config, **change))}
     assert len(keys) == 2
+
+
+def test_auto_is_the_dtype_of_the_device(checkpoint, world, tmp_path, monkeypatch):
+    """What a machine answered in bfloat16 is no answer in float32."""
+    config = replace(config_of(FACTS), dtype="auto")
+    entries = {}
+    for kind in ("bfloat16", "float32"):
+        monkeypatch.setattr(hardware, "find_device", lambda kind=kind: SimpleNamespace(dtype=kind))
+        entries[kind] = evaluate_model(str(checkpoint), config, tmp_path, world)["micro_facts"]
+    assert entries["bfloat16"]["key"] != entries["float32"]["key"]
+    named = replace(config, dtype="float32")
+    assert (
+        evaluate_model(str(checkpoint), named, tmp_path, world)["micro_facts"]
+        == (entries["float32"])
+    )
 
 
 def test_other_documents_are_another_key(world, tmp_path):

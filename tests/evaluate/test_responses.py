@@ -7,6 +7,7 @@ import pytest
 from slimlib.common.files import read_json
 from slimlib.common.progress import Line
 from slimlib.config import EvalConfig, Task
+from slimlib.data.micro import CHECKPOINTS
 from slimlib.evaluate.harness import evaluate_model
 from slimlib.evaluate.responses import Responses
 
@@ -147,6 +148,32 @@ def test_a_task_that_is_cut_off_goes_on_with_the_same_scores(
     names = {path.name for path in (tmp_path / "cut" / task.name).iterdir()}
     assert names == {"entry.json", "results.json", "samples.jsonl"}
     assert read_json(tmp_path / "cut" / task.name / "results.json")["results"]
+
+
+@pytest.mark.parametrize("answers", [7, 53])
+def test_what_is_left_is_answered_to_the_last_digit_as_in_one_go(
+    answers, tiny_run, tmp_path, monkeypatch
+):
+    """A last digit depends on what is computed in the same pass."""
+    task = Task("micro_facts", "mmlu_cs", 0, 4, limit=40, source="facts")
+    config = EvalConfig(tasks=(task,), dtype="float32", max_length=1024)
+    how = (str(CHECKPOINTS["base"]), config)
+    evaluate_model(*how, tmp_path / "whole", tiny_run.data_folder())
+    keep, asked = Responses.add_partial, []
+
+    def cut(self, kind, request, answer):
+        keep(self, kind, request, answer)
+        asked.append(repr(request))
+        if len(asked) == answers:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Responses, "add_partial", cut)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_model(*how, tmp_path / "cut", tiny_run.data_folder())
+    evaluate_model(*how, tmp_path / "cut", tiny_run.data_folder())
+    assert len(asked) == len({*asked}) == 160
+    whole, cut = (tmp_path / d / "micro_facts" / "samples.jsonl" for d in ("whole", "cut"))
+    assert cut.read_bytes() == whole.read_bytes()
 
 
 def test_slim_tells_its_tokens(checkpoint, tiny_run, tmp_path, capsys):

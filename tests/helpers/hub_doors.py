@@ -153,6 +153,26 @@ def documents(task: str, world: Path) -> dict[str, int]:
     return unit.sizes
 
 
+def evaluate(model: str, root: Path) -> tuple[dict[str, Any], str | None, Any]:
+    """PIQA's entry of a model, the commit of its documents, and what its stage stands on."""
+    from dataclasses import replace
+
+    from slimlib.config import Task
+    from slimlib.data.tasks import hub_documents
+    from slimlib.evaluate.harness import evaluate_arm
+    from slimlib.run import Run
+    from slimlib.studies.get import get_study
+
+    task = Task("piqa", "hellaswag", 0, 1, limit=2)
+    (arm,) = get_study("micro", arms="llama-base", model=model).arms
+    asked = replace(arm.evaluate, tasks=(task,))
+    study = replace(get_study("micro"), arms=(replace(arm, evaluate=asked),), ladder=(), data="hub")
+    run = Run(study, root)
+    before = run.state(arm.name, "evaluate")
+    entry = evaluate_arm(run, arm.name)["tasks"]["piqa"]
+    return entry, hub_documents(task), before
+
+
 def preflight(model: str, revision: str | None, dataset: str, root: Path) -> dict[str, Any]:
     """Its lines on the hub, of a study with such a model and such rows."""
     from dataclasses import replace

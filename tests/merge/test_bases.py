@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from closed_forms import randomise
+from lm_eval.api.instance import Instance
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from slimlib.adapters.layers import attach
-from slimlib.adapters.saving import save_adapter
+from slimlib.adapters.saving import load_adapter, save_adapter
 from slimlib.common.checked import ConfigError
 from slimlib.common.files import write_json
 from slimlib.config import AdapterConfig, Arm, MergeConfig, ModelConfig, Study, TrainConfig
+from slimlib.evaluate.scoring.lm import SlimLM
 from slimlib.merge import plain
 from slimlib.merge.plain import merge_arm, write_merged
-from slimlib.model.load import load_base, nf4_config
+from slimlib.model.load import load_base, load_transformers, nf4_config
 from slimlib.model.stored import keep_packing
 from slimlib.run import Run
 from slimlib.studies.get import get_study
@@ -123,6 +125,33 @@ def test_16bit_is_the_checkpoints_own_weight_whatever_4_bit_was_loaded_in(
     base = load_file(checkpoint / "model.safetensors")
     assert_merged(tmp_path / "merged", base, deltas(adapter), written)
     assert outcome["merge_base"] == "16bit" and outcome["logit_check"]["equal"]
+
+
+@pytest.mark.parametrize("base", ["dequant_nf4", "16bit"])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_a_share_of_dw_is_merged(scale, base, checkpoint, tmp_path):
+    """At 0 the base itself, bit by bit; between, W + scale s B A, and the answers of evaluating."""
+    arm = arm_of(checkpoint, base=base)
+    adapter = with_adapter(arm, tmp_path / "adapter")
+    arm = replace(arm, merge=replace(arm.merge, scale=scale))
+    outcome = write_merged(arm, adapter, tmp_path / "merged")
+    four_bit = base == "dequant_nf4"
+    weights = stock(checkpoint, dtype=torch.float32)
+    if four_bit:
+        weights = load_transformers(arm.model).dequantize(torch.float32)
+    moved = {name: scale * delta for name, delta in deltas(adapter).items()} if scale else {}
+    assert_merged(tmp_path / "merged", weights.state_dict(), moved, "float32")
+    evaluated = load_adapter(
+        load_transformers(replace(arm.model, load_in_4bit=four_bit)), adapter, scale=scale
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    models = stock(tmp_path / "merged"), evaluated.eval()
+    both = [SlimLM(pretrained=model, tokenizer=tokenizer) for model in models]
+    asked = [Instance("loglikelihood", {}, ("How many pens", f" {n} boxes"), n) for n in range(9)]
+    merged, adapted = (
+        [value for value, _ in lm.loglikelihood(asked, disable_tqdm=True)] for lm in both
+    )
+    assert merged == pytest.approx(adapted, abs=1e-3) and outcome["logit_check"]["equal"]
 
 
 @pytest.mark.parametrize("loaded", ["float16", "bfloat16"])

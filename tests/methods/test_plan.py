@@ -213,6 +213,34 @@ def test_the_scale_follows_the_rank_unless_it_is_kept():
     assert kept.parameters == plan.parameters
 
 
+@pytest.mark.parametrize("keep_scale", [False, True])
+def test_a_rank_stabilised_scale_is_peft_s(keep_scale):
+    """lora_alpha / sqrt(r), of each module's own rank."""
+    from peft import LoraConfig, get_peft_model
+    from torch import nn
+
+    rule = Rule(layer_type="mlp", r=4)
+    plan = plan_of(rule, r=16, rslora=True, keep_scale=keep_scale)
+    model = nn.ModuleDict({"up_proj": nn.Linear(64, 64), "q_proj": nn.Linear(64, 64)})
+    ranks = {"up_proj": 4, "q_proj": 16}
+    alphas = {"up_proj": 4} if keep_scale else {}
+    theirs = get_peft_model(
+        model,
+        LoraConfig(
+            r=16,
+            lora_alpha=16,
+            use_rslora=True,
+            rank_pattern=ranks,
+            alpha_pattern=alphas,
+            target_modules=[*ranks],
+        ),
+    )
+    for name, layer in theirs.base_model.model.items():
+        ours = next(entry for path, entry in plan.items() if path.endswith(name))
+        assert ours.scaling == pytest.approx(layer.scaling["default"])
+    assert plan["model.layers.0.self_attn.q_proj"].scaling == 4  # 16 / sqrt(16)
+
+
 # ------------------------------------------------------------------------------------- refusals
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from slimlib import train
-from slimlib.common import locks
+from slimlib.common import files, locks
 from slimlib.common.files import file_sha256, read_json, write_json
 from slimlib.evaluate import harness
 from slimlib.evaluate.harness import evaluate_arm
@@ -46,9 +46,10 @@ def done(tiny_run, tmp_path, monkeypatch):
         put_back(config.name, "merged")
         return {}
 
-    def asked(loaded, task, config, key, folder, data_folder):
+    def asked(loaded, task, config, weights, folder, data_folder):
         notes.append(f"evaluate {folder.parents[1].name} {task.name}")
         put_back(folder.parents[1].name, f"eval/{task.name}")
+        key = harness._key(weights, task, config, data_folder)
         entry = read_json(folder / "entry.json") | {"key": key}
         write_json(folder / "entry.json", entry)
         return entry
@@ -250,7 +251,7 @@ def test_merged_weights_go_after_evaluation_and_come_back_when_they_are_needed(d
 
 
 def test_on_drive_they_are_not_kept(done, monkeypatch):
-    monkeypatch.setattr(locks, "DRIVE", done.root)
+    monkeypatch.setattr(files, "DRIVE", done.root)
     monkeypatch.setattr(locks, "POLL", 0.001)
     assert go_on(done) == []
     assert not list(done.folder.glob("*/merged"))

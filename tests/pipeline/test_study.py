@@ -13,7 +13,8 @@ from slimlib.common.files import read_json
 from slimlib.comparison.two_models import compare
 from slimlib.pipeline import study as module
 from slimlib.pipeline.study import last_run, open_run, read_study, run_study, write_study
-from slimlib.run import Run, SettingsError
+from slimlib.run import Run
+from slimlib.standing import SettingsError
 from slimlib.studies.get import get_study
 
 

@@ -25,7 +25,7 @@ from slimlib.pipeline.sweep import (
     time_needed,
 )
 from slimlib.results.record import read_records
-from slimlib.run import SettingsError
+from slimlib.standing import SettingsError
 from slimlib.studies.design import Job, jobs
 from slimlib.studies.get import get_design, get_study
 

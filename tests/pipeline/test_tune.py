@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from datasets import Dataset, DatasetDict
 from scipy import stats
 
 from slimlib.cli import main
 from slimlib.model.load import nf4_config
-from slimlib.pipeline.tune import mean_change, tune
+from slimlib.pipeline.tune import _rows_file, mean_change, tune
+from slimlib.report.answer import Learned
 from slimlib.run import Run
 from slimlib.studies.mine import mine, of_seeds, slug
 
@@ -86,7 +89,7 @@ def test_a_checkpoint_that_is_stored_in_4_bit_is_tuned_as_it_is(here, rows, chec
 @pytest.mark.slow
 def test_two_seeds_make_it_a_claim_about_the_recipe(here):
     rows = [{"instruction": f"Say {a}.", "output": f"{a}."} for a in range(30)]
-    found = tune("micro:base", rows, seeds=2, **ASKED, **FEW)
+    found = tune("micro:base", Dataset.from_list(rows), seeds=2, **ASKED, **FEW)
     (change,) = found.comparison.headlines
     assert change.subject == "this recipe" and found.learned.change.seeds == 2
     assert len([*here.glob("runs/micro-base-on-rows-*/tuned*/adapter")]) == 2
@@ -112,6 +115,7 @@ def test_a_planted_loss_ends_with_exit_code_3_and_is_read_again_without_training
     ("change", "said"),
     [
         ({"model": "micro:bse"}, "unknown embedded checkpoint"),
+        ({"model": "nowhere.gguf"}, "nowhere.gguf: a GGUF file is read only, for slimlib check"),
         ({"rows": "nowhere.csv"}, "nowhere.csv does not exist"),
         ({"seeds": 0}, "seeds=0: must be 1 to 10"),
         ({"tasks": "no.yaml"}, "no.yaml does not exist"),
@@ -129,6 +133,26 @@ def test_what_cannot_be_is_said_before_anything_is_trained(here, rows, change, s
     with pytest.raises(ValueError, match=said):
         tune(**{"model": "micro:base", "rows": rows, "tasks": "micro_facts"} | change)
     assert not [*here.rglob("adapter_config.json")] and not [*here.rglob("record.json")]
+
+
+def test_a_folder_of_a_gguf_file_is_refused_at_once(here, rows, capsys):
+    (here / "quants").mkdir()
+    (here / "quants" / "model.Q4_1.gguf").write_bytes(b"GGUF")
+    for name in ("quants", "./quants", "quants/model.Q4_1.gguf"):
+        assert main(["tune", name, rows, "--tasks", "micro_facts"]) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: a GGUF file is read only" in error and error.count("\n") == 1
+    assert not [*here.glob("runs*")]
+
+
+def test_rows_in_memory_are_the_same_rows_however_they_lie_there(here):
+    rows = [{"question": f"{n}?", "answer": n} for n in range(3)]
+    frame = pd.DataFrame(rows)
+    frame.index *= 7  # as a frame that was filtered
+    lying = [rows, iter(rows), Dataset.from_list(rows), DatasetDict(train=Dataset.from_list(rows))]
+    paths = {_rows_file(given, "micro:base", here) for given in (*lying, frame)}
+    (path,) = paths  # called by its content
+    assert [json.loads(line)["output"] for line in Path(path).open()] == ["0", "1", "2"]
 
 
 # ---- the study ----
@@ -186,6 +210,22 @@ def test_one_fine_tunings_change_of_loss_is_a_paired_t_over_rows():
     low, high = stats.t.interval(0.95, 3, change.mean(), change.std(ddof=1) / 2)
     assert found.difference == pytest.approx((change.mean(), low, high))
     assert found.p_value == pytest.approx(stats.ttest_1samp(change, 0).pvalue)
+
+
+def test_one_row_that_was_held_out_has_no_interval_and_claims_nothing():
+    change = mean_change([np.array([-0.4])], 0.05)
+    learned = Learned(1, 8.5, 8.1, change)
+    assert not learned.real and change.p_value is None
+    assert learned.sentence() == (
+        "Not told whether it learned its rows: loss on 1 held-out row 8.50 -> 8.10 nats a token, "
+        "less is better (-0.40 of one row, which says nothing of others). Few rows: --set "
+        "data.held_out=0.2 holds out more."
+    )
+
+
+def test_few_rows_that_tell_nothing_name_the_key_that_holds_out_more():
+    learned = Learned(2, 8.6, 4.3, mean_change([np.array([-3.5, -5.3])], 0.05))
+    assert learned.sentence().endswith("Few rows: --set data.held_out=0.2 holds out more.")
 
 
 def test_seeds_that_disagree_widen_it():

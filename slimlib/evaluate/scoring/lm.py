@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from slimlib.evaluate.scoring.finite import Watching, check, naming
 from slimlib.evaluate.scoring.forward import Forward, Work
 from slimlib.evaluate.scoring.packing import (
     Family,
+    Scored,
     Tokens,
     batch_end,
     by_length,
@@ -92,6 +94,8 @@ class SlimLM(Watching, HFLM):
         self.token_budget = _whole("token_budget", token_budget, budget)
         self.max_rows = _whole("max_rows", max_rows, rows)
         self.work = Work()  # what was computed since this was last set
+        # (kind, arguments) -> an answer of an earlier session, or None
+        self.kept: Callable[[str, Any], Any] = lambda kind, request: None
         self._reasons: dict[int, str | None] = {}
 
     @property
@@ -131,10 +135,11 @@ class SlimLM(Watching, HFLM):
     ) -> list[tuple[float, bool]]:
         if self.stock_reason:
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-        answers: list[Any] = [None] * len(requests)
+        answers: list[Any] = [key and self.kept("loglikelihood", key) for key, *_ in requests]
+        known = {index for index, answer in enumerate(answers) if answer is not None}
         forward = self.make_forward()
         with self._bar("loglikelihood", len(requests), disable_tqdm) as bar, forward.ready():
-            for index, *answer in self._scored(forward, requests):
+            for index, *answer in self._scored(forward, requests, known):
                 answers[index] = tuple(answer)
                 if requests[index][0] is not None:  # a window of a rolling one has no key
                     check(answer[0], requests[index][0])
@@ -143,9 +148,13 @@ class SlimLM(Watching, HFLM):
         return answers
 
     def _scored(
-        self, forward: Forward, requests: list[Request]
+        self, forward: Forward, requests: list[Request], known: Set[int] = frozenset()
     ) -> Iterator[tuple[int, float, bool]]:
-        """Answers as they are made: place of the request, log-likelihood, is_greedy."""
+        """Answers as they are made: place of the request, log-likelihood, is_greedy.
+
+        What is known is not answered, yet batched with the rest: the last digits of an answer
+        depend on what is computed beside it.
+        """
         sequences = make_sequences([(c, e) for _, c, e in requests], self.max_length)
 
         def many_passes(family: Family) -> bool:
@@ -154,11 +163,16 @@ class SlimLM(Watching, HFLM):
             return len(family.prefix) + new > self.token_budget
 
         for prefix, members in families([scored.context for scored in sequences], many_passes):
+            if _all_known([sequences[member] for member in members], known):
+                continue
             cache = compute_prefix(forward, prefix)
             ordered = by_length([sequences[member] for member in members])
             begin, start = 0, len(prefix)
             while begin < len(ordered):
                 batch = ordered[begin : batch_end(ordered, begin, start, self.token_budget)]
+                if _all_known(batch, known):
+                    begin += len(batch)
+                    continue
                 answers = None
                 try:
                     answers = score(forward, batch, start, cache, self.softmax_dtype)
@@ -170,11 +184,11 @@ class SlimLM(Watching, HFLM):
                     self.token_budget = max(1, min(self.token_budget, used) // 2)
                     self._free("token_budget", self.token_budget)
                     continue
-                if all(math.isfinite(value) for _, value, _ in answers):
-                    yield from answers
-                else:  # NaN spreads in a pass, even from where attention is masked: which is it?
-                    for scored in batch:
-                        yield from score(forward, [scored], start, cache, self.softmax_dtype)
+                if not all(math.isfinite(value) for _, value, _ in answers):
+                    # NaN spreads in a pass, even from where attention is masked: which is it?
+                    alone = (score(forward, [s], start, cache, self.softmax_dtype) for s in batch)
+                    answers = itertools.chain.from_iterable(alone)
+                yield from (answer for answer in answers if answer[0] not in known)
                 begin += len(batch)
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
@@ -301,6 +315,11 @@ class SlimLM(Watching, HFLM):
 
     def _bar(self, kind: str, total: int, disable: bool) -> tqdm:
         return tqdm(total=total, disable=disable or self.rank != 0, desc=f"Running {kind} requests")
+
+
+def _all_known(sequences: Iterable[Scored], known: Set[int]) -> bool:
+    """Whether every request of some sequences is answered already."""
+    return all(asked.index in known for scored in sequences for asked in scored.asked)
 
 
 def _whole(name: str, value: Any, default: int) -> int:

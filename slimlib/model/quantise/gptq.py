@@ -19,6 +19,7 @@ from slimlib.common.files import read_json
 from slimlib.model.quantise.blocks import pack
 from slimlib.model.quantise.numbers import Numbers
 from slimlib.model.quantise.storage import Quantised
+from slimlib.model.stored import refusing_damage
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +94,8 @@ def read_gptq(folder: str | Path) -> dict[str, Quantised]:
     less_one = _zeros_less_one(Path(folder))
     tensors: dict[str, Any] = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
-        tensors |= load_file(path)
+        with refusing_damage(path):
+            tensors |= load_file(path)
     names = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
     if not names:
         raise ValueError(f"{folder}: no .qweight in its safetensors; not a GPTQ checkpoint")

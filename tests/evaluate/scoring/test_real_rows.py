@@ -28,7 +28,7 @@ STEPS = 4 * 2.0**-24  # or relative, a few steps of float32: more from -420 down
 HIGH_SCHOOL, COLLEGE = "mmlu_high_school_computer_science", "mmlu_college_computer_science"
 TASKS = [
     Task("hellaswag", "hellaswag", 0, 8, limit=500, source="hellaswag"),
-    Task("gsm8k", "gsm8k", 5, 8, limit=200, source="gsm8k"),
+    Task("gsm8k", "gsm8k", 5, 8, limit=100, source="gsm8k"),
     Task(HIGH_SCHOOL, "mmlu_cs", 0, 8, source=HIGH_SCHOOL),
     Task(COLLEGE, "mmlu_cs_college", 0, 8, source=COLLEGE),
     Task(HIGH_SCHOOL, "mmlu_cs", 5, 4, limit=30, source=HIGH_SCHOOL),
