@@ -366,9 +366,12 @@ def on_rows(study, path, **data):
 def test_a_file_of_conversations_is_trained_on_its_answers_but_for_what_is_held_out(
     dropout_study, tmp_path, capsys
 ):
-    turns = [{"from": "human", "value": "Say yes."}, {"from": "gpt", "value": "Yes."}]
-    rows = [{"conversations": turns, "id": n} for n in range(20)]
-    rows[4] = {"conversations": turns[:1], "id": 4}
+    asked = [{"from": "human", "value": f"Say yes to {n}."} for n in range(20)]
+    rows = [
+        {"conversations": [turn, {"from": "gpt", "value": "Yes."}], "id": n}
+        for n, turn in enumerate(asked)
+    ]
+    rows[4] = {"conversations": asked[:1], "id": 4}
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows))
     study = on_rows(dropout_study, path, held_out=0.25)

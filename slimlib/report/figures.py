@@ -104,7 +104,7 @@ def make_figures(
     folder: Path,
     logs: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[Path]:
-    """Write scores, waterfall and losses into a folder, each as PNG and SVG.
+    """Write scores, waterfall and, of what was trained, losses into a folder, as PNG and SVG.
 
     Returns:
         The paths written.
@@ -127,8 +127,9 @@ def make_figures(
                 "What each step changed, with paired 95 % intervals "
                 "(orange: lost, blue: gained, green: kept, grey: may be chance)",
             ),
-            "losses": _losses_figure(logs, study),
         }
+        if any(logs.values()):
+            figures["losses"] = _losses_figure(logs, study)
         saved = [save_figure(figure, folder, name) for name, figure in figures.items()]
     return [path for paths in saved for path in paths]
 
