@@ -150,4 +150,17 @@ def _fault(checkpoint: Path) -> str:
             return f"its {name} is missing"
         if file_sha256(path) != expected:
             return f"its {name} is damaged"
+        if path.suffix in (".pt", ".pth") and _holds_code(path):
+            return f"its {name} holds more than numbers, which is not executed"
     return ""
+
+
+def _holds_code(path: Path) -> bool:
+    """Whether a pickle names anything beside tensors and arrays; nothing of it is loaded."""
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    try:
+        found = get_unsafe_globals_in_checkpoint(path)
+    except ValueError:  # no file of torch.save
+        return True
+    return any(not name.startswith("numpy.") for name in found)

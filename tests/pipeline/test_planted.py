@@ -140,8 +140,8 @@ def test_a_pickle_in_a_signed_checkpoint_is_not_executed(part, tiny_study, bombs
     assert part in whole["files"]
     whole["files"][part] = file_sha256(newest / part)
     write_json(newest / "whole.json", whole)
-    with pytest.raises((pickle.UnpicklingError, ValueError, RuntimeError)):
-        finetune_arm(run, arm)
+    finetune_arm(run, arm)
+    assert f"checkpoint-4 is passed over: its {part} holds more than" in capsys.readouterr().err
 
 
 @pytest.mark.slow
