@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from slimlib import sessions as module
 from slimlib.common.files import read_json, read_jsonl
@@ -31,6 +32,7 @@ def save(sessions, args, state, tmp_path):
     folder.mkdir()
     for name in FILES:
         (folder / name).write_text(f"{name} of step {state.global_step}")
+    torch.save({"step": torch.tensor(state.global_step)}, folder / "optimizer.pt")
     sessions.on_save(args, state, None)
 
 
