@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from places import CHECKOUT
 from scipy.stats import norm
 
 from slimlib.config import ConfigError, ModelConfig
 from slimlib.model.controls import int8, nf4, noise, perturb_model_, perturbed, q4_1
+from slimlib.model.load import resolve_name
 from slimlib.model.quantise import quantise
 
 
@@ -160,3 +162,31 @@ def test_only_plain_nf4_is_bitsandbytes_own():
         ModelConfig("micro:base", quantiser="gptq:x", error_scale=0.5)
     with pytest.raises(ConfigError, match="block_size=none: must be a number with noise:1"):
         ModelConfig("micro:base", quantiser="noise:1", block_size=None)
+
+
+def test_two_errors_add_up_as_if_they_knew_nothing_of_each_other():
+    """What figures/README.md says of a file of 4 bit that is quantised: shares of micro's length.
+
+    Over all linear layers: Q4_1 of the float32 weights, NF4 of these, and NF4 of what Q4_1 left.
+    """
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(resolve_name("micro:base"), dtype="float32")
+    squares = dict.fromkeys(("weights", "q4_1", "nf4", "both", "after"), 0.0)
+    for name, layer in network.named_modules():
+        if isinstance(layer, torch.nn.Linear) and name != "lm_head":
+            whole = layer.weight.detach()
+            coarse = q4_1(whole, (1, 32))
+            twice = nf4(coarse, (1, 64))
+            assert torch.allclose(q4_1(coarse, (1, 32)), coarse, atol=1e-3)
+            errors = (whole, coarse - whole, nf4(whole, (1, 64)) - whole, twice - whole)
+            for key, error in zip(squares, (*errors, twice - coarse), strict=True):
+                squares[key] += error.double().square().sum().item()
+    share = {key: (value / squares["weights"]) ** 0.5 for key, value in squares.items()}
+    assert share["both"] == pytest.approx((share["q4_1"] ** 2 + share["nf4"] ** 2) ** 0.5, abs=1e-3)
+    said = (CHECKOUT / "figures" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    first, second, third, fourth = (
+        f"{100 * share[key]:.1f} %" for key in ("q4_1", "nf4", "both", "after")
+    )
+    assert f"Q4_1 leaves an error of {first} of their length, NF4 {second}" in said
+    assert f"NF4 after Q4_1 {third} (against the Q4_1 weights {fourth}" in said
