@@ -54,7 +54,7 @@ class Side:
         self.label, self.opened, self.answers = label, opened, answers
         self.config = replace(config, dtype=name_dtype(config.dtype))  # answers are kept by it
         self.identity = identity(opened, Hashes(answers / "hashes.json"))
-        self.seconds = 0.0  # that its answers took, all in all
+        self.seconds, self.asked = 0.0, 0  # that answers to so many documents took, all in all
         self._loaded: tuple[Any, Any] | None = None
 
     def load(self) -> tuple[Any, Any]:
@@ -113,6 +113,7 @@ class Side:
                 apply_chat_template=self.config.apply_chat_template,
             )
         self.seconds += responses.seconds
+        self.asked += responses.asked
         for task, samples in results["samples"].items():
             if truncated := count_truncated(samples, lm):
                 progress.say(f"{task}: {truncated} prompts were longer than {lm.max_length} tokens")

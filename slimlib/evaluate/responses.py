@@ -38,7 +38,7 @@ class Responses:
         self.alike = alike
         self.known = _read(path) if path.exists() else {}
         self.path, self.line, self.work = path, line, Work()
-        self.seconds = 0.0  # that the model took to answer
+        self.seconds, self.asked = 0.0, 0  # that the model took, to answer so many documents
         self.stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         self.stream.writelines(_line(*kept) for kept in self.known.items())  # the whole ones
 
@@ -80,12 +80,13 @@ class Responses:
         known = [self.kept(kind, request.args) for request in requests]
         left = [r for r, answer in zip(requests, known, strict=True) if answer is None]
         self.total, self.answered = len(requests), len(requests) - len(left)
-        self.documents = len({request.doc_id for request in requests})
+        self.documents = _documents(requests)
         self.before = self.work.tokens
         self.line.begin("documents", self.documents, self.documents * self.answered // self.total)
         begin = time.monotonic()
         fresh = iter(ask(list(requests) if whole else left) if left else ())
         self.seconds += time.monotonic() - begin
+        self.asked += _documents(left)
         return [next(fresh) if (whole and left) or a is None else a for a in known]
 
     def kept(self, kind: str, request: Sequence[Any]) -> Any:
@@ -94,6 +95,10 @@ class Responses:
             return None  # each sample is another one
         answer = self.known.get(sha256([kind, *request]))
         return tuple(answer) if isinstance(answer, list) else answer
+
+
+def _documents(requests: Sequence[Any]) -> int:
+    return len({(request.task_name, request.doc_id) for request in requests})
 
 
 def _line(request: str, answer: Any) -> str:

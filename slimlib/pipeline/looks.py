@@ -185,18 +185,29 @@ class Sampling:
     def _pilot(self, have: Mapping[str, int], end: float) -> None:
         """Measure the speed on the first documents that no look has asked.
 
-        Some are asked in any case: the time may be over before anything is loaded.
+        Some are asked in any case: the time may be over before anything is loaded. Answers that a
+        look left behind when it was cut off tell no speed: more are asked until some are new.
         """
-        for more in (WARM_UP, PILOT):
-            cost = (PILOT - WARM_UP) * sum(self.seconds.values()) + self.beside
-            if more > WARM_UP and cost > PILOT_SHARE * (end - time.monotonic()):
-                return  # each document takes so long that two tell enough
-            self._ask(
-                {
-                    unit.name: min(max(have[unit.name] + more, len(unit.sizes)), unit.documents)
-                    for unit in self.units
-                }
-            )
+        target = self._further(have, WARM_UP)
+        self._ask(target)
+        cost = (PILOT - WARM_UP) * sum(self.seconds.values()) + self.beside
+        if cost <= PILOT_SHARE * (end - time.monotonic()):  # else two tell enough
+            target = self._further(have, PILOT)
+            self._ask(target)
+        while unknown := {
+            unit.name: min(2 * target[unit.name], unit.documents)
+            for unit in self.units
+            if unit.name not in self.seconds and target[unit.name] < unit.documents
+        }:
+            target |= unknown
+            self._ask(target)
+
+    def _further(self, have: Mapping[str, int], more: int) -> dict[str, int]:
+        """So many documents of each unit beyond those that there are, at least one of each task."""
+        return {
+            unit.name: min(max(have[unit.name] + more, len(unit.sizes)), unit.documents)
+            for unit in self.units
+        }
 
     def _planned(self, have: Mapping[str, int], end: float, rounds: int) -> dict[str, int]:
         """Documents of each unit that fit, if they are asked in so many rounds."""
@@ -217,21 +228,24 @@ class Sampling:
 
     def _ask(self, target: Mapping[str, int]) -> None:
         """Both sides answer so many documents of each unit."""
-        seconds, begin = dict.fromkeys(target, 0.0), time.monotonic()
+        begin, answering = time.monotonic(), 0.0
+        paces: dict[str, list[float]] = {name: [] for name in target}  # of sides that were asked
         for found, side in zip(self.results, self.sides, strict=True):
             for unit in self.units:
                 if unit.name in found and self.answered[unit.name] == target[unit.name]:
                     continue
-                before = side.seconds
+                seconds, asked = side.seconds, side.asked
                 chosen = by_task(self.orders[unit.name][: target[unit.name]])
                 found[unit.name] = side.ask(unit, chosen)
-                seconds[unit.name] += side.seconds - before
+                answering += side.seconds - seconds
+                if side.asked > asked:
+                    paces[unit.name].append((side.seconds - seconds) / (side.asked - asked))
             side.rest()
-        self.beside = time.monotonic() - begin - sum(seconds.values())
-        for name, n in target.items():
-            if new := n - self.answered[name]:
-                self.seconds[name] = seconds[name] / new
-            self.answered[name] = n
+        self.beside = time.monotonic() - begin - answering
+        for name, some in paces.items():
+            if some:  # a side whose answers were all kept is taken to be as fast as the other
+                self.seconds[name] = len(self.sides) * sum(some) / len(some)
+            self.answered[name] = target[name]
 
     def plan(self, target: Mapping[str, int], look: int) -> Document:
         """What this look asks, and what it can show, said beforehand."""

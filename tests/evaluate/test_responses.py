@@ -16,7 +16,7 @@ FACTS = Task("micro_facts", "mmlu_cs", 0, 4, limit=6, source="facts")
 
 
 def request(document, *args):
-    return SimpleNamespace(doc_id=document, args=args)
+    return SimpleNamespace(task_name="task", doc_id=document, args=args)
 
 
 def answered(responses, left):

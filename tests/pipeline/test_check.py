@@ -89,6 +89,27 @@ def test_a_look_that_was_cut_off_is_gone_on_with(here, capsys):
     assert "goes on with the look that was cut off" in capsys.readouterr().err
 
 
+def test_answers_that_a_cut_off_pilot_left_behind_tell_no_speed(here, monkeypatch):
+    """Read from a file they take no time: the plan would be all documents, whatever the minutes."""
+    asked = {"tasks": "micro_facts", "minutes": 0.02, "out": "out"}
+    speeds, planned = [], looks_module.Sampling._planned
+
+    def cut_off(*_, **__):
+        raise KeyboardInterrupt
+
+    def noted(self, *given, **how):
+        speeds.append(dict(self.seconds))
+        return planned(self, *given, **how)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(looks_module.Sampling, "_planned", cut_off)
+        check("micro:base", "micro:tiny", **asked)
+    monkeypatch.setattr(looks_module.Sampling, "_planned", noted)
+    found = check("micro:base", "micro:tiny", **asked)
+    assert speeds[0]["micro_facts"] > 1e-5 and found.look == 1
+    assert found.headlines[0].n > looks_module.PILOT
+
+
 def test_when_every_document_was_asked_no_look_is_spent(here, questions):
     for _ in range(2):
         found = check("micro:base", "micro:tiny", tasks=questions, minutes=5, out="out")
