@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from slimlib.common import progress
-from slimlib.common.checked import SECRET
+from slimlib.common.checked import SECRET, did_you_mean
 from slimlib.common.files import read_json
 
 WAITS = (2.0, 8.0, 30.0)  # seconds before the hub is asked again
@@ -288,7 +288,11 @@ def _refusal(error: BaseException, name: str, revision: str | None, kind: str) -
     if _not_cached(error):
         where = f"this machine's cache ({constants.HF_HOME})"
         way_out = "HF_HUB_OFFLINE is set: unset it, to download what is missing once"
-        return HubError(f"{name}{_at(revision)} is not, or not whole, in {where}", way_out)
+        what = f"{name}{_at(revision)} is not, or not whole, in {where}"
+        if kind == "model" and "/" not in name:  # nearly all names of the hub have an owner
+            near = did_you_mean(name, [path.name for path in Path().iterdir() if path.is_dir()])
+            what = f"{name} is no folder here, and is not, or not whole, in {where}{near}"
+        return HubError(what, way_out)
     return _outage(error, f"{name}{_at(revision)}", hub)
 
 

@@ -25,7 +25,7 @@ from slimlib.folder import STAGES, default_root
 from slimlib.pipeline.study import STUDY_FILE, read_study
 from slimlib.run import Run
 from slimlib.studies.get import GRIDS
-from slimlib.studies.mine import BASE as MINE
+from slimlib.studies.mine import KINDS
 
 UNKNOWN = "done (by an older slimlib, which did not say what it made)"
 
@@ -122,6 +122,8 @@ def _stages(run: Run) -> Iterator[Stage]:
     for arm in run.study.arms:
         by = holder_of(run.lock_path(arm.name))
         for stage in run.stages(arm.name):
+            if stage == "evaluate" and not arm.evaluate.tasks:
+                continue  # `slimlib tune` asks in its own way
             entry = run.record(arm.name)["stages"].get(stage, {})
             size = _gigabytes(run.arm_folder(arm.name) / STAGES[stage])
             try:
@@ -198,7 +200,7 @@ def go_on(run: Run) -> str:
         seed = run.root.name.removeprefix("seed-")
         words = ["slimlib", "sweep", "--study", run.study.name, "--seeds", seed]
         return shlex.join([*words, "--runs", str(run.root.parent)])
-    if run.study.arms[0].name == MINE:
+    if {arm.name.partition("-seed-")[0] for arm in run.study.arms} <= {*KINDS}:
         tuned = next((arm for arm in run.study.arms if arm.trains), run.study.arms[0])
         rows = tuned.data.path or tuned.data.dataset
         command = shlex.join(["slimlib", "tune", tuned.model.name, rows, "--runs", str(run.root)])

@@ -105,6 +105,9 @@ def tune(
     path = _rows_file(rows, model, root)
     run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
+    tuned = run.study.tuned
+    check_input(run)  # the rows and the model first: a task may be a download
+    _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
     units = load_units(names, Path(data) if data else None, root / WORLD, num_fewshot)
     how = {"margin": margin, "alpha": alpha}
     answer = _tell(run, units, config, minutes, limit, _train(run), how)
@@ -127,13 +130,11 @@ def _study(
 
 
 def _train(run: Run) -> list[str]:
-    """Check the model and the rows, fine-tune and merge; what is said of the rows."""
+    """Try one step, fine-tune and merge; what is said of the rows."""
     from slimlib.merge.plain import merge_arm
     from slimlib.train import training_sets
 
     tuned = run.study.tuned
-    check_input(run)
-    _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
     dataset, _, report = training_sets(tuned, run)
     progress.show(report)
     if not run.done(tuned.name, "finetune"):
@@ -276,6 +277,7 @@ def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: fl
         float(np.mean([losses.mean() for losses in before])),
         float(np.mean([losses.mean() for losses in after])),
         mean_change(changes, alpha),
+        math.log(sides[BASE].load()[0].config.get_text_config().vocab_size),
     )
 
 

@@ -21,6 +21,7 @@ from slimlib.metrics.text import number, p_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NO_BETTER = 0.9  # of the loss of guessing: a model that writes has far less
 FEW = 10  # held-out rows
 MORE_ROWS = "--set data.held_out=0.2 holds out more"
 
@@ -33,6 +34,7 @@ class Learned:
     before: float
     after: float
     change: Contrast  # after - before, over rows (and seeds)
+    guessing: float = math.inf  # loss of a model that takes all tokens to be as likely
 
     @property
     def real(self) -> bool:
@@ -56,7 +58,14 @@ class Learned:
             f"{verb}: loss on {rows} {number(self.before)} -> {number(self.after)} nats a token, "
             f"less is better ({value} {chance})."
             + ("" if self.real or self.rows >= FEW else f" Few rows: {MORE_ROWS}.")
+            + self._guesses()
         )
+
+    def _guesses(self) -> str:
+        if self.after < NO_BETTER * self.guessing:
+            return ""
+        loss = number(self.guessing)
+        return f" It still does little but guess: all tokens taken as equally likely give {loss}."
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,8 @@ class Answer(Shown):
             first, *examples = found.points()
             points.append((first, examples))
         steps = [line for step in self.steps for line in _step_lines(step)]
-        points.append(("Which step?", steps))
+        if steps:
+            points.append(("Which step?", steps))
         points.append(("Rows", self.rows))
         table = change_table(self.comparison.changes, self.comparison.alpha)
         notes = [*self.comparison.rules(), *self.comparison.notes, *self.notes]

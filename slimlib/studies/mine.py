@@ -29,7 +29,7 @@ from slimlib.config import (
 from slimlib.studies.overrides import override
 from slimlib.studies.slimming import MICRO_TRAIN
 
-BASE, QUANTISED, TUNED, TUNED_16BIT = "base", "base-nf4", "tuned", "tuned-16bit"
+KINDS = BASE, QUANTISED, TUNED, TUNED_16BIT = "base", "base-nf4", "tuned", "tuned-16bit"
 SEEDS = (3407, 1, 2, 3, 4, 5, 6, 7, 8, 9)  # the author's first
 HELD_OUT = 0.05
 TRAIN = TrainConfig(num_train_epochs=3)  # the author's values; three times through the rows

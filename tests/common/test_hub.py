@@ -329,6 +329,12 @@ def test_offline_what_is_not_in_the_cache_is_said_with_the_way_out(call, door):
     assert "HF_HUB_OFFLINE is set: unset it" in found and "\n" not in found
 
 
+def test_offline_a_folder_that_is_not_there_is_not_taken_for_a_name_of_the_hub(call, home):
+    (home / "my-qwen").mkdir()
+    found, _ = call(hub_doors.open_model, "my-qwn", offline=True)
+    assert "my-qwn is no folder here, and is not, or not whole, in this machine's cache" in found
+
+
 def test_offline_rows_of_another_commit_are_not_taken_for_the_pinned(call, hub):
     """datasets takes the newest that it has, whatever the revision."""
     seen = hub.add("org/two", rows(3), "datasets")

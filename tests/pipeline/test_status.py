@@ -76,6 +76,20 @@ def test_a_grid_and_one_s_own_model_have_their_own_commands(tmp_path):
     assert go_on(own).startswith(f"slimlib tune micro:base rows.jsonl --runs {tmp_path} (with")
 
 
+def test_what_tune_asks_is_no_stage_that_is_left(tmp_path):
+    """Its run has records of what it trained and merged, and no study.json."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "q", "answer": "a"}\n')
+    run = Run(mine("micro:base", str(rows)), tmp_path / "runs")
+    for arm in run.study.arms:
+        for stage in [s for s in run.stages(arm.name) if s != "evaluate"]:
+            run.stage(arm.name, stage, dict)
+    shown = told(run.folder)
+    assert "4 of 4 stages are done." in shown and "evaluate" not in shown
+    (found,) = open_runs(run.folder)
+    assert go_on(found).startswith("slimlib tune micro:base ")
+
+
 def test_the_doctor_finds_what_a_look_does_not(done):
     """The memory says that the damaged file is as it was: same size, times and samples."""
     found, healthy = doctor(done.folder)

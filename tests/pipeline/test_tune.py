@@ -1,6 +1,7 @@
 """`slimlib tune`: one's own model and rows, from the rows to the answer, on the embedded model."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -226,6 +227,16 @@ def test_one_row_that_was_held_out_has_no_interval_and_claims_nothing():
 def test_few_rows_that_tell_nothing_name_the_key_that_holds_out_more():
     learned = Learned(2, 8.6, 4.3, mean_change([np.array([-3.5, -5.3])], 0.05))
     assert learned.sentence().endswith("Few rows: --set data.held_out=0.2 holds out more.")
+
+
+@pytest.mark.parametrize(("after", "said"), [(10.7, True), (3.2, False)])
+def test_a_model_that_only_guesses_is_not_praised(after, said):
+    """Of 49,152 tokens each as likely as the others: ln 49,152 = 10.80 nats."""
+    change = mean_change([np.full(12, after - 10.83) + np.arange(12) / 1e4], 0.05)
+    sentence = Learned(12, 10.83, after, change, math.log(49_152)).sentence()
+    assert sentence.startswith("Learned its rows")
+    guess = "It still does little but guess: all tokens taken as equally likely give 10.80."
+    assert sentence.endswith(guess) == said
 
 
 def test_seeds_that_disagree_widen_it():
