@@ -114,7 +114,10 @@ def _units(name: str, data: Path | None, world: Path, shots: int | None) -> list
 def _without_hub(name: str) -> str:
     """The way to ask a task, or something like it, of a machine without the hub."""
     if name not in SOURCES:
-        return "or ask questions of your own, in a .jsonl file: --tasks FILE"
+        return (
+            "or take tasks that are read from a folder, --panel paper --data FOLDER, or questions "
+            "of your own, in a .jsonl file: --tasks FILE"
+        )
     files = SOURCES[name]["files"].values()
     return f"or read it from a folder: --data FOLDER, with {' and '.join(files)} in it"
 

@@ -116,7 +116,8 @@ class Side:
         self.asked += responses.asked
         for task, samples in results["samples"].items():
             if truncated := count_truncated(samples, lm):
-                progress.say(f"{task}: {truncated} prompts were longer than {lm.max_length} tokens")
+                longer = f"{truncated} prompts were longer than {lm.max_length} tokens"
+                progress.say(f"{task}: {longer} and lost their beginning")
         if reason := getattr(lm, "stock_reason", None):
             progress.say(f"{self.label}: left to lm-eval's own HFLM: {reason}")
         return results

@@ -220,7 +220,9 @@ def _evaluate_task(
     truncated = count_truncated(samples, lm)
     if truncated:
         limit = f"{config.max_length} tokens"
-        progress.say(f"{task.name}: {truncated} prompts were longer than {limit}")
+        progress.say(
+            f"{task.name}: {truncated} prompts were longer than {limit} and lost their beginning"
+        )
     key = _key(weights, task, config, data_folder)  # the hub's documents may have been loaded anew
     about = {"key": key, "truncated": truncated, "parameters": network.num_parameters()}
     if reason := getattr(lm, "stock_reason", None):
