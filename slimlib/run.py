@@ -143,8 +143,10 @@ class Run(Standing):
 
     def _tidy(self, arm: str, stage: str) -> None:
         """Delete what a done stage needs no longer."""
-        if stage == "finetune":
-            remove(self.arm_folder(arm) / CHECKPOINTS)
+        checkpoints = self.arm_folder(arm) / CHECKPOINTS
+        if stage == "finetune" and checkpoints.exists():
+            with self._writing(arm, f"{stage} {arm}"):  # who has just trained deletes them, too
+                remove(checkpoints)
         if stage == "evaluate" and not self._keeps_merged(arm):
             self.drop(arm, "merge")
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -93,11 +94,11 @@ def _rename(path: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Delete a file or a folder, if it is there; another process may delete it, too."""
+    while path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):  # a part of it: the rest is still to go
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -152,7 +153,9 @@ def clear_leftovers(folder: Path, owned: bool = False) -> list[Path]:
     Returns:
         The leftovers that are gone.
     """
-    found = [path for path in folder.rglob(".*") if LEFTOVER.fullmatch(path.name)]
+    walked = os.walk(folder)  # unlike rglob it passes over what goes in the meantime
+    names = [Path(place, name) for place, *inner in walked for name in itertools.chain(*inner)]
+    found = [path for path in names if LEFTOVER.fullmatch(path.name)]
     gone = []
     for path in found:
         name, number, kind = LEFTOVER.fullmatch(path.name).groups()
@@ -160,7 +163,8 @@ def clear_leftovers(folder: Path, owned: bool = False) -> list[Path]:
             continue
         target = path.with_name(name)
         if kind == "old" and not target.exists():
-            path.replace(target)
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(target)
         else:
             remove(path)
         gone.append(path)

@@ -163,5 +163,10 @@ def test_notebook_05_hangs_without_the_cure_and_is_given_up(smoke, tmp_path, mon
     monkeypatch.delenv("MPLBACKEND")
     monkeypatch.setattr(notebooks._Client, "output_widget", slow(OutputWidget))
     monkeypatch.setattr(notebooks, "PATIENCE", 10.0)
-    with pytest.raises(NotebookError, match="its answer did not come"):
-        execute_analysis(smoke, tmp_path / "cut.ipynb")
+    for _ in range(5):  # on a busy machine the answer may come too late to be lost
+        try:
+            execute_analysis(smoke, tmp_path / "cut.ipynb")
+        except NotebookError as error:
+            assert "its answer did not come" in str(error)
+            return
+    pytest.fail("it ended five times")

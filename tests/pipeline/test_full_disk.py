@@ -47,8 +47,8 @@ def filled_at(disk, begin, room, monkeypatch):
     line = progress.line
 
     @contextlib.contextmanager
-    def watched(label, *more):
-        with line(label, *more) as opened:
+    def watched(label, *more, **how):
+        with line(label, *more, **how) as opened:
             if label.startswith(begin):
                 fill(disk, room)
             yield opened

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,7 @@ def in_child(work, *arguments) -> int:
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  for the child's life
             work(*arguments)
         except BaseException:  # whatever it is, it must not reach the test's own process
+            (arguments[0] / "error.txt").write_text(traceback.format_exc())
             os._exit(1)
         os._exit(0)
     return os.waitpid(child, 0)[1]
@@ -199,7 +201,9 @@ def check_pairs(tmp_path: Path, times: int) -> None:
                 os._exit(in_child(together, root, read) and 1)
             children.append(child)
         os.write(write, b"gg")
-        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0], number
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        error = root / "error.txt"
+        assert ends == [0, 0], error.read_text() if error.exists() else number
         notes = (root / "notes").read_text().splitlines()
         assert len(notes) == len({*notes}) == 4, notes
         os.close(read), os.close(write)
@@ -218,5 +222,6 @@ def test_two_real_runs_at_once(checkpoint, tmp_path):
         said = [process.communicate(timeout=600)[1] for process in pair]
         assert [process.returncode for process in pair] == [0, 0], said
         lines = "\n".join(said).splitlines()
-        started = [line for line in lines if line.endswith(": started")]
-        assert len(started) == len({*started}) == 4, started
+        done = [line.partition(": done in ")[0] for line in lines if ": done in " in line]
+        stages = [name for name in done if name.split()[0] in ("finetune", "merge", "evaluate")]
+        assert len(stages) == len({*stages}) == 4, stages
