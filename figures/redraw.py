@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from slimlib.common.checked import shown
 from slimlib.common.document import markdown_table
 from slimlib.common.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
+from slimlib.common.names import check_name
 from slimlib.common.style import save_figure
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.answers.kinds import answer_table, has_answers
@@ -62,7 +64,7 @@ def collect(run_folder: Path) -> Path:
         run_folder: as runs/micro; of a grid, the folder of its records.
 
     Raises:
-        ValueError: no records there, or a stage that is not done.
+        ValueError: no records there, names in one that lead elsewhere, or a stage not done.
     """
 
     if seed_files(run_folder):
@@ -71,7 +73,8 @@ def collect(run_folder: Path) -> Path:
     if not paths:
         raise ValueError(f"{run_folder} holds no */record.json; give the folder of one study")
     records = [record for path in paths for record in read_records(path)]
-    for record in records:
+    for path, record in zip(paths, records, strict=True):
+        _check_names(path, record)
         for name, stage in record["stages"].items():
             if stage["status"] != "done":
                 raise ValueError(f"{run_folder}: stage {name} of {record['arm']} is not done")
@@ -90,6 +93,15 @@ def collect(run_folder: Path) -> Path:
             if slips := record["compared_with"] and _slips(run_folder, record):
                 write_json(folder / f"{record['arm']}.slips.json", slips)
     return target
+
+
+def _check_names(path: Path, record: Record) -> None:
+    """Refuse a record whose names, which become paths, lead elsewhere."""
+    for key in ("study", "arm", "seed", "compared_with"):
+        try:
+            check_name(str(record[key]))  # an arm without a partner has "None" for one
+        except ValueError as error:
+            raise ValueError(f"{path}: {key}={shown(record[key])}: {error}") from None
 
 
 def _slips(run_folder: Path, record: Record) -> dict[str, dict[str, int]]:

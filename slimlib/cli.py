@@ -407,11 +407,11 @@ def sweep(
     chosen = design.select(cells) if cells else ()
     from slimlib.folder import default_root
     from slimlib.papers.key_variables.cells import read_grid
-    from slimlib.pipeline.preflight import check_adapters
-    from slimlib.pipeline.sweep import gather_records, sweep_grid
+    from slimlib.pipeline.preflight import check_arms
+    from slimlib.pipeline.sweep import gather_records, seed_run, sweep_grid
 
-    check_adapters(design.study)
     root = runs or default_root()
+    check_arms(seed_run(design.study, min(numbers), root))
     missing = sweep_grid(design.study, root, numbers, workers, chosen, keep_weights)
     folder = root / "records" / design.study.name
     gather_records(design.study, root, numbers, folder)

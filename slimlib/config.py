@@ -360,7 +360,7 @@ Adapter = Annotated[
     QLoRAConfig | IRQLoRAConfig | QALoRAConfig | QBaRAConfig | QAHiRAConfig,
     Field(discriminator="method"),
 ]
-Share = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 @checked
@@ -378,7 +378,8 @@ class DataConfig:
         "head", description="head: first n in file order (as run); random: seeded"
     )
     mixture: Annotated[
-        Mapping[str, Share], Allowed('shares above 0, as {"alpaca": 0.5, "gsm8k": 0.5}')
+        Mapping[str, Share],
+        Allowed('shares above 0, at most 1,000,000, as {"alpaca": 0.5, "gsm8k": 0.5}'),
     ] = Field(default_factory=dict, description="data sets that are mixed, and their shares")
     template: Literal["as-run", "alpaca", "auto"] = Field(
         "as-run",
@@ -421,7 +422,7 @@ class TrainConfig:
 
     per_device_train_batch_size: Count = Field(4, description="rows; as run")
     gradient_accumulation_steps: Count = Field(4, description="as run: 16 rows a step")
-    learning_rate: float = Field(2e-4, gt=0, description="as run")
+    learning_rate: float = Field(2e-4, gt=0, le=1_000_000, description="as run")
     lr_scheduler_type: Schedule = Field("cosine", description="as run")
     warmup_ratio: float = Field(0.05, ge=0, le=1, description="share of the steps; as run")
     num_train_epochs: float = Field(

@@ -21,8 +21,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import dataclasses as pydantic_dataclasses
 from pydantic.fields import Field, FieldInfo
 
-# a hub's token, a password in an address, also in one that was taken for a path
-SECRET = re.compile(r"hf_\w{8,}|(?<=://)[^/@\s]+(?=@)|(?<=:/)[^/@\s]+(?=@)")
+# a hub's token, a password in an address, also in one that was taken for a path, an address's query
+SECRET = re.compile(
+    r"hf_\w{8,}|(?<=://)[^/@\s]+(?=@)|(?<=:/)[^/@\s]+(?=@)|(?<=\?)[^\s'\"?]*=[^\s'\"?]*"
+)
 MISSING = object()  # no value was given
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 

@@ -70,7 +70,7 @@ class Document:
             parts.append(f"<ul>{''.join(map(_html_point, self.points))}</ul>")
         parts += [_html_table(self.table)] if _has_rows(self.table) else []
         parts += [f"<p><small>{_html(note)}</small></p>" for note in self.notes]
-        return "\n".join(parts)
+        return without_formulas("\n".join(parts))
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -102,6 +102,14 @@ def markdown_text(text: str) -> str:
         text = text.replace(character, f"\\{character}")
     text = text.replace("](", "]\\(").replace("&", "&amp;")
     return re.sub("<(?=[^ ])", "&lt;", text)  # "< 0.001" starts no tag
+
+
+def without_formulas(page: str) -> str:
+    """HTML in which no notebook's MathJax takes the text between two dollars for a formula.
+
+    It looks for pairs within one element, so each dollar gets its own.
+    """
+    return page.replace("$", "<span>$</span>")
 
 
 def point_lines(points: Sequence[Point]) -> list[str]:

@@ -26,14 +26,19 @@ STYLE = {
 }
 
 
+def as_written(text: str) -> str:
+    """A name as it is: matplotlib would read what stands between two dollars as a formula."""
+    return text.replace("$", r"\$")
+
+
 def wrap(label: str) -> str:
     """Break a label of an axis into lines of 26 characters."""
-    return textwrap.fill(label, 26, break_on_hyphens=False)
+    return textwrap.fill(as_written(label), 26, break_on_hyphens=False)
 
 
 def wrap_title(text: str) -> str:
     """Break a figure's title into lines of 80 characters."""
-    return textwrap.fill(text, 80)
+    return textwrap.fill(as_written(text), 80)
 
 
 def subplots(width: float, height: float) -> Axes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from slimlib.common.style import subplots, wrap, wrap_title
+from slimlib.common.style import as_written, subplots, wrap, wrap_title
 from slimlib.comparison.change import GAINS, LOSSES, NO_VERDICT, STAYED, UNKNOWN, Change
 from slimlib.comparison.sentences import STEP_WORDS, level
 from slimlib.comparison.validity import NOTHING
@@ -165,12 +165,12 @@ def finish(ax: Axes, title: str, metric: str, labels: Sequence[str]) -> Axes:
     ax.tick_params(axis="y", length=0, pad=8)
     ax.set(xlim=(0, 112), ylim=(len(labels) - 0.5, -0.8), xlabel=f"{metric}, % right")
     ax.set_xticks(range(0, 101, 25))
-    ax.set_title(title, loc="left", fontweight="bold")
+    ax.set_title(as_written(title), loc="left", fontweight="bold")
     return ax
 
 
 def new_axes(title: str) -> Axes:
     """New axes under a figure's title."""
     ax = subplots(6.4, 4.2)
-    ax.figure.suptitle(title, fontsize=10)
+    ax.figure.suptitle(as_written(title), fontsize=10)
     return ax

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slimlib.adapters.places import CONFIG_FILE, STRUCTURED, find_adapter
 from slimlib.common import progress
+from slimlib.common.checked import shown
 from slimlib.common.content import Hashes, identity_of
 from slimlib.common.files import read_json, sha256
 from slimlib.common.hub import COMMIT, SMALL, fetch
@@ -71,6 +72,8 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
     quantise = given != name
     if not given:
         raise ValueError(f"{name!r} is no model: give a hub id, a folder or a file")
+    if "://" in given:
+        raise ValueError(f"{shown(name)} is no model: must be a hub id or a folder, no address")
     if _is_local(given):
         return _open_local(name, Path(given).expanduser(), quantise, fallback)
     if given.startswith(("micro:", WHEEL)):

@@ -10,7 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from slimlib.common import progress
 from slimlib.common.document import Document
@@ -36,14 +38,16 @@ PILOT_SHARE = 0.3  # of the time that the pilot may take at most
 FIRST = 0.4  # share of a look after which the speed is measured again
 RESERVE = 0.04  # of the time: reading the answers and writing the report
 
+Count = Annotated[int, Field(ge=0)]
+
 
 @dataclass
 class Looks:
     """What earlier looks at the same two models asked, and what they showed; kept in looks.json."""
 
-    taken: int = 0
-    asked: dict[str, int] = field(default_factory=dict)  # unit's key -> documents
-    target: dict[str, int] = field(default_factory=dict)  # likewise, of a look that is not done
+    taken: Count = 0
+    asked: dict[str, Count] = field(default_factory=dict)  # unit's key -> documents
+    target: dict[str, Count] = field(default_factory=dict)  # likewise, of a look that is not done
     flipping: dict[str, float] = field(default_factory=dict)  # unit's name -> share of answers
 
     @classmethod
@@ -57,8 +61,8 @@ class Looks:
         if not path.exists():
             return cls()
         try:
-            return cls(**read_json(path))
-        except TypeError:
+            return TypeAdapter(cls).validate_python(vars(cls(**read_json(path))))
+        except (TypeError, ValidationError):  # other fields, or other kinds of values
             raise ValueError(f"{path} is no {FILE} of slimlib: move it away") from None
 
     def write(self, folder: Path) -> None:

@@ -228,6 +228,15 @@ def check_input(run: Run) -> None:
     check_writable(run.folder)
     run.study.tuned  # noqa: B018  refuses a study without one
     run.check()
+    check_arms(run)
+
+
+def check_arms(run: Run) -> None:
+    """Refuse arms that cannot be made: their adapters, models, rows and files.
+
+    Raises:
+        ValueError: naming the value and the way out.
+    """
     check_adapters(run.study)
     for arm in run.study.arms:
         for task in arm.evaluate.tasks if run.local_data else ():

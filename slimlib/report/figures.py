@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slimlib import metrics
-from slimlib.common.style import PALETTE, STYLE, save_figure, wrap
+from slimlib.common.style import PALETTE, STYLE, as_written, save_figure, wrap
 from slimlib.comparison.arms import Record, by_arm, results_of
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.ladder import attribution_of
@@ -156,7 +156,7 @@ def _figure(study: Study, heading: str, width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(f"{heading}\n{study.title}", fontsize=11, x=0.01, ha="left")
-    note = textwrap.fill(study.note, int(width * 15))
+    figure.suptitle(as_written(f"{heading}\n{study.title}"), fontsize=11, x=0.01, ha="left")
+    note = textwrap.fill(as_written(study.note), int(width * 15))
     figure.supxlabel(note, fontsize=8, color="dimgrey", x=0.01, ha="left")
     return figure

@@ -139,6 +139,7 @@ def test_near_names_are_offered(name, known, said):
         ("x" * 200, "x" * 77 + "..."),
         ("hf_abcdefgh12345678 here", "*** here"),
         ("https://me:pass@host/x", "https://***@host/x"),
+        ("https://host/x?a=1&token=pass", "https://host/x?***"),
         (("q_proj", "v_proj"), "q_proj,v_proj"),
     ],
 )

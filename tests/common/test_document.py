@@ -144,3 +144,8 @@ def test_it_loads_no_pandas():
     code = "import sys, slimlib.common.document; print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_stands_between_two_dollars_is_no_formula_in_a_notebook():
+    page = Document("$5 and $6", ["$7, $8"], table_of({"a": ["$9, $10"]}, ["r"])).to_html()
+    assert page.count("<span>$</span>") == page.count("$") == 6

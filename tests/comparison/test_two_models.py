@@ -13,6 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from test_sentences import CHANGE
 
 import slimlib
+from slimlib.common.files import read_json, write_json
 from slimlib.comparison import two_models
 from slimlib.comparison.change import FORGOT, HEADLINE, IMPROVED, KEPT, OTHER, SUBTASK, UNKNOWN
 from slimlib.comparison.sentences import LEGEND, rules, verdict_sentence
@@ -808,3 +809,13 @@ def test_scores_without_answers_are_told_by_the_name_of_their_side():
     sides = [replace(shares(name), tasks={"gsm8k": t}) for name, t in (("A", full), ("B", bare))]
     assert "no answers of B;" in compare(*sides).notes[-1]
     assert "no answers of B;" in compare(*sides[::-1]).notes[-1]
+
+
+def test_dollars_in_a_model_s_name_are_no_formula(tmp_path):
+    for name in ("llama-base", "llama-2k"):
+        record = read_json(RECORDS / "micro" / "seed-1" / f"{name}.json")
+        write_json(tmp_path / f"{name}.json", record | {"label": r"$\frac{$ " + name})
+    found = compare(tmp_path / "llama-base.json", tmp_path / "llama-2k.json")
+    ax = found.plot()
+    ax.figure.canvas.draw()
+    assert r"\frac{" in ax.get_title(loc="left")

@@ -11,7 +11,7 @@ from grid_records import draw
 from places import CHECKOUT
 
 from slimlib.common.document import markdown_table
-from slimlib.common.files import read_json
+from slimlib.common.files import read_json, write_json
 from slimlib.comparison import benchmarks
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.arms import results_of
@@ -228,3 +228,16 @@ def test_an_unfinished_run_is_not_collected(figures, tmp_path):
     with pytest.raises(ValueError, match="stage finetune of llama-2k is not done"):
         redraw.collect(run.folder)
     assert not figures.exists()
+
+
+@pytest.mark.parametrize("key", ["study", "arm", "seed", "compared_with"])
+def test_a_record_whose_names_lead_elsewhere_is_not_collected(key, figures, tiny_run, tmp_path):
+    """A study "../../../x" replaced that folder, whatever lay there."""
+    (tmp_path / "kept" / "seed-3407").mkdir(parents=True)
+    record = tiny_run.record("llama-2k") | {key: "../../../kept"}
+    (tmp_path / "runs" / "llama-2k").mkdir(parents=True)
+    write_json(tmp_path / "runs" / "llama-2k" / "record.json", record)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=rf"{key}=\.\./.*: must be a name without / and \.\."):
+        redraw.collect(tmp_path / "runs")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -165,6 +165,7 @@ def test_what_cannot_be_read_is_refused_before_it_is_loaded(checkpoint, tmp_path
         ("", "'' is no model"),
         ("nf4:", "'nf4:' is no model"),
         ("micro:bse", "unknown embedded checkpoint 'micro:bse'"),
+        ("https://me:pass@host/x", r"^https://\*\*\*@host/x is no model: .* no address"),
     ],
 )
 def test_what_is_not_there_is_said(name, said):

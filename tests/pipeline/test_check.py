@@ -173,3 +173,17 @@ def test_standard_output_holds_the_answer_alone(here, capfd, extra):
 
 def test_names_of_tasks():
     assert split_names(" a, b,,") == split_names(["a", "b "]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "null", '{"looked": 1}', '{"taken": "x"}', '{"taken": null}', '{"taken": -5}'),
+        *('{"asked": [1]}', '{"asked": {"a": "b"}}', '{"flipping": {"a": "x"}}'),
+    ],
+)
+def test_looks_that_cannot_be_are_refused_in_words(here, text):
+    """A traceback in the middle of a check; a count below 0 would have bought more looks."""
+    (here / "looks.json").write_text(text)
+    with pytest.raises(ValueError, match="looks.json is no looks.json of slimlib: move it away"):
+        Looks.read(here)

@@ -210,6 +210,8 @@ def test_the_command_line_says_what_is_missing_and_fails(tmp_path, monkeypatch, 
         ("sweep --seeds 1,x", "must be whole numbers, as 1,2,3"),
         ("sweep --cells nonsense", "has no arm 'nonsense'"),
         ("sweep --workers 0", "workers=0"),
+        ("sweep --set data.path=no.jsonl", "data file no.jsonl does not exist"),
+        ("sweep --set data.dataset=alpaca", "is not part of this study's made-up world"),
         ("run --study key_variables_micro", "slimlib sweep --study key_variables_micro"),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from slimlib.common.document import without_formulas
 from slimlib.comparison.answers.documents import (
     chosen,
     gold_of,
@@ -122,7 +123,8 @@ def show_flips(frame: pd.DataFrame, k: int = 5) -> HTML:
         parts.append(f"<tr><th colspan='{len(heads)}'>{html.escape(count)}</th></tr>")
         columns = ["doc_id", *FLIP_COLUMNS[2:]]
         parts += [_html_row("td", row) for row in group[columns].itertuples(index=False)]
-    return HTML("".join([*parts, "</table>" if len(frame) else "</table><p>No flips.</p>"]))
+    parts.append("</table>" if len(frame) else "</table><p>No flips.</p>")
+    return HTML(without_formulas("".join(parts)))
 
 
 def _html_row(tag: str, cells: Iterable[Any]) -> str:

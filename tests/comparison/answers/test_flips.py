@@ -148,3 +148,9 @@ def test_five_of_each_direction_are_shown_by_default():
     page = show_flips(flips(base, tuned, "gsm8k")).data
     assert page.count("<td") == 2 * 5 * 5
     assert page.index("right -&gt; wrong") < page.index("wrong -&gt; right")
+
+
+def test_prices_in_a_question_are_no_formulas():
+    base, tuned = (results(gsm8k([text], [2])) for text in ("$1 + $1 #### 2", "$3"))
+    page = show_flips(flips(base, tuned, "gsm8k")).data
+    assert page.count("<span>$</span>") == page.count("$") >= 3
