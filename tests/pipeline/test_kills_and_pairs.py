@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -223,5 +224,5 @@ def test_two_real_runs_at_once(checkpoint, tmp_path):
         assert [process.returncode for process in pair] == [0, 0], said
         lines = "\n".join(said).splitlines()
         done = [line.partition(": done in ")[0] for line in lines if ": done in " in line]
-        stages = [name for name in done if name.split()[0] in ("finetune", "merge", "evaluate")]
+        stages = [name for name in done if re.fullmatch(r"(finetune|merge|evaluate) [\w-]+", name)]
         assert len(stages) == len({*stages}) == 4, stages
