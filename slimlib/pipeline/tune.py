@@ -105,12 +105,9 @@ def tune(
     path = _rows_file(rows, model, root)
     run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
-    tuned = run.study.tuned
-    check_input(run)  # the rows and the model first: a task may be a download
-    _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
+    _check(run)  # the rows and the model first: a task may be a download
     units = load_units(names, Path(data) if data else None, root / WORLD, num_fewshot)
-    how = {"margin": margin, "alpha": alpha}
-    answer = _tell(run, units, config, minutes, limit, _train(run), how)
+    answer = _tell(run, units, config, minutes, limit, _train(run), margin=margin, alpha=alpha)
     if model_card:
         named = rows if isinstance(rows, str) else ""
         progress.say(f"model card: {write_model_card(answer, model, named, Path(answer.place))}")
@@ -127,6 +124,13 @@ def _study(
     if _comes_quantised(study.tuned.model):
         return mine(model, rows, **made, has_16bit=False, overrides=overrides)
     return study
+
+
+def _check(run: Run) -> None:
+    """Refuse rows, values or a model that cannot be, before anything is made."""
+    tuned = run.study.tuned
+    check_input(run)
+    _stop_at_red(preflight_model(tuned.model, tuned.adapter, run.root))
 
 
 def _train(run: Run) -> list[str]:
@@ -154,7 +158,7 @@ def _tell(
     minutes: float | None,
     limit: int | None,
     said: Sequence[str],
-    how: Mapping[str, float],
+    **how: float,
 ) -> Answer:
     """Ask every arm, answer, and write the report."""
     from slimlib.evaluate.asking import Side
