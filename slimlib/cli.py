@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slimlib.common.checked import SECRET
+from slimlib.common.checked import masked
 from slimlib.common.document import plain
 from slimlib.common.files import json_text
 from slimlib.common.stopping import Stopped, stoppable
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _end(message: str, code: int) -> int:
     """Say why the command ends, on one line, and hand back its exit code."""
-    text = SECRET.sub("***", plain(message))
+    text = masked(plain(message))
     if len(text) > LONGEST:  # a value of thousands of characters
         text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
     print(f"slimlib: {text}", file=sys.stderr)

@@ -224,9 +224,14 @@ def _is_mapping(kind: Any) -> bool:
     return get_origin(kind) is collections.abc.Mapping
 
 
+def masked(text: str) -> str:
+    """A text in which stars stand for tokens and passwords."""
+    return SECRET.sub("***", text)
+
+
 def shown(value: Any) -> str:
     """A value for a message as one would type it: one line, short, without a token."""
-    text = SECRET.sub("***", typed(value))
+    text = masked(typed(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

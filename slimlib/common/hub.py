@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from slimlib.common import progress
-from slimlib.common.checked import SECRET, did_you_mean
+from slimlib.common.checked import did_you_mean, masked
 from slimlib.common.files import read_json
 
 WAITS = (2.0, 8.0, 30.0)  # seconds before the hub is asked again
@@ -43,7 +43,7 @@ class HubError(ValueError):
     """
 
     def __init__(self, problem: str, way_out: str) -> None:
-        problem = SECRET.sub("***", problem)  # of a name that holds one
+        problem = masked(problem)  # of a name that holds one
         super().__init__(problem, way_out)
         self.problem, self.way_out = problem, way_out
 
@@ -264,7 +264,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _refusal(error: BaseException, name: str, revision: str | None, kind: str) -> HubError | None:
     from huggingface_hub import constants, errors, get_token
 
-    hub = SECRET.sub("***", constants.ENDPOINT)
+    hub = masked(constants.ENDPOINT)
     name = getattr(error, "repo_id", None) or name  # a task's is not known before
     page = f"{hub}/{'datasets/' if kind == 'dataset' else ''}{name}"
     if isinstance(error, errors.HFValidationError):

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from tqdm.std import tqdm
 
-from slimlib.common.checked import SECRET
+from slimlib.common.checked import masked
 from slimlib.common.document import Document, Shown, plain
 
 SOON = 1.0  # seconds within which nothing is said of a stage but its end
@@ -287,7 +287,7 @@ def current() -> Line:
 
 def say(text: str) -> None:
     """Show a text that stays, above the line that runs; tokens in it are masked."""
-    _stay(SECRET.sub("***", plain(text)))
+    _stay(masked(plain(text)))
 
 
 def show(found: Document | Shown) -> None:

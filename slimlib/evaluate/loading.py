@@ -17,7 +17,7 @@ from slimlib.common.hub import SMALL, fetch, fetched, hub_file
 from slimlib.model.gguf import load_gguf
 from slimlib.model.load import nf4_config
 from slimlib.model.opened import Opened
-from slimlib.model.stored import check_finite_files, load_whole, refusing_damage
+from slimlib.model.stored import and_more, check_finite_files, load_whole, refusing_damage
 from slimlib.model.vocabulary import check_vocabulary
 
 SAVED_TWICE = ("modules_to_save", "original_module")  # PEFT's further names of a resized embedding
@@ -117,9 +117,9 @@ def check_adapter(opened: Opened, model: Any) -> None:
     if config.is_prompt_learning:  # on no layer
         return
     if found.missing_keys:
-        raise _unfit(opened, f"it lacks {_some(found.missing_keys)}")
+        raise _unfit(opened, f"it lacks {_layers(found.missing_keys)}")
     if beyond := [k for k in found.unexpected_keys if not any(w in k for w in SAVED_TWICE)]:
-        raise _unfit(opened, f"the model has no place for {_some(beyond)}")
+        raise _unfit(opened, f"the model has no place for {_layers(beyond)}")
 
 
 def _make_rows(model: Any, opened: Opened, tokenizer: Any) -> None:
@@ -148,10 +148,9 @@ def _first_of(error: Exception) -> str:
     return rest.strip().partition("\n")[0] if isinstance(error, RuntimeError) and rest else head
 
 
-def _some(keys: list[str]) -> str:
+def _layers(keys: list[str]) -> str:
     """ "layers.0.q_proj.lora_A.weight and 3 more"."""
-    more = f" and {len(keys) - 1} more" if keys[1:] else ""
-    return keys[0].removeprefix("base_model.model.") + more
+    return and_more([key.removeprefix("base_model.model.") for key in keys])
 
 
 def _adapter_folder(opened: Opened) -> Path:

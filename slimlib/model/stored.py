@@ -199,11 +199,11 @@ def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
         raise
     refuse_no_writer(model.config)
     if missing := sorted(info["missing_keys"]):
-        raise ValueError(f"{name}: has no weights for {_some(missing)}: {whole}")
+        raise ValueError(f"{name}: has no weights for {and_more(missing)}: {whole}")
     if other := sorted(key for key, *_ in info["mismatched_keys"]):
         raise ValueError(
-            f"{name}: the weights of {_some(other)} have another shape than its config.json says: "
-            f"{whole}"
+            f"{name}: the weights of {and_more(other)} have another shape than its config.json "
+            f"says: {whole}"
         )
     keep_packing(model)
     return model
@@ -259,7 +259,8 @@ def quiet() -> Iterator[None]:
         trl.setLevel(trl_level)
 
 
-def _some(names: list[str]) -> str:
+def and_more(names: list[str]) -> str:
+    """The first of some names, and how many more there are."""
     more = f" and {len(names) - 1} more" if names[1:] else ""
     return f"{names[0]}{more}"
 
@@ -274,16 +275,8 @@ def check_finite_files(name: str, files: Iterable[Path]) -> None:
     Raises:
         ValueError: names the first such weight, or a damaged file.
     """
-    from safetensors import SafetensorError
-
     for file in files:
-        try:
-            key = _first_not_finite(file)
-        except SafetensorError as error:
-            raise ValueError(
-                f"{name}: {file.name} is damaged ({error}): take another copy of the model"
-            ) from None
-        if key:
+        if key := _first_not_finite(file):
             raise ValueError(
                 f"{name}: its {key} is not finite, so that every answer would be: "
                 "take another copy of the model"

@@ -273,7 +273,10 @@ def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: fl
         tokenizer = load_tokenizer(arm.model)
         kept = len(dataset)
         for losses, name in ((before, BASE), (after, arm.name)):
-            losses.append(row_losses(sides[name].load()[0], dataset, tokenizer.pad_token_id))
+            model = sides[name].load()[0]
+            losses.append(row_losses(model, dataset, tokenizer.pad_token_id))
+            tokens = model.config.get_text_config().vocab_size
+            del model  # the side alone says how long it stays
             sides[name].rest()
     changes = [b - a for a, b in zip(before, after, strict=True)]
     return Learned(
@@ -281,7 +284,7 @@ def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: fl
         float(np.mean([losses.mean() for losses in before])),
         float(np.mean([losses.mean() for losses in after])),
         mean_change(changes, alpha),
-        math.log(sides[BASE].load()[0].config.get_text_config().vocab_size),
+        math.log(tokens),
     )
 
 
