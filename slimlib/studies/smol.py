@@ -98,7 +98,7 @@ def _main(model: ModelConfig) -> tuple[Arm, ...]:
     short = EvalConfig(tasks=SHARED_TASKS, dtype="float32")
     whole = EvalConfig(tasks=(*SHARED_TASKS, *FLOOR_TASKS), dtype="float32")
     data = DataConfig(n=500)
-    tuned = {"adapter": AdapterConfig(), "train": TrainConfig(logging_steps=2)}
+    tuned = {"adapter": AdapterConfig(), "train": TrainConfig(logging_steps=2, padding_free=True)}
     base = Arm("base", "base", model, evaluate=whole, **shared)
     qlora = replace(
         base, name="qlora", label="fine-tuned (QLoRA)", compared_with="base", data=data, **tuned
