@@ -87,6 +87,19 @@ def is_path(name: str) -> bool:
     return ends or name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
 
 
+def refuse_rows(model: str) -> None:
+    """Say that a file of rows was given where a model is asked for.
+
+    Raises:
+        ValueError: names the order.
+    """
+    if model.lower().endswith(ROW_FILES):
+        raise ValueError(
+            f"{model} is a file of rows and no model: the order is slimlib tune MODEL ROWS, "
+            "slimlib check BASE TUNED --tasks ROWS"
+        )
+
+
 def find_file(name: str | Path) -> Path:
     """The file of rows at a path.
 
