@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slimlib.common.checked import masked
+from slimlib.common.checked import MISSING, masked, typed
 from slimlib.common.document import plain
 from slimlib.common.files import json_text
 from slimlib.common.stopping import Stopped, stoppable
@@ -319,7 +319,14 @@ def tune(
     ],
     tasks: Tasks = "",
     panel: Panel = "quick",
-    minutes: Minutes = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="for the questions alone, training not counted: ask a random sample that fits; "
+            "run again, it asks more",
+            show_default="all",
+        ),
+    ] = None,
     limit: Limit = None,
     num_fewshot: Shots = None,
     apply_chat_template: ChatTemplate = False,
@@ -452,15 +459,20 @@ def doctor(run: Annotated[Path, typer.Argument(help="a run folder")]) -> int:
 def keys(
     pattern: Annotated[str, typer.Argument(help="a part of the name", show_default="all")] = "",
 ) -> int:
-    """List the keys of --set: what they allow, their default, and where it comes from."""
-    from slimlib.studies.overrides import keys
+    """List the keys of --set: what they allow, their default, tune's own, where it comes from."""
+    from slimlib.studies.mine import unlike_defaults
+    from slimlib.studies.overrides import SHORT_KEYS, keys
 
     found = keys(pattern)
     if not found:
         raise ValueError(f"no key has {pattern!r} in its name or description: see slimlib keys")
-    table = Table(*("key", "allowed", "default", "about"), box=None, pad_edge=False)
+    of_tune = unlike_defaults()
+    heads = ("key", "allowed", "default", "of tune", "about")
+    table = Table(*heads, box=None, pad_edge=False)
     for key in found:
-        table.add_row(*map(_unmarked, key))
+        own = of_tune.get(SHORT_KEYS.get(key.name, key.name), MISSING)
+        cells = (*key[:3], "" if own is MISSING else typed(own), key.about)
+        table.add_row(*map(_unmarked, cells))
     Console(highlight=False).print(table)
     return 0
 

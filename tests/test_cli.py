@@ -206,6 +206,10 @@ def test_keys_are_listed_with_what_they_allow(capsys):
     assert cli.main(["keys", "learning_rate"]) == 0
     out = capsys.readouterr().out
     assert "train.learning_rate" in out and "0.0002" in out
+    assert cli.main(["keys", "data.learn"]) == 0
+    heads, values = capsys.readouterr().out.splitlines()[:2]
+    at = heads.index("of tune")  # where tune starts from another value than the papers' studies
+    assert values[heads.index("default") :].startswith("all ") and values[at:].startswith("answer ")
     assert cli.main(["keys", "nonsense"]) == 2
     assert "no key has 'nonsense'" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from short_stages import failing, rerun, work
 
 from slimlib import standing
 from slimlib.common.checked import fields_of
@@ -17,22 +18,9 @@ from slimlib.standing import SettingsError
 from slimlib.studies.get import get_study
 
 
-def work(**outcome):
-    return lambda: outcome
-
-
-def failing():
-    raise RuntimeError("the kernel was cut off")
-
-
 @pytest.fixture
 def run(tmp_path):
     return Run(get_study("micro"), tmp_path)
-
-
-def rerun(run: Run, **overrides) -> Run:
-    """The same folder, other settings."""
-    return Run(get_study("micro", **overrides), run.root)
 
 
 class TestOtherSettings:

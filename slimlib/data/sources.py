@@ -84,7 +84,21 @@ def is_path(name: str) -> bool:
     if name in DATASETS:
         return False
     ends = name.lower().endswith((*ROW_FILES, *OTHER_FILES))
-    return ends or name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
+    looks = ends or name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
+    return looks or (Path(name).suffix[1:].isalpha() and bool(_near(Path(name))))
+
+
+def refuse_rows(model: str) -> None:
+    """Say that a file of rows was given where a model is asked for.
+
+    Raises:
+        ValueError: names the order.
+    """
+    if model.lower().endswith(ROW_FILES):
+        raise ValueError(
+            f"{model} is a file of rows and no model: the order is slimlib tune MODEL ROWS, "
+            "slimlib check BASE TUNED --tasks ROWS"
+        )
 
 
 def find_file(name: str | Path) -> Path:
@@ -98,12 +112,16 @@ def find_file(name: str | Path) -> Path:
     if path.is_dir():
         raise ValueError(f"data path {path} is a folder; give a file of it ({kinds})")
     if not path.is_file():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = did_you_mean(path.name, [file for file in beside if file.endswith(ROW_FILES)])
-        raise ValueError(f"data file {path} does not exist{near}")
+        raise ValueError(f"data file {path} does not exist{_near(path)}")
     if not path.name.lower().endswith(ROW_FILES):
         raise ValueError(f"data file {path} is not read: save it as one of {kinds}")
     return path
+
+
+def _near(path: Path) -> str:
+    """ "; did you mean ...?" for the files of rows beside a path that are called nearly so."""
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, [file for file in beside if file.endswith(ROW_FILES)])
 
 
 def _count_lines(path: Path) -> int:

@@ -18,6 +18,7 @@ from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.common.hub import fetched
 from slimlib.config import AdapterConfig, Arm, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
+from slimlib.data.sources import refuse_rows
 from slimlib.methods.plan import compile_plan
 from slimlib.model.controls import perturb_model_
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
@@ -33,8 +34,9 @@ def resolve_name(name: str) -> str:
 
     Raises:
         ValueError: no such embedded checkpoint, package or folder; a GGUF file, or the folder of
-            one.
+            one; a file of rows.
     """
+    refuse_rows(name)
     if name.startswith(("/", ".", "~")) and not os.path.exists(name):
         raise ValueError(f"model folder {name} does not exist")
     if name.startswith(WHEEL):

@@ -69,7 +69,10 @@ def keep_tasks(study: Study, value: Any) -> Study:
     known = dict.fromkeys(task.name for arm in study.arms for task in arm.evaluate.tasks)
     for name in names:
         if name not in known:
-            problem = f"must be names of tasks among {', '.join(known)}"
+            problem = (
+                f"must be names of tasks among {', '.join(known)}; slimlib check and tune take "
+                "any task of lm-eval, and questions of your own"
+            )
             raise ConfigError("tasks", value, problem, f"study {study.name}")
 
     def keep(arm: Arm) -> Arm:
