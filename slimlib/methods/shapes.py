@@ -60,6 +60,7 @@ SHAPES: dict[str, Shape] = {
     "LLaMA-13B": Shape(5_120, 13_824, 5_120, 40),
     "Llama-3.2-1B": Shape(2_048, 8_192, 512, 16, vocab_size=128_256, tied=True),
     "TinyLlama-1.1B": Shape(2_048, 5_632, 256, 22),
+    "SmolLM2-135M": Shape(576, 1_536, 192, 30, vocab_size=49_152, tied=True),
     "micro": Shape(192, 512, 96, 4, vocab_size=1_024, tied=True),
 }
 
