@@ -25,10 +25,8 @@ from slimlib.common.style import save_figure
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.answers.kinds import answer_table, has_answers
 from slimlib.comparison.answers.slips import count_slips
-from slimlib.comparison.arms import Record, by_arm, compare_arms
-from slimlib.comparison.benchmarks import ALPHA, MARGIN
+from slimlib.comparison.arms import Record, by_arm, compare_arms, judge_arms
 from slimlib.comparison.change import Change
-from slimlib.comparison.judging import judge
 from slimlib.comparison.ladder import attribute
 from slimlib.comparison.two_models import compare
 from slimlib.config import Study
@@ -232,17 +230,11 @@ def changes_table(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: st
 def controls_table(study: Study, records: Sequence[Record]) -> pd.DataFrame:
     """Every arm against the base on every task, judged as one family, and the spread of draws."""
     groups = by_arm(records, study)
-    pairs = {
-        arm: compare_arms(groups[group[0]["compared_with"]], group)
-        for arm, group in groups.items()
-        if group[0]["compared_with"] in groups
-    }
-    keys = [(arm, role) for arm in pairs for role in study.task_labels if pairs[arm].of(role)]
-    judged = judge([pairs[arm].of(role) for arm, role in keys], ALPHA, MARGIN)
-    changes = dict(zip(keys, judged, strict=True))
+    changes = judge_arms(groups, study)
+    pairs = list(dict.fromkeys(arm for arm, _ in changes))
     rows = {study[arm].label: _cells(study, changes, arm) for arm in pairs}
     (base,) = {group[0]["compared_with"] for group in groups.values()} - {None}
-    of_base = {role: changes[next(iter(pairs)), role].base for role in study.task_labels}
+    of_base = {role: changes[pairs[0], role].base for role in study.task_labels}
     rows = {study[base].label: {r: f"{value:.1f}" for r, value in of_base.items()}, **rows}
     for name, arms in DRAWS.items():
         drawn = [arm for arm in pairs if re.fullmatch(arms, arm)]

@@ -188,7 +188,11 @@ def test_every_listed_key_can_be_set():
         ("batch_size", "0", "batch_size=0"),
         ("seed", "-1", "seed=-1"),
         ("seed", "99999999999", "seed=99999999999 .*0 to 4,294,967,295"),
-        ("hyperparameters", "as-told", "hyperparameters=as-told .*must be as-run or as-written"),
+        (
+            "hyperparameters",
+            "as-told",
+            "hyperparameters=as-told .*must be as-run or as-written or as-article",
+        ),
         ("train.optim", "adam", r"\(arm llama-2k\): must be adamw_torch or .* mean adamw_torch or"),
         ("train.lr_scheduler_type", "cosin", "must be linear or .*; did you mean cosine or "),
         ("train.weight_decay", "nan", "weight_decay=nan .*must be a number, 0 to 1"),
