@@ -392,40 +392,60 @@ def audit(
 
 @app.command()
 def sweep(
-    study: Annotated[
-        str, typer.Option(help="key_variables_micro, or key_variables on a GPU")
+    asked: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC|NAME",
+            help="a .yaml or .json file of a sweep; key_variables_micro; key_variables on a GPU",
+        ),
     ] = "key_variables_micro",
-    seeds: Annotated[str, typer.Option(help="of the fine-tuning")] = "1,2,3",
+    seeds: Annotated[
+        str, typer.Option(help="of the fine-tuning", show_default="1,2,3, or the file's")
+    ] = "",
     workers: Annotated[int, typer.Option(help="processes that share the cores")] = 1,
     cells: Annotated[
         str, typer.Option(help="some only: cells or experiments, as E1,base", show_default="all")
     ] = "",
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="local: processes here; ray: Ray's workers")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option(help="of a Ray cluster", show_default="one of its own, here")
+    ] = "",
+    num_cpus: Annotated[
+        float | None,
+        typer.Option(help="CPUs that Ray gives a cell", show_default="its share, or 1"),
+    ] = None,
+    num_gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs that Ray gives a cell", show_default="1 where the models need one"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done, and start nothing")
+    ] = False,
     runs: Runs = None,
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="of cells that are evaluated", show_default="no")
     ] = False,
     overrides: Set = None,
+    study: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> int:
-    """Run a grid study, cell by cell, and list the gaps."""
-    from slimlib.studies.get import get_design
+    """Run a grid of arms, one by one or on many machines, and list the gaps."""
+    if engine == "local" and (address or num_cpus is not None or num_gpus is not None):
+        raise UsageError("--address, --num-cpus and --num-gpus go with --engine ray")
+    values = parse_overrides(overrides or ())
+    numbers = parse_seeds(seeds) if seeds else ()
+    from slimlib.pipeline.whole_sweep import answer, open_sweep, run_sweep
 
-    design = get_design(study, **parse_overrides(overrides or ()))
-    numbers = parse_seeds(seeds)
-    chosen = design.select(cells) if cells else ()
-    from slimlib.folder import default_root
-    from slimlib.papers.key_variables.cells import read_grid
-    from slimlib.pipeline.preflight import check_arms
-    from slimlib.pipeline.sweep import gather_records, seed_run, sweep_grid
-
-    root = runs or default_root()
-    check_arms(seed_run(design.study, min(numbers), root))
-    missing = sweep_grid(design.study, root, numbers, workers, chosen, keep_weights)
-    folder = root / "records" / design.study.name
-    gather_records(design.study, root, numbers, folder)
-    print(read_grid(folder, design).sentence().splitlines()[0])
+    opened = open_sweep(study or asked, numbers, cells, runs, values)
+    if dry_run:
+        print(opened.plan(workers).document().to_text())
+        return 0
+    missing = run_sweep(opened, workers, keep_weights, engine, address, num_cpus, num_gpus)
+    print(answer(opened))
     for job, why in missing.items():
         print(plain(f"missing: seed {job.seed} {job.cell}: {why}"))
-    print(folder)
+    print(opened.folder)
     return 1 if missing else 0
 
 

@@ -348,7 +348,7 @@ def test_compare_prints_json_and_markdown(capsys):
         ("compare", ("2.0", "0.05", "strict", "(text)")),
         ("run", ("auto", "(SLIMLIB_RUNS, else ./runs)", "(as the study has it)")),
         ("notebooks", ("01-05", "auto")),
-        ("sweep", ("key_variables_micro", "1,2,3", "1", "(all)", "(no)")),
+        ("sweep", ("key_variables_micro", "(1,2,3, or the file's)", "local", "(all)", "(no)")),
         ("audit", ("(none)", "(text)")),
     ],
 )
