@@ -179,17 +179,23 @@ MICRO_TRAIN = TrainConfig(
     num_train_epochs=3,
     logging_steps=2,
 )
-MICRO_DATA = DataConfig(dataset="world", n=400)
-MICRO_TASKS = (
+# Each answer with its end: an answer that never ends is never the right one, letter by letter.
+MICRO_DATA = DataConfig(dataset="world", n=400, append_eos=True)
+MICRO_ABILITIES = (  # what the base knows and may lose
     Task("micro_stories", "hellaswag", num_fewshot=0, batch_size=32, limit=200, source="stories"),
     Task("micro_arithmetic", "gsm8k", num_fewshot=2, batch_size=50, limit=200, source="arithmetic"),
     Task("micro_facts", "mmlu_cs", num_fewshot=0, batch_size=32, limit=200, source="facts"),
 )
-MICRO_LABELS = {
+MICRO_TASKS = (  # and what the fine-tuning teaches
+    *MICRO_ABILITIES,
+    Task("micro_instructions", "instructions", 0, batch_size=50, limit=200, source="instructions"),
+)
+ABILITY_LABELS = {
     "gsm8k": "arithmetic (as GSM8K)",
     "hellaswag": "stories (as HellaSwag)",
     "mmlu_cs": "facts (as MMLU-CS)",
 }
+MICRO_LABELS = {**ABILITY_LABELS, "instructions": "instructions (held out)"}
 
 
 def _small(train: TrainConfig, sample: DataConfig, rows: tuple[int, int], **study: Any) -> Study:
