@@ -65,6 +65,7 @@ def measure(steps: str, rate: float) -> dict[str, Any]:
     """Fine-tune with a seed of the search's own, and ask the dev instructions alone."""
     rows, epochs = STEPS[steps]
     values = {"train.learning_rate": rate, "train.num_train_epochs": epochs, "data.n": rows}
+    values["data.append_eos"] = True
     name = get_study("micro").tuned.name
     study = get_study("micro", arms=name, seed=SEED, **values)
     study = each_arm(study, lambda arm: replace(arm, evaluate=replace(arm.evaluate, tasks=(DEV,))))

@@ -21,9 +21,11 @@ from slimlib.data.micro.abilities import (
     story_row,
     word_problem,
 )
+from slimlib.studies.alignment import CELLS
 
 ROWS = 500  # rows of each dev and test file
 TRAINING = 4000  # rows of the file of instructions
+REHEARSING = 1200  # rows of each file of instructions that rehearse benchmarks
 OVERLAP_SHARE = 0.25  # of the instruction rows, for each overlap switch that is on
 
 # Documents of the pre-training corpus: kind -> weight in the draw (documents, not tokens).
@@ -201,6 +203,9 @@ def write_data(folder: Path) -> None:
     """Write the benchmarks and a set of instructions as JSON Lines, the same bytes every time."""
     trained = instructions(TRAINING, seed=0)
     files = {"arithmetic_train": maths_rows(ROWS, seed=0), "instructions": trained}
+    for on in filter(None, CELLS.values()):
+        rows = instructions(REHEARSING, 0, **dict.fromkeys(on, True))
+        files["_".join(("instructions", *on))] = rows
     held_out = held_out_instructions(trained)
     files |= {f"instructions_{split}": rows for split, rows in held_out.items()}
     makers = {"arithmetic": word_problem, "stories": story_row, "facts": fact_row}
