@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from slimlib.common.files import read_jsonl, write_json
+from slimlib.common.files import read_json, read_jsonl, write_json
 from slimlib.config import Arm, Task, each_arm
 from slimlib.data.tokens import split_tokenized
 from slimlib.evaluate.harness import evaluate_arm
@@ -46,7 +46,7 @@ def search(measure: Callable[[str, float], Mapping[str, Any]]) -> list[dict[str,
     def measured(steps: str, rates: tuple[float, ...]) -> float:
         for rate in rates:
             if (steps, rate) not in found:
-                found[steps, rate] = {"steps": steps, "rate": rate, **measure(steps, rate)}
+                found[steps, rate] = {**measure(steps, rate), "steps": steps, "rate": rate}
         losses = {rate: row["loss"] for (name, rate), row in found.items() if name == steps}
         best = min(losses, key=losses.__getitem__)
         if best in (min(losses), max(losses)):  # of the grid's edge nothing follows
@@ -93,14 +93,16 @@ def _losses(run: Run, arm: Arm) -> np.ndarray:
 
 
 def main() -> None:
-    """Search, and write what was found after each fine-tuning."""
-    log: list[dict[str, Any]] = []
+    """Search; what was measured before, by a search that was cut off, is not measured again."""
+    log = read_json(SEARCH) if SEARCH.exists() else []
+    known = {(row["steps"], row["rate"]): row for row in log}
 
     def kept(steps: str, rate: float) -> dict[str, Any]:
-        found = measure(steps, rate)
-        log.append({"steps": steps, "rate": rate, **found})
-        print(log[-1], flush=True)
-        return found
+        if (steps, rate) not in known:
+            known[steps, rate] = {"steps": steps, "rate": rate, **measure(steps, rate)}
+            write_json(SEARCH, list(known.values()))
+            print(known[steps, rate], flush=True)
+        return known[steps, rate]
 
     SEARCH.parent.mkdir(exist_ok=True)
     write_json(SEARCH, search(kept))
