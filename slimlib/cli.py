@@ -100,7 +100,9 @@ def _options(
 
 StudyName = Annotated[
     str,
-    typer.Option(help="auto, paper, micro, smoke, rehearsal or smol; auto: as the machine is"),
+    typer.Option(
+        help="auto, paper, micro, smoke, rehearsal, smol or alignment; auto: as the machine is"
+    ),
 ]
 Data = Annotated[
     str | None,

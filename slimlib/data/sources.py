@@ -16,6 +16,7 @@ from slimlib.common.checked import did_you_mean
 from slimlib.common.files import file_sha256
 from slimlib.common.hub import HubError, find_commit
 from slimlib.config import DataConfig
+from slimlib.studies.alignment import CELLS, rows_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ DATASETS = {
     ),
     "world": Source(None, None, ("instructions.jsonl",)),
     "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
+    **{  # the instructions, a quarter of them about each benchmark that is named
+        rows_of(on): Source(None, None, (f"{'_'.join(('instructions', *on))}.jsonl",))
+        for on in CELLS.values()
+        if on
+    },
 }
 WORLD = tuple(name for name, source in DATASETS.items() if not source.hub)  # made by a study
 PLAIN_FILES = (".jsonl", ".json", ".csv", ".tsv")
