@@ -92,6 +92,51 @@ def plot_losses(
     return ax
 
 
+def plot_probes(
+    logs: Mapping[str, Sequence[Mapping[str, Any]]], study: Study, task: str, ax: Axes
+) -> Axes:
+    """Draw what the arms in training could of one task, with Wilson's 95 % intervals.
+
+    Args:
+        logs: arm -> rows of its log.jsonl, of which the probes' have `epoch`, `probe` and `n`.
+        study: gives labels and colours.
+        task: of the probes.
+        ax: where to draw.
+    """
+    for arm, (label, colour) in arm_styles(study).items():
+        rows = [row for row in logs.get(arm, ()) if task in row.get("probe", ())]
+        if not rows:
+            continue
+        found = [_wilson(row["probe"][task], row["n"][task]) for row in rows]
+        values, low, high = (np.array(column) for column in zip(*found, strict=True))
+        ax.errorbar(
+            [row["epoch"] for row in rows],
+            values,
+            [values - low, high - values],
+            color=colour,
+            marker="o",
+            markersize=4,
+            capsize=2,
+            linewidth=1.4,
+            label=label.replace("\n", " "),
+        )
+    roles = {t.name: t.role for arm in study.arms for t in arm.evaluate.tasks}
+    title = study.task_labels.get(roles.get(task, ""), task)
+    ax.set_title(as_written(title), loc="left", fontsize=9)
+    ax.set(xlabel="epoch", ylabel="% right", ylim=(-3, 103))
+    return ax
+
+
+def _wilson(share: float, n: int) -> tuple[float, float, float]:
+    _, low, high = metrics.wilson_interval(round(share * n), n)
+    return 100 * share, low, high
+
+
+def probed_tasks(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The tasks that any arm was probed on while it was trained."""
+    return [*dict.fromkeys(t for rows in logs.values() for r in rows for t in r.get("probe", ()))]
+
+
 def _running_mean(values: np.ndarray) -> np.ndarray:
     """Mean over a window of a tenth of the values (whole windows only, so shorter than given)."""
     window = max(1, len(values) // 10)
@@ -146,8 +191,16 @@ def _by_task(plot: Callable[..., Axes], study: Study, heading: str) -> Figure:
 
 
 def _losses_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> Figure:
-    figure = _figure(study, "Training loss", width=6.4, height=4.2)
-    plot_losses(logs, study, figure.subplots())
+    tasks = probed_tasks(logs)
+    heading = "Training loss" + (", and probes along the way" if tasks else "")
+    figure = _figure(study, heading, width=6.4, height=4.2 + 2.0 * len(tasks))
+    heights = [1.6, *(1.0 for _ in tasks)]
+    first, *others = figure.subplots(
+        1 + len(tasks), sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    plot_losses(logs, study, first)
+    for task, ax in zip(tasks, others, strict=True):
+        plot_probes(logs, study, task, ax)
     return figure
 
 
