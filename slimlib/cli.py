@@ -100,7 +100,9 @@ def _options(
 
 StudyName = Annotated[
     str,
-    typer.Option(help="auto, paper, micro, smoke, rehearsal or smol; auto: as the machine is"),
+    typer.Option(
+        help="auto, paper, micro, smoke, rehearsal, smol, mitigation, mitigation_micro, ..."
+    ),
 ]
 Data = Annotated[
     str | None,

@@ -102,7 +102,7 @@ def test_the_share_is_that_of_lm_eval_s_own_model(study, checkpoint, tmp_path):
     theirs = replace(arm, evaluate=replace(arm.evaluate, evaluator="hf"))
     assert ours == probe(*loaded, theirs, run.data_folder())
     assert ours["n"] == dict.fromkeys(("micro_stories", "micro_arithmetic", "micro_facts"), 8)
-    assert all(share >= 0.5 for share in ours["probe"].values())
+    assert min(ours["probe"].values()) > 0.1 and max(ours["probe"].values()) > 0.5
 
 
 def test_modes_and_random_states_are_as_before():

@@ -150,7 +150,7 @@ class Mitigation:
             said = f"the plain arm itself loses less than {margin:g} points: nothing to prevent"
         else:
             said = "none is shown to keep more than the plain arm and to learn as much"
-        return f"Not decided: of {len(self.knobs)} knobs {said}."
+        return f"Not decided: {said} (knobs measured: {len(self.knobs)})."
 
     def _recommend(self, best: str, good: Mapping[str, Contrast], alpha: float) -> str:
         label, gain = self.study[best].label, good[best].difference

@@ -13,11 +13,12 @@ from slimlib.common.hardware import find_device
 from slimlib.config import Study, each_arm
 from slimlib.studies.design import Design, restrict
 from slimlib.studies.key_variables import DESIGNS
+from slimlib.studies.mitigation import STUDIES as MITIGATION
 from slimlib.studies.overrides import override
 from slimlib.studies.slimming import STUDIES as OF_THE_PAPER
 from slimlib.studies.smol import STUDIES as SMOL
 
-STUDIES = {**OF_THE_PAPER, **SMOL}
+STUDIES = {**OF_THE_PAPER, **SMOL, **MITIGATION}
 
 
 def get_study(name: str = "auto", data: str | None = None, /, **overrides: Any) -> Study:
