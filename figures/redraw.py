@@ -52,7 +52,7 @@ DRAWS = {"normal noise": r"noise-\d+", "NF4, blocks moved": r"nf4(-from-\d+)?"}
 # page -> the blocks in it that are made from records
 PAGES = {
     FIGURES.parent / "README.md": ("example",),
-    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "slips"),
+    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "steps", "slips"),
     FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
 }
 
@@ -60,13 +60,15 @@ PAGES = {
 def collect(run_folder: Path) -> Path:
     """Copy the finished records and loss logs of a study's run folder into figures/records.
 
+    Arms of the same study and seed that are committed, and that this run lacks, stay.
+
     Args:
         run_folder: as runs/micro; of a grid, the folder of its records.
 
     Raises:
-        ValueError: no records there, names in one that lead elsewhere, or a stage not done.
+        ValueError: no records there, names in one that lead elsewhere, a stage not done, or arms
+            that would stay although what they are compared with now scores otherwise.
     """
-
     if seed_files(run_folder):
         return collect_grid(run_folder, FIGURES / "records")
     paths = sorted(run_folder.glob("*/record.json"))
@@ -80,8 +82,9 @@ def collect(run_folder: Path) -> Path:
                 raise ValueError(f"{run_folder}: stage {name} of {record['arm']} is not done")
     first = records[0]
     target = FIGURES / "records" / first["study"] / f"seed-{first['seed']}"
+    _check_company(target, records)
     with atomic_path(target) as folder:
-        folder.mkdir(parents=True)
+        shutil.copytree(target, folder) if target.is_dir() else folder.mkdir(parents=True)
         for path, record in zip(paths, records, strict=True):
             write_json(folder / f"{record['arm']}.json", record)
             log = path.parent / "log.jsonl"
@@ -93,6 +96,25 @@ def collect(run_folder: Path) -> Path:
             if slips := record["compared_with"] and _slips(run_folder, record):
                 write_json(folder / f"{record['arm']}.slips.json", slips)
     return target
+
+
+def _check_company(target: Path, records: Sequence[Record]) -> None:
+    """Refuse records that change what committed arms, which stay, are compared with."""
+    new = {record["arm"]: record for record in records}
+    for path in target.glob("*.json"):
+        if path.name.count(".") > 1:  # answers and slips
+            continue
+        (old,) = read_records(path)
+        partner = new.get(old["compared_with"])
+        if old["arm"] in new or partner is None:
+            continue
+        (known,) = read_records(target / f"{partner['arm']}.json")
+        changed = compare(known, partner, strict=False).changes
+        if any(c.difference.value or c.lost or c.gained for c in changed):
+            raise ValueError(
+                f"{path} stays, but {partner['arm']} has other answers now: collect both from "
+                "one run folder"
+            )
 
 
 def _check_names(path: Path, record: Record) -> None:
@@ -178,9 +200,11 @@ def page_blocks() -> dict[str, str]:
     text = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).to_text(columns=160)
     verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
     smol = pool(committed_records("smol"))
+    real = study_of("smol", smol)
     return {
-        "smol": markdown_table(controls_table(study_of("smol", smol), smol)),
-        "slips": markdown_table(slips_table(study_of("smol", smol))),
+        "smol": markdown_table(controls_table(real, smol)),
+        "steps": f"```\n{attribute(real, smol).sentences()}\n```",
+        "slips": markdown_table(slips_table(real)),
         "example": f"```\n{verdict}\n```",
         "answers": markdown_table(answers_table(committed_answers("micro", study.tuned.name))),
         "seeds": markdown_table(changes_table(by_seed, study, study.tuned.name)),
