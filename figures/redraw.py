@@ -39,16 +39,20 @@ from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed
 from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
 from slimlib.report.committed import committed_answers, committed_records, pool, study_of
+from slimlib.report.effects import cells_in_words, effects_table, plot_effects
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
 from slimlib.results import read_results
 from slimlib.results.migrate import migrate_folder
 from slimlib.results.record import read_records
+from slimlib.studies import alignment
 from slimlib.studies.get import get_study
 
 FIGURES = Path(__file__).resolve().parent
 # Arms of the study smol that are draws of one error: title -> their names.
 DRAWS = {"normal noise": r"noise-\d+", "NF4, blocks moved": r"nf4(-from-\d+)?"}
+# Studies of switches that are on or off: study -> its cells and the switches
+FACTORIAL = {"alignment": (alignment.CELLS, alignment.FACTORS)}
 # page -> the blocks in it that are made from records
 PAGES = {
     FIGURES.parent / "README.md": ("example",),
@@ -170,6 +174,9 @@ def redraw() -> list[Path]:
         if seed_files(folder):
             written += redraw_grid(folder, FIGURES / folder.name)
             continue
+        if folder.name in FACTORIAL:
+            written += redraw_effects(folder.name, FIGURES / folder.name)
+            continue
         by_seed = committed_records(folder.name)
         records = pool(by_seed)
         study = study_of(folder.name, records)
@@ -180,6 +187,20 @@ def redraw() -> list[Path]:
         _write(target / "seeds.csv", seeds_table(by_seed).to_csv(index=False, lineterminator="\n"))
         written += [target / "table2.txt", target / "seeds.csv"]
     return written
+
+
+def redraw_effects(name: str, folder: Path) -> list[Path]:
+    """Write the effects of a factorial study: picture, numbers, and the scores of its cells."""
+    study, records = get_study(name), pool(committed_records(name))
+    effects = effects_table(records, study, *FACTORIAL[name])
+    tables = {
+        "effects.csv": effects.round(4).to_csv(index=False, lineterminator="\n"),
+        "cells.csv": cells_in_words(records, study).to_csv(lineterminator="\n"),
+    }
+    for file, text in tables.items():
+        _write(folder / file, text)
+    pictures = save_figure(plot_effects(effects, study), folder, "effects")
+    return [*pictures, *(folder / file for file in tables)]
 
 
 def update_pages() -> list[Path]:

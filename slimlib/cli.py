@@ -101,7 +101,7 @@ def _options(
 StudyName = Annotated[
     str,
     typer.Option(
-        help="auto, paper, micro, smoke, rehearsal, smol, mitigation, mitigation_micro, ..."
+        help="auto (as the machine is), paper, micro, smoke, smol, alignment, mitigation_micro, ..."
     ),
 ]
 Data = Annotated[

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 STRICT, FLEXIBLE = "exact_match,strict-match", "exact_match,flexible-extract"
+EXACT = "exact_match,none"  # the whole answer, letter by letter
 ACC, ACC_NORM = "acc,none", "acc_norm,none"
 BYTES = "byte_probability,none"  # of slimlib.data.alpaca
 MARGIN = 2.0  # points: a smaller change counts as kept, once it is shown to be smaller
@@ -93,7 +94,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "hellaswag": _endings(4, ACC, ACC_NORM),
     "mmlu_cs": _MMLU,
     "mmlu_cs_college": _MMLU,
-    # beside the paper's: of the study smol
+    # beside the paper's: what micro's fine-tuning teaches, and the study smol's
+    "instructions": Benchmark({EXACT: "exact"}, EXACT, "dA", "points", None),
     "arc_easy": _endings(4, ACC, ACC_NORM),
     "piqa": _endings(2, ACC, ACC_NORM),
     "winogrande": _endings(2, ACC),

@@ -17,6 +17,7 @@ from slimlib.common.files import file_sha256, sha256
 from slimlib.common.hub import HubError, find_commit
 from slimlib.config import DataConfig
 from slimlib.data import digits
+from slimlib.studies.alignment import CELLS, rows_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ DATASETS = {
     "world": Source(None, None, ("instructions.jsonl",)),
     "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
     "digits": Source(None, None, ()),
+    **{  # the instructions, a quarter of them about each benchmark that is named
+        rows_of(on): Source(None, None, (f"{'_'.join(('instructions', *on))}.jsonl",))
+        for on in CELLS.values()
+        if on
+    },
 }
 MADE = {"digits": digits.rehearsal}  # wherever they are read, always the same rows
 WORLD = tuple(n for n, s in DATASETS.items() if not s.hub and n not in MADE)  # made by a study

@@ -56,6 +56,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     "arithmetic": _json(train="arithmetic_train.jsonl", test="arithmetic_test.jsonl"),
     "stories": _json(test="stories_test.jsonl"),
     "facts": _json(test="facts_test.jsonl"),
+    "instructions": _json(test="instructions_test.jsonl"),
+    "instructions_dev": _json(test="instructions_dev.jsonl"),  # the choice of the rate
 }
 
 

@@ -164,7 +164,8 @@ def _paper() -> Study:
     )
 
 
-def _embedded(name: str) -> ModelConfig:
+def embedded(name: str) -> ModelConfig:
+    """An embedded checkpoint as the small studies load it."""
     return ModelConfig(f"micro:{name}", dtype="float32", max_seq_length=512)
 
 
@@ -180,16 +181,21 @@ MICRO_TRAIN = TrainConfig(
     logging_steps=2,
 )
 MICRO_DATA = DataConfig(dataset="world", n=400)
-MICRO_TASKS = (
+MICRO_ABILITIES = (  # what the base knows and may lose
     Task("micro_stories", "hellaswag", num_fewshot=0, batch_size=32, limit=200, source="stories"),
     Task("micro_arithmetic", "gsm8k", num_fewshot=2, batch_size=50, limit=200, source="arithmetic"),
     Task("micro_facts", "mmlu_cs", num_fewshot=0, batch_size=32, limit=200, source="facts"),
 )
-MICRO_LABELS = {
+MICRO_TASKS = (  # and what the fine-tuning teaches
+    *MICRO_ABILITIES,
+    Task("micro_instructions", "instructions", 0, batch_size=50, limit=200, source="instructions"),
+)
+ABILITY_LABELS = {
     "gsm8k": "arithmetic (as GSM8K)",
     "hellaswag": "stories (as HellaSwag)",
     "mmlu_cs": "facts (as MMLU-CS)",
 }
+MICRO_LABELS = {**ABILITY_LABELS, "instructions": "instructions (held out)"}
 
 
 def _small(train: TrainConfig, sample: DataConfig, rows: tuple[int, int], **study: Any) -> Study:
@@ -198,9 +204,9 @@ def _small(train: TrainConfig, sample: DataConfig, rows: tuple[int, int], **stud
     adapter = AdapterConfig()
     return Study(
         arms=_arms(
-            llama=_embedded("base"),
-            instruct=_embedded("instruct"),
-            tiny=_embedded("tiny"),
+            llama=embedded("base"),
+            instruct=embedded("instruct"),
+            tiny=embedded("tiny"),
             labels=("micro", "micro-tiny"),
             train={"adapter": adapter, "train": train, "data": sample},
             minimal={
@@ -230,8 +236,8 @@ def _micro() -> Study:
         rows=(100, 800),
         name="micro",
         title="Slimming Down LLMs, in miniature (micro)",
-        tasks=MICRO_TASKS,
-        task_labels=MICRO_LABELS,
+        tasks=MICRO_ABILITIES,
+        task_labels=ABILITY_LABELS,
         data="world",
         note=MICRO_NOTE,
     )
@@ -244,8 +250,8 @@ def _smoke() -> Study:
         rows=(16, 80),
         name="smoke",
         title="Slimming Down LLMs, smoke test (micro)",
-        tasks=tuple(replace(task, limit=20) for task in MICRO_TASKS),
-        task_labels=MICRO_LABELS,
+        tasks=tuple(replace(task, limit=20) for task in MICRO_ABILITIES),
+        task_labels=ABILITY_LABELS,
         data="world",
         note=MICRO_NOTE + " smoke: a tenth of the rows, for tests; its intervals are wide.",
     )
