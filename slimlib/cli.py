@@ -101,7 +101,7 @@ def _options(
 StudyName = Annotated[
     str,
     typer.Option(
-        help="auto, paper, micro, smoke, rehearsal, smol or alignment; auto: as the machine is"
+        help="auto (as the machine is), paper, micro, smoke, smol, alignment, mitigation_micro, ..."
     ),
 ]
 Data = Annotated[

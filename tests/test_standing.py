@@ -150,6 +150,7 @@ CHANGED = {  # another value for each field that a stage reads
             "block_offset": 8,
             "error_scale": 0.5,
             "max_seq_length": 99,
+            "keep": ("mlp",),
             "backend": "unsloth",
         },
         "data": {
@@ -163,6 +164,8 @@ CHANGED = {  # another value for each field that a stage reads
             "learn": "answer",
             "held_out": 0.1,
             "system": "to-user",
+            "replay": 0.1,
+            "replay_from": "digits",
         },
         "train": {
             "per_device_train_batch_size": 99,
@@ -178,6 +181,9 @@ CHANGED = {  # another value for each field that a stage reads
             "save_steps": 9,
             "logging_steps": 9,
             "kl_weight": 0.5,
+            "probe_steps": 5,
+            "probe_limit": 7,
+            "probes": ("micro_facts",),
             "padding_free": True,
         },
     },
@@ -210,6 +216,8 @@ def test_each_field_that_a_stage_reads_is_in_its_key(stage, part, field, tmp_pat
     value = str(tmp_path / value) if field == "path" else value
     if field == "block_size":
         arm = replace(arm, model=replace(arm.model, quantiser="int4", block_size=32))
+    if field == "replay":
+        arm = replace(arm, data=replace(arm.data, replay_from="own-text"))
     other = replace(arm, **{part: replace(getattr(arm, part), **{field: value})})
     first, second = (Run(replace(made, arms=(one,)), tmp_path) for one in (arm, other))
     after = ["finetune", "merge", "evaluate"]

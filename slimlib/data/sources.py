@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimlib.common.checked import did_you_mean
-from slimlib.common.files import file_sha256
+from slimlib.common.files import file_sha256, sha256
 from slimlib.common.hub import HubError, find_commit
 from slimlib.config import DataConfig
+from slimlib.data import digits
 from slimlib.studies.alignment import CELLS, rows_of
 
 
@@ -46,13 +47,15 @@ DATASETS = {
     ),
     "world": Source(None, None, ("instructions.jsonl",)),
     "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
+    "digits": Source(None, None, ()),
     **{  # the instructions, a quarter of them about each benchmark that is named
         rows_of(on): Source(None, None, (f"{'_'.join(('instructions', *on))}.jsonl",))
         for on in CELLS.values()
         if on
     },
 }
-WORLD = tuple(name for name, source in DATASETS.items() if not source.hub)  # made by a study
+MADE = {"digits": digits.rehearsal}  # wherever they are read, always the same rows
+WORLD = tuple(n for n, s in DATASETS.items() if not s.hub and n not in MADE)  # made by a study
 PLAIN_FILES = (".jsonl", ".json", ".csv", ".tsv")
 ROW_FILES = (*PLAIN_FILES, *(f"{ending}.gz" for ending in PLAIN_FILES), ".parquet")
 OTHER_FILES = (".txt", ".xlsx", ".xls", ".arrow", ".feather", ".xml", ".yaml", ".yml", ".zip")
@@ -156,7 +159,7 @@ def check_in_world(config: DataConfig) -> None:
         ValueError: naming it and the way out.
     """
     for name in config.names:
-        if name in DATASETS and name not in WORLD:
+        if name in DATASETS and name not in (*WORLD, *MADE):
             raise ValueError(
                 f"data set {name!r} is not part of this study's made-up world "
                 f"({', '.join(WORLD)}); say where it lies with --set data.path=FOLDER"
@@ -170,6 +173,8 @@ def fingerprint(config: DataConfig, folder: Path | None = None) -> str:
 
 
 def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:
+    if name in MADE:
+        return f"{name} {sha256(MADE[name]())}"
     if folder and not folder.is_dir():
         return _content(find_file(folder))
     if is_path(name):

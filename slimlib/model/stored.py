@@ -119,6 +119,11 @@ def check_stored(name: str, revision: str | None, load_in_4bit: bool, config: Mo
             f"{name}: its weights are in 4 bit already (bitsandbytes), and {odd} starts from "
             f"un-quantised ones: take {IN_WORDS}, or the un-quantised model"
         )
+    if config.keep:
+        raise ValueError(
+            f"{name}: its weights are in 4 bit already (bitsandbytes), so that none can be left "
+            "un-quantised: leave model.keep away, or take the un-quantised model"
+        )
     return True
 
 

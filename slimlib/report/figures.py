@@ -166,7 +166,8 @@ def plot_losses(
     if curves:
         ax.set_ylim(0, 1.08 * max(losses.max() for _, losses in curves.values()))
         _draw_guess(ax, study, curves)
-        _label_curves(ax, curves, styles)
+        ends = {arm: float(_running_mean(losses)[-1]) for arm, (_, losses) in curves.items()}
+        _label_curves(ax, ends, styles)
     return ax
 
 
@@ -182,6 +183,52 @@ def _curves(
         if rows:
             epochs, losses = (np.array([row[key] for row in rows]) for key in ("epoch", "loss"))
             yield arm.name, (epochs, losses)
+
+
+def plot_probes(
+    logs: Mapping[str, Sequence[Mapping[str, Any]]], study: Study, task: str, ax: Axes
+) -> Axes:
+    """Draw what the arms in training could of one task, with Wilson's 95 % intervals.
+
+    Args:
+        logs: arm -> rows of its log.jsonl, of which the probes' have `epoch`, `probe` and `n`.
+        study: gives labels and colours.
+        task: of the probes.
+        ax: where to draw.
+    """
+    styles, ends, asked = arm_styles(study), {}, 0
+    for arm, (_, colour) in styles.items():
+        rows = [row for row in logs.get(arm, ()) if task in row.get("probe", ())]
+        if not rows:
+            continue
+        found = [_wilson(row["probe"][task], row["n"][task]) for row in rows]
+        values, low, high = (np.array(column) for column in zip(*found, strict=True))
+        ax.errorbar(
+            [row["epoch"] for row in rows],
+            values,
+            [values - low, high - values],
+            color=colour,
+            marker="o",
+            markersize=4,
+            linewidth=1.4,
+        )
+        ends[arm], asked = float(values[-1]), rows[-1]["n"][task]
+    roles = {t.name: t.role for arm in study.arms for t in arm.evaluate.tasks}
+    title = study.task_labels.get(roles.get(task, ""), task)
+    ax.set_title(as_written(f"probe of {title}, n = {asked:,}"), loc="left")
+    ax.set(xlabel="epoch", ylabel="% right", ylim=(-3, 103))
+    _label_curves(ax, ends, styles)
+    return ax
+
+
+def _wilson(share: float, n: int) -> tuple[float, float, float]:
+    _, low, high = metrics.wilson_interval(round(share * n), n)
+    return 100 * share, low, high
+
+
+def probed_tasks(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The tasks that any arm was probed on while it was trained."""
+    return [*dict.fromkeys(t for rows in logs.values() for r in rows for t in r.get("probe", ()))]
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -208,15 +255,14 @@ GUESS_TEXT = {"ha": "right", "va": "bottom", "fontsize": 7.5, "color": "#555555"
 
 
 def _label_curves(
-    ax: Axes, curves: Mapping[str, Curve], styles: Mapping[str, tuple[str, str]]
+    ax: Axes, ends: Mapping[str, float], styles: Mapping[str, tuple[str, str]]
 ) -> None:
     """Each curve's name and last value at its end, moved apart where they would touch."""
-    ends = {arm: float(_running_mean(losses)[-1]) for arm, (_, losses) in curves.items()}
     low, gap = 0.0, 0.105 * ax.get_ylim()[1]
-    for arm, loss in sorted(ends.items(), key=lambda item: item[1]):
-        height = max(loss, low)
+    for arm, value in sorted(ends.items(), key=lambda item: item[1]):
+        height = max(value, low)
         label, colour = styles[arm]
-        text = f"{wrap(label, 20)}\n{loss:.2f}"
+        text = f"{wrap(label, 20)}\n{value:.2f}"
         draw_beside(ax, height, text, color=colour, fontweight="bold", va="bottom")
         low = height + gap * (1 + 0.5 * text.count("\n"))
 
@@ -318,9 +364,16 @@ def _waterfall_figure(records: Sequence[Record], study: Study) -> Figure:
 
 
 def _losses_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> Figure:
-    figure = _figure(3.8)
+    tasks = probed_tasks(logs)
+    figure = _figure(3.8 + 1.6 * len(tasks))
     entitle(figure, losses_message(logs, study), study.title, _losses_note(logs, study))
-    plot_losses(logs, study, figure.subplots())
+    heights = [2, *(1 for _ in tasks)]
+    first, *others = figure.subplots(
+        1 + len(tasks), sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    plot_losses(logs, study, first)
+    for task, ax in zip(tasks, others, strict=True):
+        plot_probes(logs, study, task, ax)
     return figure
 
 

@@ -15,11 +15,12 @@ from slimlib.studies.alignment import STUDIES as ALIGNMENT
 from slimlib.studies.design import Design, restrict
 from slimlib.studies.efficiency import STUDIES as EFFICIENCY
 from slimlib.studies.key_variables import DESIGNS
+from slimlib.studies.mitigation import STUDIES as MITIGATION
 from slimlib.studies.overrides import override
 from slimlib.studies.slimming import STUDIES as OF_THE_PAPER
 from slimlib.studies.smol import STUDIES as SMOL
 
-STUDIES = {**OF_THE_PAPER, **EFFICIENCY, **SMOL, **ALIGNMENT}
+STUDIES = {**OF_THE_PAPER, **EFFICIENCY, **SMOL, **ALIGNMENT, **MITIGATION}
 
 
 def get_study(name: str = "auto", data: str | None = None, /, **overrides: Any) -> Study:

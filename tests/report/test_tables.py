@@ -518,3 +518,24 @@ def test_an_untouched_record_is_left_untouched(records):
     study = replace(MICRO, note="")
     tables.results_document(records, study).to_text(80)
     assert json.dumps(records) == before
+
+
+def test_probes_are_drawn_below_the_loss_with_wilson_s_limits():
+    """4 of 8 right: 50 %, 21.5 to 78.5; 8 of 8: 100 %, 67.6 to 100."""
+    study, task = MICRO, "micro_facts"
+    probes = [(0, 0.0, 0.5), (4, 1.0, 1.0)]
+    logs = {
+        "llama-2k": [
+            {"step": 2, "epoch": 0.5, "loss": 1.0},
+            *({"step": s, "epoch": e, "probe": {task: p}, "n": {task: 8}} for s, e, p in probes),
+        ]
+    }
+    figure = figures._losses_figure(logs, study)
+    loss, below = figure.axes
+    assert "probes" in figure.get_suptitle() and below.get_title(loc="left") == "facts (as MMLU-CS)"
+    line, *_ = below.lines
+    assert line.get_xdata().tolist() == [0, 1] and line.get_ydata().tolist() == [50, 100]
+    (limits,) = below.containers[0].lines[2]
+    found = [segment[:, 1].tolist() for segment in limits.get_segments()]
+    assert found == [pytest.approx([21.5, 78.5], abs=0.1), pytest.approx([67.6, 100], abs=0.1)]
+    assert len(loss.lines) == 2 and len(figures._losses_figure({}, study).axes) == 1

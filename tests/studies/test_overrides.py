@@ -136,6 +136,7 @@ def test_every_listed_key_can_be_set():
         ("model.load_in_4bit", "model.block_offset", "model.error_scale"), needs["model.quantiser"]
     )
     needs["model.block_size"] = needs["model.quantiser"] | {"model.quantiser": "int4"}
+    needs["data.replay"] = {"data.replay_from": "digits"}
     owners = {"ir-qlora": ["iec_beta"], "qa-lora": ["group_size"], "q-bara": ["lam"]}
     for method, own in owners.items():
         needs |= {f"adapter.{name}": {"adapter.method": method} for name in own}
@@ -167,6 +168,9 @@ def test_every_listed_key_can_be_set():
         ("data.mixture", '{"alpaca": 0}', "data.mixture.alpaca=0 .*must be shares above 0"),
         ("data.mixture", '{"a": 1e308}', "data.mixture.a=1e\\+308 .*must be .* at most 1,000,000"),
         ("data.mixture", '{"a":null}', "data.mixture.a=none .*must be shares above 0"),
+        ("data.replay", "0.1", "data.replay_from=none .*must be given with replay, as digits"),
+        ("data.replay", "-1", "data.replay=-1 .*0 or more"),
+        ("adapter.target_modules", "mlp,all-linear", "all-linear is every linear module"),
         ("train.learning_rate", "0", "learning_rate=0 "),
         ("train.learning_rate", "nan", "learning_rate=nan"),
         ("train.learning_rate", "inf", "learning_rate=inf"),
