@@ -30,7 +30,7 @@ _ROOMS = (
     *("common", "config", "methods", "studies"),
     *("data", "adapters", "model", "folder", "standing", "run"),
     *("sessions", "rehearse", "probes", "near_base", "train", "merge", "evaluate"),
-    *("metrics", "results", "comparison", "papers", "report"),
+    *("explain", "metrics", "results", "comparison", "papers", "report"),
     *("pipeline", "cli"),
 )
 

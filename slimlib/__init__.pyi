@@ -40,3 +40,4 @@ from slimlib.comparison.ladder import attribute as attribute
 from slimlib.papers.slimming import audit as audit
 from slimlib.papers.key_variables import judge_claims as judge_claims
 from slimlib.papers.key_variables import read_grid as read_grid
+from slimlib.report.widgets import choose as choose

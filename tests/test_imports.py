@@ -23,7 +23,7 @@ MAKING = (
     *("data", "adapters", "model", "folder", "standing", "run"),
     *("sessions", "rehearse", "probes", "near_base", "train", "merge", "evaluate"),
 )
-READING = ("metrics", "results", "comparison", "papers", "report")
+READING = ("explain", "metrics", "results", "comparison", "papers", "report")
 OVER_BOTH = ("pipeline", "cli")
 
 # What may be imported inside a function: seconds to load, or not there on every machine.

@@ -16,6 +16,7 @@ from slimlib.common.style import (
     SMALL,
     STYLE,
     WIDTH,
+    as_written,
     draw_beside,
     entitle,
     listed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,6 +16,10 @@ from slimlib.comparison.ladder import attribution_of
 from slimlib.config import Study
 from slimlib.metrics.text import interval, number, p_cell
 from slimlib.report.figures import plot_scores
+from slimlib.report.widgets import Choice, choose
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def plan_table(study: Study) -> pd.DataFrame:
@@ -177,22 +181,15 @@ def beside_seeds(
     return table
 
 
-def explore(records: Sequence[dict[str, Any]], study: Study) -> Any:
+def explore(records: Sequence[dict[str, Any]], study: Study) -> Choice:
     """Choose a benchmark and a view; without ipywidgets, the scores of the first benchmark."""
-    labels = {label: role for role, label in study.task_labels.items()}
-    try:
-        from ipywidgets import interactive
-    except ImportError:
-        return plot_scores(records, study, next(iter(labels.values())))
-    from matplotlib import pyplot as plt
-
     views = {
         "scores": partial(plot_scores, records, study),
         "waterfall": attribution_of(records, study).plot,
     }
 
-    def show(benchmark: str, view: str) -> None:
-        views[view](labels[benchmark])
-        plt.show()
+    def show(benchmark: str, view: str) -> Axes:
+        return views[view](benchmark)
 
-    return interactive(show, benchmark=list(labels), view=list(views))
+    roles = {label: role for role, label in study.task_labels.items()}
+    return choose(show, benchmark=roles, view=[*views])
