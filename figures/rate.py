@@ -25,7 +25,7 @@ from slimlib.model.load import load_tokenizer, window
 from slimlib.model.stored import load_whole
 from slimlib.run import Run
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm
+from slimlib.train.finetune import finetune_arm
 
 SEARCH = Path(__file__).resolve().parent / "rate" / "search.json"
 SEED = 11  # none of the study's

@@ -520,7 +520,7 @@ def run_lm_eval(arguments: Sequence[str]) -> int:
     """lm-eval's own command line in a process that knows the model "slim"."""
     from lm_eval.__main__ import cli_evaluate
 
-    import slimlib.evaluate.scoring  # noqa: F401  (registers it)
+    import slimlib.scoring  # noqa: F401  (registers it)
 
     sys.argv = ["slimlib lm-eval", *arguments]
     cli_evaluate()

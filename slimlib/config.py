@@ -560,7 +560,7 @@ class EvalConfig:
     )
     fewshot_seed: int = Field(1234, ge=0, le=2**32 - 1, description="lm-eval's default")
     evaluator: Evaluator = Field(
-        "slim", description="slimlib.evaluate.scoring's SlimLM; hf: lm-eval's own HFLM"
+        "slim", description="slimlib.scoring's SlimLM; hf: lm-eval's own HFLM"
     )
 
 

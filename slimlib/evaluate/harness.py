@@ -36,12 +36,12 @@ from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
 from slimlib.config import Arm, EvalConfig, Task
 from slimlib.data.tasks import check_files, hub_documents, task_yaml
-from slimlib.evaluate.answering import ask_lm_eval
-from slimlib.evaluate.responses import Responses
 from slimlib.merge.plain import merge_arm
 from slimlib.model.opened import FRESH, weights_identity
 from slimlib.model.stored import load_whole
 from slimlib.run import Run, in_clean_process
+from slimlib.scoring.answering import ask_lm_eval
+from slimlib.scoring.responses import Responses
 
 RESULTS = ("results.json", "samples.jsonl")  # of a task, beside its entry.json
 

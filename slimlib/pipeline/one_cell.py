@@ -68,7 +68,7 @@ def run_cell(run: Run, cell: str, keep_weights: bool = False) -> None:
     """All stages of one cell; weights go when nothing needs them any more."""
     from slimlib.evaluate.harness import evaluate_arm
     from slimlib.merge.plain import merge_arm
-    from slimlib.train import finetune_arm
+    from slimlib.train.finetune import finetune_arm
 
     if not is_done(run, cell):
         finetune_arm(run, cell)

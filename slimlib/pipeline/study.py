@@ -75,7 +75,7 @@ def _stages() -> tuple[tuple[Callable[[Run, str], Any], ...], ...]:
 
 def finetune(run: Run, arm: str) -> None:
     """Fine-tune here, or with Unsloth in a process of its own, which leaves this one clean."""
-    from slimlib.train import finetune_arm
+    from slimlib.train.finetune import finetune_arm
 
     config: Arm = run.study[arm]
     apart = config.trains and choose_backend(config.model.backend) == "unsloth"

@@ -138,7 +138,7 @@ def _check(run: Run) -> None:
 def _train(run: Run) -> list[str]:
     """Try one step, fine-tune and merge; what is said of the rows."""
     from slimlib.merge.plain import merge_arm
-    from slimlib.train import training_sets
+    from slimlib.train.finetune import training_sets
 
     tuned = run.study.tuned
     dataset, _, report = training_sets(tuned, run)
@@ -265,7 +265,7 @@ def _choose(merges: Comparison) -> tuple[str, str]:
 
 def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: float) -> Learned:
     """The loss on the rows that were held out, before and after, over rows and seeds."""
-    from slimlib.train import training_sets
+    from slimlib.train.finetune import training_sets
 
     before, after, kept = [], [], 0
     for arm in tuned:

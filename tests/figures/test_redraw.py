@@ -162,7 +162,7 @@ def test_the_evaluator_s_table_is_that_of_its_records(monkeypatch):
         for found in run["results"]
     ]
     assert len(rows) >= 5
-    text = (CHECKOUT / "slimlib/evaluate/scoring/README.md").read_text("utf-8")
+    text = (CHECKOUT / "slimlib/scoring/README.md").read_text("utf-8")
     assert redraw.fill(text, {"scoring": table(rows, markdown=True)}) == text
 
 

@@ -259,7 +259,7 @@ def test_a_model_s_config(tmp_path):
 
 
 def test_kept_answers(tmp_path):
-    from slimlib.evaluate.responses import Responses
+    from slimlib.scoring.responses import Responses
 
     path, draw = tmp_path / "responses.jsonl", random.Random(6)
     with Responses(path, Line("a")) as responses:

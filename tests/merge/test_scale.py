@@ -7,14 +7,14 @@ import pytest
 from slimlib.adapters.saving import load_adapter
 from slimlib.common.files import read_jsonl
 from slimlib.data.tasks import task_yaml
-from slimlib.evaluate.answering import ask_lm_eval
 from slimlib.evaluate.harness import evaluate_arm
-from slimlib.evaluate.responses import Responses
 from slimlib.merge.plain import merge_arm
 from slimlib.model.load import load_model
 from slimlib.run import Run
+from slimlib.scoring.answering import ask_lm_eval
+from slimlib.scoring.responses import Responses
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm
+from slimlib.train.finetune import finetune_arm
 
 SCALES = (0.0, 0.5, 1.0)
 TUNED, NF4 = "llama-2k", "llama-base-nf4"

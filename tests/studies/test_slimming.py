@@ -10,7 +10,7 @@ import slimlib
 from slimlib.config import ADAPTERS, ALL_LINEAR, AdapterConfig, to_dict
 from slimlib.studies.get import get_study
 from slimlib.studies.slimming import HYPERPARAMETERS, STUDIES
-from slimlib.train import steps_of
+from slimlib.train.finetune import steps_of
 
 ARMS = (
     "llama-instruct",

@@ -9,15 +9,15 @@ import torch
 from adapters_of_all import adapter_with
 from safetensors.torch import load_file
 
-from slimlib import train
 from slimlib.common.checked import fields_of
 from slimlib.config import ModelConfig, TrainConfig
 from slimlib.model import load
 from slimlib.model.load import load_transformers
 from slimlib.run import Run
-from slimlib.sessions import last_checkpoint
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm, merge_note, steps_of
+from slimlib.train import finetune as train
+from slimlib.train.finetune import finetune_arm, merge_note, steps_of
+from slimlib.train.sessions import last_checkpoint
 
 KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}
 

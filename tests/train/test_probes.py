@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from slimlib import probes
 from slimlib.common.checked import ConfigError
 from slimlib.model.load import load_model
-from slimlib.probes import probe, untouched
 from slimlib.run import Run
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm
+from slimlib.train import probes
+from slimlib.train.finetune import finetune_arm
+from slimlib.train.probes import probe, untouched
 
 ARM = "llama-2k"
 

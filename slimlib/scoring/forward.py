@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, Cache
 
-from slimlib.evaluate.scoring.packing import Packed
+from slimlib.scoring.packing import Packed
 
 ATTENTION = "slimlib"
 EXTRAS = ("softcap", "s_aux", "position_bias")  # what transformers' models may ask for beside

@@ -26,9 +26,9 @@ from slimlib.common import progress
 from slimlib.common.files import append_text
 from slimlib.config import Arm, Task
 from slimlib.data.tasks import task_yaml
-from slimlib.evaluate.answering import ask_lm_eval
-from slimlib.evaluate.responses import Responses
-from slimlib.sessions import Sessions
+from slimlib.scoring.answering import ask_lm_eval
+from slimlib.scoring.responses import Responses
+from slimlib.train.sessions import Sessions
 
 
 def probing(config: Arm, tokenizer: Any, sessions: Sessions, data_folder: Path | None) -> Any:

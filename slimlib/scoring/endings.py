@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch.nn.functional import log_softmax
 
-from slimlib.evaluate.scoring.cache import SharedPrefix
-from slimlib.evaluate.scoring.forward import Forward, Layout
-from slimlib.evaluate.scoring.packing import Packed, Scored, Tokens, pack
+from slimlib.scoring.cache import SharedPrefix
+from slimlib.scoring.forward import Forward, Layout
+from slimlib.scoring.packing import Packed, Scored, Tokens, pack
 
 # Logits are made this many bytes at a time: the head's product wants some hundred positions.
 LOGITS_BYTES = 64 * 2**20

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from slimlib import rehearse
 from slimlib.data.rows import load_rows
 from slimlib.model.load import load_tokenizer
-from slimlib.rehearse import FOLDER, rehearsed_rows
 from slimlib.run import Run
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm, training_sets
+from slimlib.train import rehearse
+from slimlib.train.finetune import finetune_arm, training_sets
+from slimlib.train.rehearse import FOLDER, rehearsed_rows
 
 ARM = "llama-2k"
 

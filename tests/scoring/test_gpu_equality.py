@@ -12,7 +12,7 @@ from llama_shapes import SHAPES, embedded_tokenizer, random_llama
 from lm_eval.models.huggingface import HFLM
 from places import TESTS
 
-from slimlib.evaluate.scoring import SlimLM
+from slimlib.scoring import SlimLM
 
 sys.path.append(str(TESTS / "benchmarks"))
 from workload import load_workload  # noqa: E402

@@ -44,11 +44,11 @@ from slimlib.model.load import (
 )
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.model.stored import quiet
-from slimlib.near_base import near_base
-from slimlib.probes import probing
-from slimlib.rehearse import rehearsed_rows
 from slimlib.run import Run
-from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
+from slimlib.train.near_base import near_base
+from slimlib.train.probes import probing
+from slimlib.train.rehearse import rehearsed_rows
+from slimlib.train.sessions import Sessions, keep_sessions, last_checkpoint
 
 
 def finetune_arm(run: Run, arm: str) -> dict[str, Any] | None:

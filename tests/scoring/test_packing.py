@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from slimlib.evaluate.scoring import packing
-from slimlib.evaluate.scoring.packing import (
+from slimlib.scoring import packing
+from slimlib.scoring.packing import (
     Asked,
     Family,
     Scored,

@@ -21,11 +21,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from slimlib.config import ModelConfig, Task
 from slimlib.data.micro.abilities import word_problem
 from slimlib.data.tasks import task_yaml
-from slimlib.evaluate.scoring import SlimLM
-from slimlib.evaluate.scoring.cache import KeysValues
-from slimlib.evaluate.scoring.decoding import Ends
-from slimlib.evaluate.scoring.forward import windowed
 from slimlib.model.load import load_transformers, resolve_name
+from slimlib.scoring import SlimLM
+from slimlib.scoring.cache import KeysValues
+from slimlib.scoring.decoding import Ends
+from slimlib.scoring.forward import windowed
 
 TOLERANCE = 1e-4  # absolute, of a log-likelihood in float32
 EOS, EOT = "<|end_of_text|>", "<|eot_id|>"

@@ -12,8 +12,8 @@ from slimlib.common.hardware import git_revision
 from slimlib.common.hub import ask
 from slimlib.config import EVALUATORS, AskConfig, EvalConfig
 from slimlib.data.tasks import quiet_lm_eval
-from slimlib.evaluate.responses import Responses, keeping
-from slimlib.evaluate.scoring import SlimLM
+from slimlib.scoring import SlimLM
+from slimlib.scoring.responses import Responses, keeping
 
 
 def ask_lm_eval(

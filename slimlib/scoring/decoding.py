@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from slimlib.evaluate.scoring.cache import KeysValues
-from slimlib.evaluate.scoring.finite import LOGITS, FoundNotFinite
-from slimlib.evaluate.scoring.forward import Forward, behind, padded
-from slimlib.evaluate.scoring.packing import Tokens, rows_at_once
+from slimlib.scoring.cache import KeysValues
+from slimlib.scoring.finite import LOGITS, FoundNotFinite
+from slimlib.scoring.forward import Forward, behind, padded
+from slimlib.scoring.packing import Tokens, rows_at_once
 
 
 def prefill(

@@ -18,8 +18,8 @@ from slimlib.common import progress
 from slimlib.common.files import parse_json, sha256
 from slimlib.common.flaky import again
 from slimlib.common.progress import Line
-from slimlib.evaluate.scoring import Work
-from slimlib.evaluate.scoring.finite import Watching, check, naming
+from slimlib.scoring import Work
+from slimlib.scoring.finite import Watching, check, naming
 
 
 class Responses:

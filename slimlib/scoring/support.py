@@ -14,11 +14,11 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
 from slimlib.common.hardware import unsloth_loaded
-from slimlib.evaluate.scoring.cache import KeysValues
-from slimlib.evaluate.scoring.decoding import decode, prefill
-from slimlib.evaluate.scoring.endings import compute_prefix, packed_hidden
-from slimlib.evaluate.scoring.forward import ATTENTION, Forward, noting_windows
-from slimlib.evaluate.scoring.packing import Tokens, pack
+from slimlib.scoring.cache import KeysValues
+from slimlib.scoring.decoding import decode, prefill
+from slimlib.scoring.endings import compute_prefix, packed_hidden
+from slimlib.scoring.forward import ATTENTION, Forward, noting_windows
+from slimlib.scoring.packing import Tokens, pack
 
 SLIDING = "sliding_attention"  # the kind of a layer that has a window, in `layer_types`
 

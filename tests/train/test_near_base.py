@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig
 from slimlib.adapters.layers import attach
 from slimlib.config import AdapterConfig, ModelConfig, TrainConfig
 from slimlib.model.load import load_model
-from slimlib.near_base import CHUNK, base_states, divergence, near_base, plain_head
 from slimlib.run import Run
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm, make_trainer
+from slimlib.train.finetune import finetune_arm, make_trainer
+from slimlib.train.near_base import CHUNK, base_states, divergence, near_base, plain_head
 
 ARM = "llama-2k"
 

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from slimlib.config import Task
 from slimlib.data.tasks import task_yaml
-from slimlib.evaluate.scoring import SlimLM
 from slimlib.model.load import resolve_name
+from slimlib.scoring import SlimLM
 
 pytestmark = pytest.mark.slow
 

@@ -22,12 +22,12 @@ from lm_eval.models.utils_hf import clear_torch_cache
 from tqdm import tqdm
 
 from slimlib.common.hardware import free_bytes
-from slimlib.evaluate.scoring.cache import token_bytes
-from slimlib.evaluate.scoring.decoding import Decoding, Ends
-from slimlib.evaluate.scoring.endings import compute_prefix, score
-from slimlib.evaluate.scoring.finite import Watching, check, naming
-from slimlib.evaluate.scoring.forward import Forward, Work
-from slimlib.evaluate.scoring.packing import (
+from slimlib.scoring.cache import token_bytes
+from slimlib.scoring.decoding import Decoding, Ends
+from slimlib.scoring.endings import compute_prefix, score
+from slimlib.scoring.finite import Watching, check, naming
+from slimlib.scoring.forward import Forward, Work
+from slimlib.scoring.packing import (
     Family,
     Scored,
     Tokens,
@@ -36,7 +36,7 @@ from slimlib.evaluate.scoring.packing import (
     families,
     make_sequences,
 )
-from slimlib.evaluate.scoring.support import only_greedy, out_of_memory, plain_network, why_stock
+from slimlib.scoring.support import only_greedy, out_of_memory, plain_network, why_stock
 
 # Tokens in one pass, and prompts side by side. On a CPU larger passes are no faster, and keys and
 # values of more rows leave its cache; a GPU wants some thousand tokens to be busy.

@@ -9,7 +9,7 @@ from slimlib.common.progress import Line
 from slimlib.config import EvalConfig, Task
 from slimlib.data.micro import CHECKPOINTS
 from slimlib.evaluate.harness import evaluate_model
-from slimlib.evaluate.responses import Responses
+from slimlib.scoring.responses import Responses
 
 ARITHMETIC = Task("micro_arithmetic", "gsm8k", 2, 4, limit=6, source="arithmetic")
 FACTS = Task("micro_facts", "mmlu_cs", 0, 4, limit=6, source="facts")

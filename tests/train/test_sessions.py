@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from slimlib import sessions as module
 from slimlib.common.files import read_json, read_jsonl
-from slimlib.sessions import Sessions, last_checkpoint
+from slimlib.train import sessions as module
+from slimlib.train.sessions import Sessions, last_checkpoint
 
 FILES = ("adapter_model.safetensors", "optimizer.pt", "trainer_state.json")
 
