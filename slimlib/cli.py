@@ -324,8 +324,7 @@ def tune(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="for the questions alone, training not counted: ask a random sample that fits; "
-            "run again, it asks more",
+            help="for the questions, not for training: ask a sample that fits; again: ask more",
             show_default="all",
         ),
     ] = None,
