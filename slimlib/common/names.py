@@ -42,3 +42,8 @@ def check_text(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must be one line of text without control characters")
     return text
+
+
+def without_tokens(text: str) -> str:
+    """A text in which stars stand for tokens."""
+    return TOKEN.sub("***", text)
