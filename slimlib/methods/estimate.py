@@ -251,6 +251,7 @@ def _setting(
         four_bit=four_bit,
         checkpointing=on_gpu if checkpointing is None else checkpointing,
         optimizer=train.optim if train else "sgd",
+        padding_free=bool(train and train.padding_free),
         foreach=on_gpu,
     )
 
