@@ -38,6 +38,7 @@ from slimlib.methods.work import (
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": FLOAT32}
 ALL_ROWS = 52_002  # of Alpaca, where an arm takes all
+LONGEST = 531  # tokens of the longest of Alpaca's first 2,000 rows, with SmolLM2's tokenizer
 CHECKPOINTS_KEPT = 2  # train.py's save_total_limit
 # Beginnings of models' names, whatever follows (-Instruct, -Chat-v1.0)
 NAMED = {"tinyllama": "TinyLlama-1.1B", "llama-3.2-1b": "Llama-3.2-1B", "micro:": "micro"}
@@ -130,14 +131,14 @@ def estimate(
 ) -> Estimate:
     """Estimate an arm's memory, time and files from its settings and its model's shape.
 
-    Nothing is loaded. Memory is of passes whose longest row has all of `tokens`; time is of
+    Nothing is loaded. Memory is of a pass whose longest row has `tokens`; time is of
     Alpaca's rows in padded passes.
 
     Args:
         arm: of a study.
         shape: the model's, or its name; by default found by the model's name or config.json.
         device: a T4, or `slimlib.find_device()`; only a T4's time is known.
-        tokens: of the longest row; by default max_seq_length.
+        tokens: of the longest row; by default Alpaca's 531, or max_seq_length if that is less.
         checkpointing: whether layers are computed again in the backward pass; by default on a GPU,
             as slimlib trains.
         full: all the model's weights are trained, and there is no adapter.
@@ -244,12 +245,13 @@ def _setting(
     train = arm.train
     return Setting(
         rows=train.per_device_train_batch_size if train else 1,
-        tokens=tokens or arm.model.max_seq_length,
+        tokens=tokens or min(LONGEST, arm.model.max_seq_length),
         compute=compute,
         rest=FLOAT32 if prepared or full else compute,
         four_bit=four_bit,
         checkpointing=on_gpu if checkpointing is None else checkpointing,
         optimizer=train.optim if train else "sgd",
+        padding_free=bool(train and train.padding_free),
         foreach=on_gpu,
     )
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slimlib.config import ALL_LINEAR, ATTENTION, MLP, AdapterConfig
+from slimlib.config import ATTENTION, MLP, AdapterConfig
 from slimlib.methods.definitions import NF4_BITS
-from slimlib.methods.plan import compile_plan, targeted
+from slimlib.methods.plan import compile_plan
 from slimlib.methods.shapes import Shape, base_parameters
 
 GB = 2**30
@@ -48,12 +48,19 @@ class Setting:
     four_bit: bool = False  # the linear modules' weights
     checkpointing: bool = False  # only the layers' inputs are kept, and each layer computed again
     optimizer: str = "adamw_torch"
+    padding_free: bool = False  # rows behind one another, without padding
     foreach: bool = False  # the step of all weights at once, as on a GPU
 
     @property
     def in_pass(self) -> int:
         """Tokens of a pass, with padding."""
         return self.rows * self.tokens
+
+    @property
+    def mask(self) -> int:
+        """Numbers of the attention's mask for each token; one row alone needs none."""
+        row = self.in_pass if self.padding_free else self.tokens
+        return row if self.rows > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -110,12 +117,12 @@ def layer_bytes(shape: Shape, setting: Setting, adapter: AdapterConfig | None) -
     """What one layer's forward pass keeps of a token for its backward pass.
 
     Both norms keep their input (2 d, in `rest` bytes). Attention keeps q and its output (2 d), k
-    and v; these are widened to d each where a mask tells rows of a batch apart (transformers'
-    `repeat_kv`). The gated MLP keeps its two inner values and SiLU's (3 m). An adapter keeps each
-    input that its modules read (d for q, k, v together, d for gate and up, m for down; o reads what
-    attention keeps) and its inner values. With dropout each module keeps an input of its own, and
-    a byte for each number of it. Full fine-tuning keeps all inputs, and what each norm multiplies
-    by its weight (2 d).
+    and v. Where a mask tells rows apart, k and v are widened to d each (transformers'
+    `repeat_kv`), and the mask is kept as numbers. The gated MLP keeps its two inner values and
+    SiLU's (3 m). An adapter keeps each input that its modules read (d for q, k, v together, d for
+    gate and up, m for down; o reads what attention keeps) and its inner values. With dropout each
+    module keeps an input of its own, and a byte for each number of it. Full fine-tuning keeps all
+    inputs, and what each norm multiplies by its weight (2 d).
 
     Args:
         shape: the model's.
@@ -126,17 +133,16 @@ def layer_bytes(shape: Shape, setting: Setting, adapter: AdapterConfig | None) -
     (2 4 + 2 4 + 2 2 + 3 8 + 4 + 4 + 8 + 7) x 4 = 268.
     """
     d, m = shape.hidden, shape.intermediate
-    kept = 2 * d + 2 * (d if setting.rows > 1 else shape.kv_out) + 3 * m
+    kept = 2 * d + 3 * m + (2 * d + setting.mask if setting.mask else 2 * shape.kv_out)
     norms = (2 if adapter else 4) * d * setting.rest
-    reads = targeted(shape.linears(), adapter.target_modules if adapter else ALL_LINEAR)
-    if adapter:
-        plan = compile_plan(shape.modules(), adapter)
-        kept += sum(entry.width for entry in plan.values()) / shape.layers
+    plan = compile_plan(shape.modules(), adapter) if adapter else {}
+    reads = {name.rpartition(".")[2] for name in plan or shape.modules()}
+    kept += sum(entry.width for entry in plan.values()) / shape.layers
     if adapter and adapter.lora_dropout:
         dropped = sum(shape.linears()[name][0] for name in reads)
         return (kept + dropped) * setting.compute + dropped + norms
     for names, width in ((ATTENTION[:3], d), (MLP[:2], d), (MLP[2:], m)):
-        kept += width if {*names} & {*reads} else 0
+        kept += width if reads & {*names} else 0
     return kept * setting.compute + norms
 
 

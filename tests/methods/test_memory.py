@@ -62,7 +62,8 @@ def test_every_optimiser_of_the_configuration_is_known():
     [
         # norms 8, q and output 8, k and v 4, MLP 24, inputs 4 + 4 + 8, inner values 7
         (RANK_1, Setting(1, 1), 67 * 4),
-        (RANK_1, Setting(2, 1), 71 * 4),  # k and v widened to 8
+        (RANK_1, Setting(2, 3), 74 * 4),  # k and v widened to 8, a mask of 3
+        (RANK_1, Setting(2, 3, padding_free=True), 77 * 4),  # a mask of all 6
         (RANK_1, Setting(1, 1, compute=2, rest=4), 8 * 4 + 59 * 2),
         (
             AdapterConfig(r=1, target_modules=("q_proj",)),
@@ -89,7 +90,7 @@ def test_the_moments_of_a_step_by_hand():
     """Two rows of three tokens, rank 1: 8 + 6 + 6 + 8 + 3 x 12 = 64 trained numbers."""
     found = training_memory(BY_HAND, Setting(2, 3, foreach=True), RANK_1, 64)
     always = {"weights": 196 * 4, "adapter": 256, "gradients": 256, "optimiser": 512}
-    kept = 6 * 71 * 4 + 3 * 6 * 4 * 4  # a layer's; embeddings, the last norm twice
+    kept = 6 * 74 * 4 + 3 * 6 * 4 * 4  # a layer's; embeddings, the last norm twice
     assert found.moments == {
         LOSS: always | {"activations": kept, "logits": 4 * 6 * 10 * 4},
         LAYER: always | {"activations": kept + 3 * 8 * 6 * 4, "logits": 0},
@@ -103,7 +104,7 @@ def test_checkpointing_keeps_the_layers_inputs_and_one_layer():
     found = training_memory(deep, Setting(2, 3, checkpointing=True), RANK_1, 640)
     inputs = 10 * 6 * 4 * 4 + 3 * 6 * 4 * 4
     assert found.moments[LOSS]["activations"] == inputs
-    assert found.moments[LAYER]["activations"] == inputs + 6 * 71 * 4 + 3 * 8 * 6 * 4
+    assert found.moments[LAYER]["activations"] == inputs + 6 * 74 * 4 + 3 * 8 * 6 * 4
 
 
 def test_full_fine_tuning_takes_16_bytes_a_weight_and_copies_in_16_bit():
