@@ -29,7 +29,7 @@ __all__ = list(_HOME)
 _ROOMS = (
     *("common", "config", "methods", "studies"),
     *("data", "adapters", "model", "folder", "standing", "run"),
-    *("sessions", "near_base", "train", "merge", "evaluate"),
+    *("sessions", "rehearse", "probes", "near_base", "train", "merge", "evaluate"),
     *("explain", "metrics", "results", "comparison", "papers", "report"),
     *("pipeline", "cli"),
 )

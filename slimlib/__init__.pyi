@@ -11,6 +11,7 @@ from slimlib.methods import METHODS as METHODS
 from slimlib.methods.plan import compile_plan as compile_plan
 from slimlib.methods.shapes import count_parameters as count_parameters
 from slimlib.methods.shapes import equal_cut as equal_cut
+from slimlib.methods.estimate import estimate as estimate
 from slimlib.common.hardware import find_device as find_device
 from slimlib.pipeline.check import check as check
 from slimlib.pipeline.tune import tune as tune

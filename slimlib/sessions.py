@@ -7,8 +7,10 @@ record of a training that was resumed equals an undisturbed one's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -110,6 +112,13 @@ class Sessions:
         }
         self.sums.unlogged, self.sums.unlogged_steps = 0.0, 0
         append_text(self.log, json.dumps(row) + "\n")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the seconds of the block out of the training's."""
+        begun = time.monotonic()
+        yield
+        self.begun += time.monotonic() - begun
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Sign the checkpoint: from now on it is whole."""

@@ -45,6 +45,8 @@ from slimlib.model.load import (
 from slimlib.model.quantise import QUANTISERS, resolve_block
 from slimlib.model.stored import quiet
 from slimlib.near_base import near_base
+from slimlib.probes import probing
+from slimlib.rehearse import rehearsed_rows
 from slimlib.run import Run
 from slimlib.sessions import Sessions, keep_sessions, last_checkpoint
 
@@ -78,21 +80,20 @@ def _finetune(config: Arm, run: Run) -> dict[str, Any]:
     check_backend(config)
     dataset, _, report = training_sets(config, run)
     progress.say(" ".join(["rows:", *report.sentences()]))
-    folder = run.arm_folder(config.name)
     reset_peak_memory()
     fitting = config
     while True:
         try:
-            return _trained(fitting, dataset, report, folder)
+            return _trained(fitting, dataset, report, run)
         except torch.OutOfMemoryError as error:  # ends before the next try, which needs its memory
             reason = str(error).partition("\n")[0]
         fitting = _with_smaller_passes(fitting, reason)
         free_memory()
 
 
-def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dict[str, Any]:
+def _trained(config: Arm, dataset: Any, report: RowsReport, run: Run) -> dict[str, Any]:
     """Train from the last whole checkpoint on, save the adapter, and sum up."""
-    counts = report.counts()
+    counts, folder = report.counts(), run.arm_folder(config.name)
     model, tokenizer = load_model(config.model, adapter=config.adapter)
     if note := merge_note(config, model):
         progress.say(note)
@@ -103,6 +104,8 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dic
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
     trainer.add_callback(_live_line(counts["tokens"]))
     sessions = keep_sessions(trainer, folder / "log.jsonl")
+    if config.train.probe_steps:
+        trainer.add_callback(probing(config, tokenizer, sessions, run.data_folder()))
     _watch(trainer, sessions, dataset, report.numbers)
     _go_on(trainer, last_checkpoint(folder / CHECKPOINTS))
     adapter = folder / "adapter"
@@ -167,7 +170,7 @@ def _with_smaller_passes(config: Arm, reason: str) -> Arm:
 def training_sets(config: Arm, run: Run) -> tuple[Any, Any, RowsReport]:
     """The tokenised rows that an arm is trained on, those that are held out, what became of all.
 
-    No weight is read.
+    No weight is read, unless the base writes what is rehearsed.
 
     Raises:
         ValueError: bad rows, or nothing in them to learn.
@@ -176,7 +179,9 @@ def training_sets(config: Arm, run: Run) -> tuple[Any, Any, RowsReport]:
     if choose_backend(config.model.backend) == "unsloth":
         import unsloth  # noqa: F401  before transformers, which it patches
     tokenizer = load_tokenizer(config.model)
-    return split_tokenized(rows, config.data, tokenizer, window(config.model), config.seed)
+    rehearsed = rehearsed_rows(config, rows, tokenizer, run)
+    size = window(config.model)
+    return split_tokenized(rows, config.data, tokenizer, size, config.seed, rehearsed)
 
 
 def merge_note(config: Arm, model: Any) -> str:

@@ -21,7 +21,7 @@ CONTRACTS = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["too
 HALL = ("common", "config", "methods", "studies")
 MAKING = (
     *("data", "adapters", "model", "folder", "standing", "run"),
-    *("sessions", "near_base", "train", "merge", "evaluate"),
+    *("sessions", "rehearse", "probes", "near_base", "train", "merge", "evaluate"),
 )
 READING = ("explain", "metrics", "results", "comparison", "papers", "report")
 OVER_BOTH = ("pipeline", "cli")

@@ -133,6 +133,8 @@ OTHERWISE = {
 }
 # what is written along the way, and how a pass is laid out (see below: the losses are the same)
 OF_THE_FILES = {"save_steps", "logging_steps", "padding_free"}
+# what is looked at on the way (tests/test_probes.py: it changes nothing)
+OF_THE_FILES |= {"probe_steps", "probe_limit", "probes"}
 
 
 def test_every_field_of_the_training_is_looked_at():

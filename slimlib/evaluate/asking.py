@@ -19,12 +19,8 @@ from slimlib.common.files import sha256, write_text
 from slimlib.common.hardware import free_bytes, free_memory, name_dtype
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit
-from slimlib.evaluate.harness import (
-    ask_lm_eval,
-    count_truncated,
-    lm_eval_lines,
-    lm_eval_text,
-)
+from slimlib.evaluate.answering import ask_lm_eval
+from slimlib.evaluate.harness import count_truncated, lm_eval_lines, lm_eval_text
 from slimlib.evaluate.loading import load_opened
 from slimlib.evaluate.responses import Responses
 from slimlib.model.load import places

@@ -14,7 +14,7 @@ from slimlib.common.hardware import Device, find_device, versions
 from slimlib.common.hub import HubError, find_commit
 from slimlib.config import Study
 from slimlib.data.rows import check_local_rows
-from slimlib.data.sources import WORLD, check_in_world, is_path, repository_of
+from slimlib.data.sources import MADE, WORLD, check_in_world, is_path, repository_of
 from slimlib.data.tasks import check_files
 from slimlib.methods.plan import check_names, compile_plan
 from slimlib.methods.shapes import shape_of_folder
@@ -99,8 +99,9 @@ def _repositories(study: Study) -> list[tuple[str, str | None, str]]:
         (*repository_of(name), "dataset")
         for arm in study.arms
         if arm.trains and not arm.data.path
-        for name in arm.data.names
-        if not is_path(name) and name not in WORLD
+        for data in arm.data.sets
+        for name in data.names
+        if not is_path(name) and name not in (*WORLD, *MADE)
     ]
     return [*dict.fromkeys([*models, *rows])]
 
@@ -243,10 +244,10 @@ def check_arms(run: Run) -> None:
             check_files(task, run.local_data)
         resolve_name(arm.model.name)
         check_backend(arm)
-        if arm.trains:
+        for data in arm.data.sets if arm.trains else ():
             if run.study.data == "world" and not arm.data.path:
-                check_in_world(arm.data)
-            check_local_rows(arm.data, run.local_data)
+                check_in_world(data)
+            check_local_rows(data, run.local_data)
 
 
 GREEN, RED = "background-color: #d6f0d9; color: black", "background-color: #f8d3d0; color: black"

@@ -51,7 +51,7 @@ def run_study(study: str | Study = "auto", runs: str | Path | None = None) -> Ru
     study = get_study(study) if isinstance(study, str) else study
     if study.name in GRIDS:
         n = len(study.arms)
-        raise ValueError(f"{study.name} is a grid of {n} cells: slimlib sweep --study {study.name}")
+        raise ValueError(f"{study.name} is a grid of {n} cells: slimlib sweep {study.name}")
     run = Run(study, runs)
     check_input(run)
     run.clear()

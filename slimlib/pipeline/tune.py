@@ -105,6 +105,8 @@ def tune(
     path = _rows_file(rows, model, root)
     run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
+    if minutes is not None:
+        progress.say(f"minutes: {minutes:g} for the questions; training and merging come before")
     _check(run)  # the rows and the model first: a task may be a download
     units = load_units(names, Path(data) if data else None, root / WORLD, num_fewshot)
     answer = _tell(run, units, config, minutes, limit, _train(run), margin=margin, alpha=alpha)

@@ -68,10 +68,11 @@ def training_table(records: Sequence[Record]) -> pd.DataFrame:
 
 def loss_sentences(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """From where to where the training loss of each arm went."""
+    losses = {arm: [row for row in rows if "loss" in row] for arm, rows in logs.items()}
     return "\n".join(
         f"{arm}: loss {rows[0]['loss']:.2f} at step {rows[0]['step']}, "
         f"{rows[-1]['loss']:.2f} at step {rows[-1]['step']}"
-        for arm, rows in logs.items()
+        for arm, rows in losses.items()
         if rows
     )
 

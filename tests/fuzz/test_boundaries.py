@@ -110,7 +110,7 @@ COMMANDS = {
     "check": ["--panel", "--minutes", "--limit", "--num-fewshot", "--dtype", "--out"],
     "tune": ["--seeds", "--set", "--minutes", "--data", "--runs", "--no-4bit"],
     "audit": ["--json", "--markdown"],
-    "sweep": ["--study", "--seeds", "--workers", "--cells", "--set"],
+    "sweep": ["--study", "--seeds", "--workers", "--cells", "--set", "--engine", "--num-gpus"],
     "run": ["--study", "--data", "--set"],
     "keys": [],
 }

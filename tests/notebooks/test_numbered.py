@@ -77,7 +77,7 @@ class TestLaws:
         lines = source(cell).splitlines()
         names = PARAMETERS.get(path.name[:2], ["RUN"])
         assert [line.split(" = ")[0] for line in lines] == names
-        assert all("  # @param" in line and len(line) <= 100 for line in lines)
+        assert all("  # @param" in line and len(line) <= 170 for line in lines)
 
     def test_holds_no_token_and_no_machine_s_path(self, path):
         text = path.read_text("utf-8")
