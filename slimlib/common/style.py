@@ -102,7 +102,8 @@ def alt_text(figure: Figure) -> str:
     Example: "Lost: arithmetic. % right: base: 79.0; tuned: 12.5."
     """
     panels = [_panel_text(ax) for ax in figure.axes]
-    said = [figure.get_suptitle(), *panels, figure.get_supxlabel()]
+    legends = ["; ".join(text.get_text() for text in key.get_texts()) for key in figure.legends]
+    said = [figure.get_suptitle(), *panels, *legends, figure.get_supxlabel()]
     return " ".join(_sentence(text) for text in said if text)
 
 
@@ -119,7 +120,8 @@ def _panel_text(ax: Axes) -> str:
     others: list[str] = []
     for text in ax.texts:
         height = None if text.get_transform() is ax.transAxes else round(text.get_position()[1])
-        rows.get(labels.get(height, ""), others).append(text.get_text().strip())
+        said = f"{text.get_label()} {text.get_text()}".strip()  # the label says what a number is
+        rows.get(labels.get(height, ""), others).append(said)
     legend = ax.get_legend()
     others += [text.get_text() for text in legend.get_texts()] if legend else []
     said = [f"{label}: {', '.join(filter(None, some))}" for label, some in rows.items() if some]

@@ -155,11 +155,13 @@ def plot_answers(
         if counts.any():
             shares = 100 * counts / n
             ax.barh(rows, shares, left=left, height=0.6, color=colour, label=kind)
-            _write_shares(ax, left, shares, colour)
+            _write_shares(ax, left, shares, kind)
             left = left + shares
     ax.set_yticks(rows, [wrap(name) for name in names])
     ax.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5), xlabel=f"% of {n:,} answers")
-    ax.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.35), fontsize=7.5)
+    parts, kinds_shown = ax.get_legend_handles_labels()
+    where = {"loc": "outside lower left", "ncols": 3, "frameon": False, "fontsize": 7.5}
+    ax.figure.legend(parts, kinds_shown, **where)
     return ax
 
 
@@ -173,13 +175,14 @@ def _right(names: Sequence[str], kinds: Sequence[Mapping[str, int]], n: int) -> 
     return f"Right answers: {'; '.join(said)}"
 
 
-def _write_shares(ax: Axes, left: np.ndarray, shares: np.ndarray, colour: str) -> None:
+def _write_shares(ax: Axes, left: np.ndarray, shares: np.ndarray, kind: str) -> None:
     """The per cent inside each part of a bar, where there is room for it."""
     dark = ("#D55E00", "#0072B2", "#009E73", "#000000")
-    ink = "white" if colour in dark else "black"
+    ink = "white" if ANSWER_COLOURS[kind] in dark else "black"
+    style = {"ha": "center", "va": "center", "color": ink, "label": kind}
     for row, (start, share) in enumerate(zip(left, shares, strict=True)):
         if share >= 4:
-            ax.text(start + share / 2, row, f"{share:.0f}", ha="center", va="center", color=ink)
+            ax.text(start + share / 2, row, f"{share:.0f}", **style)
 
 
 def draw_missing(ax: Axes, row: int, why: str = "") -> None:

@@ -16,13 +16,15 @@ def figure():
     ax.set_title("sums", loc="left")
     style.draw_beside(ax, 0, "79.0")
     style.draw_beside(ax, 1, "12.5")
+    ax.text(20, 1, "50", label="format")
     ax.text(0.5, 0.5, "chance", transform=ax.transAxes)
     style.entitle(figure, "Lost: sums", "a study of $5", "Lines: intervals.")
     return figure
 
 
 SAID = (
-    "Lost: sums. a study of $5. sums, % right: base: 79.0; tuned: 12.5; chance. Lines: intervals."
+    "Lost: sums. a study of $5. "
+    "sums, % right: base: 79.0; tuned: 12.5, format 50; chance. Lines: intervals."
 )
 
 

@@ -10,9 +10,10 @@ from text_boxes import WIDTHS, faults
 from slimlib.common.style import WIDTH, alt_text
 from slimlib.comparison.answers.kinds import KINDS
 from slimlib.comparison.plots import plot_answers
-from slimlib.papers.key_variables.article_plots import grid_figures
+from slimlib.papers.key_variables.article_plots import grid_figures, plot_experiment
 from slimlib.papers.key_variables.cells import committed_folder, read_grid
 from slimlib.report import committed, diagram, figures
+from slimlib.studies.design import Job
 
 STUDIES = ("micro", "smol")
 
@@ -44,11 +45,11 @@ def test_the_figures_of_the_grid():
         plt.close(figure)
 
 
-def test_the_figures_of_a_grid_with_gaps_and_without_losses(tmp_path):
-    grid = read_grid(draw(tmp_path))
-    for name, figure in grid_figures(grid):
-        check(figure, name)
-        plt.close(figure)
+def test_an_experiment_with_gaps(tmp_path):
+    gaps = {Job(seed, "qlora-r4-mlp-r2"): "cut off" for seed in (1, 2, 3)}
+    figure = plot_experiment(read_grid(draw(tmp_path, missing=gaps)), "E1", role="gsm8k")
+    check(figure, "gaps")
+    plt.close(figure)
 
 
 def test_the_methods():
