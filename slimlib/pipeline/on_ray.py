@@ -19,8 +19,7 @@ from typing import Any
 
 from slimlib.common import progress
 from slimlib.common.hardware import find_device
-from slimlib.pipeline.one_cell import Cells, Outcome, no_adapter, write_to
-from slimlib.pipeline.sweep import Engine
+from slimlib.pipeline.one_cell import Cells, Engine, Outcome, no_adapter, write_to
 from slimlib.pipeline.workers import share_of_cores
 from slimlib.studies.design import Job
 

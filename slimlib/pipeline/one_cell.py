@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,10 @@ class Cells(NamedTuple):
         finally:
             sys.stderr.flush()
         return None
+
+
+# Has jobs made, each after the one whose adapter it takes, and yields what comes of them.
+Engine = Callable[[Sequence[Job], Mapping[Job, Job], Cells], Iterable[Outcome]]
 
 
 def write_to(log: Path) -> None:

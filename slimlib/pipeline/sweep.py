@@ -20,13 +20,11 @@ from slimlib.common.document import Document, plain
 from slimlib.common.files import write_jsonl
 from slimlib.common.schema import unfinished
 from slimlib.config import Study
-from slimlib.pipeline.one_cell import Cells, Outcome, is_done, run_cell, seed_run
+from slimlib.pipeline.one_cell import Cells, Engine, Outcome, is_done, run_cell, seed_run
 from slimlib.pipeline.pace import estimate
-from slimlib.pipeline.workers import check_one_gpu, make_here, share_of_cores
+from slimlib.pipeline.workers import local_engine
 from slimlib.run import Run
 from slimlib.studies.design import Job, jobs
-
-Engine = Callable[[Sequence[Job], Mapping[Job, Job], Cells], Iterable[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -130,13 +128,7 @@ def sweep_grid(
     Raises:
         ValueError: bad numbers; several workers on one GPU; a training by other settings.
     """
-    if engine is None:
-        share_of_cores(workers)  # refuses bad numbers before anything is written
-        check_one_gpu(workers)
-
-        def engine(todo: Sequence[Job], after: Mapping[Job, Job], made: Cells) -> Any:
-            return make_here(todo, after, made, workers)
-
+    engine = engine or local_engine(workers)  # refuses bad numbers before anything is written
     plan = plan_sweep(study, root, seeds, workers, cells)
     print(plan.head())
     root.mkdir(parents=True, exist_ok=True)

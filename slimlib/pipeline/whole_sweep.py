@@ -19,15 +19,16 @@ from slimlib.common.files import write_json
 from slimlib.config import Study
 from slimlib.folder import default_root
 from slimlib.papers.key_variables.cells import read_grid
+from slimlib.pipeline.one_cell import run_cell, seed_run
 from slimlib.pipeline.preflight import check_arms, check_writable, needs_gpu
 from slimlib.pipeline.sweep import (
     Plan,
     gather_records,
     plan_sweep,
     records_of,
-    seed_run,
     sweep_grid,
 )
+from slimlib.pipeline.workers import local_engine
 from slimlib.report.tables import document, table2, write_tables
 from slimlib.studies.design import Design, Job
 from slimlib.studies.get import get_design
@@ -119,14 +120,15 @@ def run_sweep(
     how = (workers, sweep.cells, keep_weights)
     gpus = float(needs_gpu(sweep.study)) if num_gpus is None else num_gpus
     with contextlib.ExitStack() as stack:
-        made = None
         if engine == "ray":
             from slimlib.pipeline.on_ray import ray_cluster
 
             made = stack.enter_context(ray_cluster(address, workers, num_cpus, gpus))
+        else:
+            made = local_engine(workers)
         if isinstance(sweep.source, Spec):
             write_json(sweep.folder / SPEC_FILE, asdict(sweep.source))
-        missing = sweep_grid(sweep.study, sweep.root, sweep.seeds, *how, engine=made)
+        missing = sweep_grid(sweep.study, sweep.root, sweep.seeds, *how, run_cell, made)
     gather_records(sweep.study, sweep.root, sweep.seeds, sweep.folder)
     if isinstance(sweep.source, Spec):
         write_tables(_records(sweep), sweep.study, sweep.folder)

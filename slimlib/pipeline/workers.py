@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from slimlib.common.hardware import find_device
-from slimlib.pipeline.one_cell import Cells, Outcome, no_adapter, write_to
+from slimlib.pipeline.one_cell import Cells, Engine, Outcome, no_adapter, write_to
 from slimlib.studies.design import Job
 
 
@@ -94,8 +95,20 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def local_engine(count: int) -> Engine:
+    """What has cells made by so many worker processes of this machine.
+
+    Raises:
+        ValueError: a number that does not fit this machine.
+    """
+    threads = share_of_cores(count)
+    if count > 1 and find_device().kind == "cuda":
+        raise ValueError(f"workers={count}: the cells of a GPU run one at a time; give 1")
+    return partial(make_here, count=count, threads=threads)
+
+
 def make_here(
-    todo: Sequence[Job], after: Mapping[Job, Job], cells: Cells, count: int
+    todo: Sequence[Job], after: Mapping[Job, Job], cells: Cells, count: int, threads: int
 ) -> Iterator[Outcome]:
     """Have worker processes make cells, and yield what comes of each.
 
@@ -104,8 +117,8 @@ def make_here(
         after: job -> the job that makes the adapter which it takes.
         cells: what a worker must know.
         count: of the workers.
+        threads: of each.
     """
-    threads = share_of_cores(count)
     waiting, failed = [*todo], set[Job]()
     unfinished = {*todo}
     team: list[Worker] = []
@@ -154,9 +167,3 @@ def share_of_cores(workers: int) -> int:
     if not 1 <= workers <= cores:
         raise ValueError(f"workers={workers}: must be from 1 to {cores}, the cores of this machine")
     return cores // workers
-
-
-def check_one_gpu(workers: int) -> None:
-    """ValueError for several workers on a GPU, whose cells run one at a time."""
-    if workers > 1 and find_device().kind == "cuda":
-        raise ValueError(f"workers={workers}: the cells of a GPU run one at a time; give 1")

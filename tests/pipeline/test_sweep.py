@@ -17,7 +17,7 @@ from slimlib.papers.key_variables.cells import read_grid
 from slimlib.pipeline import workers
 from slimlib.pipeline.one_cell import run_cell, seed_run
 from slimlib.pipeline.sweep import gather_records, sweep_grid
-from slimlib.pipeline.workers import check_one_gpu, share_of_cores
+from slimlib.pipeline.workers import local_engine, share_of_cores
 from slimlib.results.record import read_records
 from slimlib.standing import SettingsError
 from slimlib.studies.design import Job, jobs
@@ -91,7 +91,7 @@ def test_workers_share_the_cores(tmp_path, monkeypatch):
     gpu = hardware.Device("cuda", "T4", (7, 5), 15.0, 15.0)
     monkeypatch.setattr(workers, "find_device", lambda: gpu)
     with pytest.raises(ValueError, match="one at a time; give 1"):
-        check_one_gpu(2)
+        local_engine(2)
 
 
 def sleep(run, cell, keep):
@@ -182,7 +182,7 @@ def finish(run, cell, scores):
 def test_the_command_line_says_what_is_missing_and_fails(tmp_path, monkeypatch, capsys):
     asked = {}
 
-    def nothing(study, root, seeds, workers, cells, keep, engine):
+    def nothing(study, root, seeds, workers, cells, keep, work, engine):
         asked.update(study=study, root=root, seeds=seeds, workers=workers, cells=cells, keep=keep)
         return {Job(1, "base"): "not run"}
 
