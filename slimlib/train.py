@@ -101,8 +101,9 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, folder: Path) -> dic
     if config.train.padding_free:
         check_apart(model, dataset["input_ids"])
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
+    progress.current().log = folder / "log.jsonl"
     trainer.add_callback(_live_line(counts["tokens"]))
-    sessions = keep_sessions(trainer, folder / "log.jsonl")
+    sessions = keep_sessions(trainer, folder / "log.jsonl", counts["tokens"])
     _watch(trainer, sessions, dataset, report.numbers)
     _go_on(trainer, last_checkpoint(folder / CHECKPOINTS))
     adapter = folder / "adapter"

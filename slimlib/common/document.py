@@ -105,11 +105,11 @@ def markdown_text(text: str) -> str:
 
 
 def without_formulas(page: str) -> str:
-    """HTML in which no notebook's MathJax takes the text between two dollars for a formula.
+    """HTML in which no notebook's MathJax finds a formula, as between two dollars, \\( and \\).
 
-    It looks for pairs within one element, so each dollar gets its own.
+    It looks for pairs within one element, so each dollar and backslash gets its own.
     """
-    return page.replace("$", "<span>$</span>")
+    return re.sub(r"[$\\]", r"<span>\g<0></span>", page)
 
 
 def point_lines(points: Sequence[Point]) -> list[str]:

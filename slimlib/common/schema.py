@@ -69,9 +69,10 @@ def last_loss(log: Sequence[Mapping[str, Any]]) -> float | None:
     """Mean training loss of the last steps, nats per token; None for an empty log.
 
     Args:
-        log: rows of log.jsonl, each with step and loss.
+        log: rows of log.jsonl, each with step and, unless it is a probe's, loss.
     """
-    losses = [row["loss"] for row in log if row["step"] > log[-1]["step"] - LAST_STEPS]
+    rows = [row for row in log if "loss" in row]
+    losses = [row["loss"] for row in rows if row["step"] > rows[-1]["step"] - LAST_STEPS]
     return round(float(np.mean(losses)), 6) if losses else None
 
 
