@@ -41,3 +41,8 @@ from slimlib.papers.slimming import audit as audit
 from slimlib.papers.key_variables import judge_claims as judge_claims
 from slimlib.papers.key_variables import read_grid as read_grid
 from slimlib.report.widgets import choose as choose
+from slimlib.report.explorers import explore_answers as explore_answers
+from slimlib.report.explorers import explore_ladder as explore_ladder
+from slimlib.report.explorers import explore_learned as explore_learned
+from slimlib.report.training import training_view as training_view
+from slimlib.report.training import live_training as live_training

@@ -2,9 +2,9 @@
 
 A terminal has it by rich. Other output gets plain lines: the start of what lasts, one in ten
 seconds, the end. A notebook has one display for each cell, which is updated; never a widget, as
-nbclient may hang on those (see `notebooks`). While a line is open, the bars of other libraries are
-not drawn. Terminal and log are standard error: standard output holds what a command was asked for
-and nothing else.
+nbclient may hang on those (see `notebooks`). There a training may be drawn below its line (see
+`drawn_by`). While a line is open, the bars of other libraries are not drawn. Terminal and log are
+standard error: standard output holds what a command was asked for and nothing else.
 
 A stage opens a line; what works inside it asks for the `current` one:
 
@@ -16,10 +16,12 @@ A stage opens a line; what works inside it asks for the `current` one:
 from __future__ import annotations
 
 import contextlib
+import html
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -33,6 +35,8 @@ SOON = 1.0  # seconds within which nothing is said of a stage but its end
 PLAIN_EVERY = 10.0  # seconds between two lines of one stage in a log
 NOTE = 60  # characters of a note
 NOTEBOOK_EVERY = 1.0  # seconds between two updates of a notebook's display
+DRAWN_EVERY = 5.0  # seconds between two pictures of a training
+MOST_DRAWING = 0.05  # share of the time that goes into them
 
 
 class Line:
@@ -40,6 +44,7 @@ class Line:
 
     def __init__(self, label: str) -> None:
         self.label, self.begun = plain(label), time.monotonic()
+        self.log: Path | None = None  # of a training: what is drawn of it
         self.begin("")
 
     def begin(self, unit: str, total: int | None = None, done: int = 0) -> None:
@@ -208,6 +213,7 @@ class Cell:
         self.number, self.said, self.lines = number, [], []
         self.display: Any = None
         self.shown = 0.0
+        self.picture, self.next_picture = "", 0.0
 
     def open(self, line: Line) -> None:
         self.lines.append(line)
@@ -218,6 +224,7 @@ class Cell:
             self._show()
 
     def close(self, line: Line) -> None:
+        self._draw(line)
         self.lines.remove(line)
         self._show()
 
@@ -225,11 +232,27 @@ class Cell:
         self.said.append(text)
         self._show()
 
+    def _draw(self, line: Line) -> None:
+        """The picture of a training as it is now; one that fails stops no training."""
+        if line.log is None or _drawer is None:
+            return
+        begun = time.monotonic()
+        with contextlib.suppress(Exception):
+            self.picture = _drawer(line.log)
+        now = time.monotonic()
+        self.next_picture = now + max(DRAWN_EVERY, (now - begun) / MOST_DRAWING)
+
     def _show(self) -> None:
         from IPython.display import display
 
+        if time.monotonic() >= self.next_picture:
+            for line in self.lines:
+                self._draw(line)
         running = [line.running() for line in self.lines[-1:]]
-        content = {"text/plain": "\n".join([*self.said, *running])}
+        text = "\n".join([*self.said, *running])
+        content = {"text/plain": text}
+        if self.picture:
+            content["text/html"] = f"<pre>{html.escape(text)}</pre>{self.picture}"
         if self.display is None:
             self.display = display(content, raw=True, display_id=True)
         else:
@@ -251,6 +274,18 @@ def find_screen() -> Screen:
 
 _screen: Screen = Log()
 _open: list[Line] = []
+_drawer: Callable[[Path], str] | None = None  # log.jsonl -> HTML
+
+
+@contextlib.contextmanager
+def drawn_by(drawer: Callable[[Path], str]) -> Iterator[None]:
+    """Have a notebook show what a function makes, as HTML, of the log of a training that runs."""
+    global _drawer
+    before, _drawer = _drawer, drawer
+    try:
+        yield
+    finally:
+        _drawer = before
 
 
 @contextlib.contextmanager

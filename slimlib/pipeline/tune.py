@@ -39,6 +39,7 @@ from slimlib.pipeline.study import finetune
 from slimlib.pipeline.trial import try_model
 from slimlib.report.answer import Answer, Learned, Stage, better_merge
 from slimlib.report.model_card import write_model_card
+from slimlib.report.training import live_training
 from slimlib.report.verdicts import page
 from slimlib.run import Run
 from slimlib.studies.mine import BASE, QUANTISED, TUNED, TUNED_16BIT, mine, of_seeds, slug
@@ -145,7 +146,8 @@ def _train(run: Run) -> list[str]:
         _stop_at_red(try_model(tuned, dataset))
     for arm in run.study.arms:
         if arm.trains:
-            finetune(run, arm.name)
+            with live_training():
+                finetune(run, arm.name)
         if arm.writes_weights:
             merge_arm(run, arm.name)
     return report.sentences()

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from slimlib.common.files import read_jsonl
 from slimlib.comparison.arms import Record, by_arm, compare_all, results_of
 from slimlib.comparison.benchmarks import BENCHMARKS
-from slimlib.comparison.ladder import attribution_of
 from slimlib.config import Study
 from slimlib.metrics.text import interval, number, p_cell
-from slimlib.report.figures import plot_scores
-from slimlib.report.widgets import Choice, choose
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def plan_table(study: Study) -> pd.DataFrame:
@@ -179,17 +172,3 @@ def beside_seeds(
     table = pd.DataFrame(columns)
     table.index.names = ["benchmark", "arm"]
     return table
-
-
-def explore(records: Sequence[dict[str, Any]], study: Study) -> Choice:
-    """Choose a benchmark and a view; without ipywidgets, the scores of the first benchmark."""
-    views = {
-        "scores": partial(plot_scores, records, study),
-        "waterfall": attribution_of(records, study).plot,
-    }
-
-    def show(benchmark: str, view: str) -> Axes:
-        return views[view](benchmark)
-
-    roles = {label: role for role, label in study.task_labels.items()}
-    return choose(show, benchmark=roles, view=[*views])

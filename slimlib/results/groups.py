@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -139,10 +139,8 @@ def _joined_clusters(leaves: list[TaskResults], parts: list[Samples]) -> tuple[s
     return tuple(f"{leaf.task}:{name}" for leaf, p in pairs for name in p.clusters or p.doc_ids)
 
 
-def _joined_rows(leaves: list[TaskResults]) -> list[dict[str, Any]]:
-    return [
-        {**row, "doc_id": f"{leaf.task}:{row['doc_id']}"}
-        for leaf in leaves
-        if leaf.load_rows is not None
-        for row in leaf.load_rows()
-    ]
+def _joined_rows(leaves: list[TaskResults]) -> Iterator[dict[str, Any]]:
+    for leaf in leaves:
+        if leaf.load_rows is not None:
+            for row in leaf.load_rows():
+                yield {**row, "doc_id": f"{leaf.task}:{row['doc_id']}"}

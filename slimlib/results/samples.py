@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class TaskSamples(NamedTuple):
 
     samples: dict[str, Samples]
     notes: list[str]
-    load_rows: Callable[[], list[dict[str, Any]]] | None
+    load_rows: Callable[[], Iterable[dict[str, Any]]] | None
     broken: dict[str, str] = {}  # noqa: RUF012  "metric,filter" -> why it is no number
     output_type: str | None = None
     chance: float | None = None  # share right by guessing
@@ -120,15 +120,15 @@ def _expected(
     return found
 
 
-def _labelled(rows: Rows, filters: list[str] | None) -> list[dict[str, Any]]:
-    """The raw rows; those of old versions with the `filter` that they lack."""
-    raw = [{**row, "doc_id": doc_id_of(row)} for row in rows.read()]
-    if filters is not None:
-        seen: Counter[Any] = Counter()
-        for row in raw:
+def _labelled(rows: Rows, filters: list[str] | None) -> Iterator[dict[str, Any]]:
+    """The raw rows, one at a time; those of old versions with the `filter` that they lack."""
+    seen: Counter[Any] = Counter()
+    for row in rows.read():
+        row = {**row, "doc_id": doc_id_of(row)}
+        if filters is not None:
             row["filter"] = filters[seen[row["doc_id"]]]
             seen[row["doc_id"]] += 1
-    return raw
+        yield row
 
 
 def _names(rows: list[Row]) -> tuple[str, ...]:

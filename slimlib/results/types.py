@@ -6,7 +6,7 @@ everything else reads. Scores are as the files have them: shares in 0..1 for acc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,7 +69,7 @@ class TaskResults:
     chance: float | None = None  # share right by guessing, from the documents; None: not known
     cluster: str = ""  # the field of a document that names its cluster
     broken: dict[str, str] = field(default_factory=dict)  # "metric,filter" -> why it is no number
-    load_rows: Callable[[], list[dict[str, Any]]] | None = None  # raw rows, read when asked for
+    load_rows: Callable[[], Iterable[dict[str, Any]]] | None = None  # raw rows, when asked for
 
 
 @dataclass(frozen=True)

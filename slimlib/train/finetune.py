@@ -102,8 +102,9 @@ def _trained(config: Arm, dataset: Any, report: RowsReport, run: Run) -> dict[st
     if config.train.padding_free:
         check_apart(model, dataset["input_ids"])
     trainer = make_trainer(model, tokenizer, dataset, config, folder)
+    progress.current().log = folder / "log.jsonl"
     trainer.add_callback(_live_line(counts["tokens"]))
-    sessions = keep_sessions(trainer, folder / "log.jsonl")
+    sessions = keep_sessions(trainer, folder / "log.jsonl", counts["tokens"])
     if config.train.probe_steps:
         trainer.add_callback(probing(config, tokenizer, sessions, run.data_folder()))
     _watch(trainer, sessions, dataset, report.numbers)

@@ -26,6 +26,7 @@ from slimlib.common.files import (
     write_text,
 )
 from slimlib.common.flaky import again
+from slimlib.common.hardware import peak_memory_gb
 
 WHOLE = "whole.json"  # in a checkpoint: its files with their hashes, and the sums
 SAVE_EVERY = 600.0  # seconds: what a machine that disappears takes with it at most
@@ -42,12 +43,14 @@ class Sums:
     unlogged_steps: int = 0
 
 
-def keep_sessions(trainer: Any, log: Path) -> Sessions:
+def keep_sessions(trainer: Any, log: Path, tokens: int) -> Sessions:
     """Have a trainer keep what its next session needs.
 
     Args:
         trainer: transformers', not started.
-        log: path of log.jsonl; each line is a logged step with the mean loss since the last one.
+        log: path of log.jsonl; each line is a logged step with the mean loss since the last one,
+            and with the tokens and seconds so far, or a checkpoint.
+        tokens: of one epoch.
 
     Returns:
         What must be told of each pass by `micro_batch`.
@@ -57,7 +60,7 @@ def keep_sessions(trainer: Any, log: Path) -> Sessions:
     class Callback(Sessions, TrainerCallback):
         """The same, with a method for each event."""
 
-    sessions = Callback(trainer, log)
+    sessions = Callback(trainer, log, tokens)
     trainer.add_callback(sessions)
     save, place = trainer._save_checkpoint, Path(trainer.args.output_dir)
     trainer._save_checkpoint = lambda *given: again(partial(save, *given), place)
@@ -70,8 +73,8 @@ class Sessions:
     The trainer's own mean loss and seconds are of one session alone.
     """
 
-    def __init__(self, trainer: Any, log: Path) -> None:
-        self.trainer, self.log, self.sums = trainer, log, Sums()
+    def __init__(self, trainer: Any, log: Path, tokens: int) -> None:
+        self.trainer, self.log, self.tokens, self.sums = trainer, log, tokens, Sums()
         self.earlier = 0.0  # seconds of earlier sessions
 
     def micro_batch(self, loss: float) -> None:
@@ -109,6 +112,9 @@ class Sessions:
             "loss": self.sums.unlogged / self.sums.unlogged_steps,
             **{key: float(logs[key]) for key in keys if key in logs},
             "seconds": round(self.sums.seconds, 3),
+            "tokens": round(self.tokens * (state.epoch or 0.0)),
+            "peak_memory_gb": round(peak_memory_gb(), 3),
+            "max_steps": state.max_steps,
         }
         self.sums.unlogged, self.sums.unlogged_steps = 0.0, 0
         append_text(self.log, json.dumps(row) + "\n")
@@ -125,6 +131,7 @@ class Sessions:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         files = {path.name: file_sha256(path) for path in folder.iterdir() if path.is_file()}
         write_json(folder / WHOLE, {"files": files, "sums": asdict(self.sums)})
+        append_text(self.log, json.dumps({"step": state.global_step, "checkpoint": True}) + "\n")
         self.saved = time.monotonic()
 
 

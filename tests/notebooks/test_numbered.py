@@ -358,7 +358,8 @@ def test_notebook_06_answers_and_asks_more(tmp_path, monkeypatch):
     target = execute(path, parameters, tmp_path / path.name)
     shown = {source(cell): str(cell["outputs"]) for cell in cells(target, "code")}
     assert "held-out rows" in shown["answer"]
-    assert "image/png" in shown["answer.figure();"]
+    assert "image/png" in shown["slimlib.explore_learned(answer)"]
+    assert "wrong -&gt; right" in next(t for c, t in shown.items() if "explore_answers(" in c)
     assert "held-out rows" in next(found for text, found in shown.items() if ".sentence())" in text)
     assert "verdict" in next(found for text, found in shown.items() if "slimlib.check(" in text)
     (folder,) = [p for p in tmp_path.iterdir() if "-on-" in p.name]

@@ -1,8 +1,7 @@
-"""The notebooks' small tables and sentences, the widget."""
+"""The notebooks' small tables and sentences."""
 
 import copy
 import json
-import sys
 
 import pytest
 
@@ -188,21 +187,3 @@ def test_a_run_stands_beside_the_committed_seeds():
         "seed 0": 50.0,
         "seed 1": 75.0,
     }
-
-
-# ---------------------------------------------------------------------------------------- widget
-
-
-def test_the_widget_only_chooses(records, tiny_study):
-    chooser = notebook.explore(records, tiny_study)
-    benchmark, view = chooser.controls["benchmark"], chooser.controls["view"]
-    assert [label for label, _ in benchmark.options] == list(tiny_study.task_labels.values())
-    assert list(view.options) == ["scores", "waterfall"]
-    benchmark.label = list(tiny_study.task_labels.values())[-1]
-    assert chooser.result().get_title() == benchmark.label
-
-
-def test_without_ipywidgets_it_is_a_plot(records, tiny_study, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    axes = notebook.explore(records, tiny_study).result()
-    assert axes.figure is not None and axes.has_data()

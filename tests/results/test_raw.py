@@ -123,7 +123,7 @@ def test_gzipped_samples_are_read(tmp_path: Path) -> None:
     for source in (tmp_path, path.with_name(f"results_{STAMP}.json")):
         results = read_results(source)
         assert results.tasks["gsm8k"].samples["strict-match"].scores["exact_match"].sum() == 2
-        assert results.notes == () and len(results.tasks["gsm8k"].load_rows()) == 8
+        assert results.notes == () and len(list(results.tasks["gsm8k"].load_rows())) == 8
     path.with_name(f"results_{STAMP}.json").unlink()
     assert list(read_results(path.parent).tasks) == ["gsm8k"]
 

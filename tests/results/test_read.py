@@ -189,7 +189,7 @@ def test_what_simple_evaluate_returns(tmp_path: Path) -> None:
     assert results.source == "simple_evaluate" and results.name == "me/base"
     task = results.tasks["gsm8k"]
     assert task.samples["strict-match"].scores["exact_match"].tolist() == STRICT
-    assert task.load_rows()[0]["arguments"] == [("prompt", {"until": ["\n"]})]
+    assert next(iter(task.load_rows()))["arguments"] == [("prompt", {"until": ["\n"]})]
     assert type(task.scores["exact_match,strict-match"].value) is float
 
 
@@ -256,7 +256,7 @@ def test_real_samples_are_whole_and_read_again(folder: Path) -> None:
             for metric, values in samples.scores.items():
                 assert values.mean() == pytest.approx(task.scores[f"{metric},{kind}"].value)
         if task.samples:
-            assert len(task.load_rows()) == task.n * len(task.samples)
+            assert len(list(task.load_rows())) == task.n * len(task.samples)
     aggregates = not any(task.samples for task in results.tasks.values())
     assert aggregates == folder.parent.name.startswith(("0.3", "0.4.13-aggregates"))
 

@@ -79,7 +79,7 @@ def test_an_arm_has_ids_hashes_and_rows(tmp_path: Path) -> None:
     samples = task.samples["strict-match"]
     assert results.name == "Llama fine-tuned" and samples.doc_hashes[0] == digest("doc 0")
     assert samples.documents == sha256([[i, digest(f"doc {i}")] for i in range(4)])
-    assert len(task.load_rows()) == 8 and task.role == "gsm8k"
+    assert len(list(task.load_rows())) == 8 and task.role == "gsm8k"
 
 
 def test_an_arm_says_how_it_was_asked(tmp_path: Path) -> None:

@@ -21,8 +21,11 @@ def clock(monkeypatch):
 
 def started(tmp_path, step=0):
     trainer = SimpleNamespace(accelerator=SimpleNamespace(optimizer_step_was_skipped=False))
-    sessions = Sessions(trainer, tmp_path / "log.jsonl")
-    about = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=step)
+    sessions = Sessions(trainer, tmp_path / "log.jsonl", tokens=600)
+    about = (
+        SimpleNamespace(output_dir=str(tmp_path)),
+        SimpleNamespace(global_step=step, max_steps=12, epoch=0.5),
+    )
     sessions.on_train_begin(*about, None)
     return sessions, *about
 
@@ -90,7 +93,9 @@ def test_a_line_of_the_log_is_the_mean_of_its_steps(tmp_path, clock):
     sessions.on_log(args, state, None, logs)
     sessions.on_log(args, state, None, {"train_runtime": 1.0})
     row = {"step": 3, "loss": 2.0, "epoch": 1.0, "learning_rate": 0.1, "seconds": 6.0}
-    assert read_jsonl(tmp_path / "log.jsonl") == [row]
+    (logged,) = read_jsonl(tmp_path / "log.jsonl")
+    assert logged.pop("peak_memory_gb") > 0
+    assert logged == row | {"tokens": 300, "max_steps": 12}  # half an epoch of 600
     assert sessions.sums.loss == 6.0
 
 
@@ -123,7 +128,8 @@ def test_sums_and_log_go_on(tmp_path, clock):
 
     clock.seconds = 1000  # the next session
     resumed, args, state = started(tmp_path, step=1)
-    assert [row["step"] for row in read_jsonl(tmp_path / "log.jsonl")] == [1]
+    loss, checkpoint = read_jsonl(tmp_path / "log.jsonl")
+    assert loss["step"] == 1 and checkpoint == {"step": 1, "checkpoint": True}
     clock.seconds = 1002
     resumed.micro_batch(1.0)
     resumed.on_step_end(args, state, SimpleNamespace(should_save=False))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from slimlib.comparison.answers.compared import Answers, compared_answers, without_answers
 from slimlib.comparison.answers.equations import Equations, check_equations
-from slimlib.comparison.answers.flips import flips, show_flips
+from slimlib.comparison.answers.flips import flips
 from slimlib.comparison.answers.kinds import (
     CATEGORIES,
     KINDS,
@@ -19,6 +19,7 @@ from slimlib.comparison.answers.kinds import (
     ran_on,
 )
 from slimlib.comparison.answers.outcome import FormatOrAbility, format_or_ability
+from slimlib.comparison.answers.side_by_side import show_flips
 
 __all__ = [
     "CATEGORIES",

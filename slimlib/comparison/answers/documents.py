@@ -7,6 +7,7 @@ numbers or texts, the right option as index, letter or text.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,14 @@ def _samples(task: TaskResults, kind: str, metric: str) -> Samples:
     return task.samples[kind]
 
 
-def rows_by_document(task: TaskResults) -> dict[Any, dict[str, Any]]:
+def rows_by_document(
+    task: TaskResults, wanted: Container[Any] | None = None
+) -> dict[Any, dict[str, Any]]:
     """doc_id -> its first row: the rows of other filters hold the same response.
+
+    Args:
+        task: with rows.
+        wanted: doc_ids whose rows are kept; None: all.
 
     Raises:
         ValueError: no rows, or a row without a document.
@@ -61,7 +68,8 @@ def rows_by_document(task: TaskResults) -> dict[Any, dict[str, Any]]:
     for row in task.load_rows():
         if "doc_id" not in row:
             raise ValueError(f"{task.task}: a row of the samples has no doc_id; evaluate anew")
-        rows.setdefault(row["doc_id"], row)
+        if wanted is None or row["doc_id"] in wanted:
+            rows.setdefault(row["doc_id"], row)
     return rows
 
 

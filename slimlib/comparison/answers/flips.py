@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from slimlib.common.document import without_formulas
 from slimlib.comparison.answers.documents import (
     chosen,
     gold_of,
@@ -27,7 +24,6 @@ from slimlib.results import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    from IPython.display import HTML
 
 LOST, GAINED = "right -> wrong", "wrong -> right"
 FLIP_COLUMNS = ("doc_id", "change", "question", "gold", "base_answer", "tuned_answer")
@@ -69,13 +65,16 @@ def flips(
     alignment = align_task(base, tuned, task, strict)
     metric, kind = _metric_and_filter(base.tasks[task], metric, filter)
     right = [right_documents(results.tasks[task], kind, metric) for results in (base, tuned)]
-    rows = [rows_by_document(results.tasks[task]) for results in (base, tuned)]
     changed = [
         (LOST if right[0][a] else GAINED, a, b)
         for a, b in paired_ids(alignment, task, kind)
         if right[0][a] != right[1][b]
     ]
     changed.sort(key=lambda change: change[0])  # stable: document order inside each
+    rows = [
+        rows_by_document(results.tasks[task], {change[side] for change in changed})
+        for side, results in enumerate((base, tuned), 1)
+    ]
     answers = [_flip(change, a, rows[0].get(a), rows[1].get(b), metric) for change, a, b in changed]
     return pd.DataFrame(answers, columns=list(FLIP_COLUMNS))
 
@@ -109,28 +108,6 @@ def _preference(pair: tuple[str, str]) -> tuple[int, bool]:
     order = (METRIC, "acc_norm", "acc")
     metric, kind = pair
     return order.index(metric) if metric in order else len(order), kind != FLEXIBLE_FILTER
-
-
-def show_flips(frame: pd.DataFrame, k: int = 5) -> HTML:
-    """Show the first k flips of each direction side by side in a notebook; all text is escaped."""
-    from IPython.display import HTML
-
-    shown = frame.groupby("change").head(k)
-    heads = ("document", "question", "right answer", "before", "after")
-    parts = ["<table style='table-layout:fixed;width:100%'>", _html_row("th", heads)]
-    for change, group in shown.groupby("change"):
-        count = f"{change}: {int((frame['change'] == change).sum())} documents"
-        parts.append(f"<tr><th colspan='{len(heads)}'>{html.escape(count)}</th></tr>")
-        columns = ["doc_id", *FLIP_COLUMNS[2:]]
-        parts += [_html_row("td", row) for row in group[columns].itertuples(index=False)]
-    parts.append("</table>" if len(frame) else "</table><p>No flips.</p>")
-    return HTML(without_formulas("".join(parts)))
-
-
-def _html_row(tag: str, cells: Iterable[Any]) -> str:
-    style = "white-space:pre-wrap;text-align:left;vertical-align:top;overflow-wrap:anywhere"
-    inner = (f"<{tag} style='{style}'>{html.escape(str(cell))}</{tag}>" for cell in cells)
-    return f"<tr>{''.join(inner)}</tr>"
 
 
 def align_task(base: Results, tuned: Results, task: str, strict: bool) -> Alignment:

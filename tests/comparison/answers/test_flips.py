@@ -1,4 +1,4 @@
-"""Which documents flipped: by which metric and filter, of which documents, shown how."""
+"""Which documents flipped: by which metric and filter, of which documents."""
 
 from dataclasses import replace
 
@@ -13,7 +13,6 @@ from slimlib.comparison.answers.flips import (
     align_task,
     flips,
     paired_ids,
-    show_flips,
 )
 from slimlib.results import ResultsError, TaskResults
 
@@ -121,36 +120,3 @@ def test_a_flip_without_a_row_is_named():
     ):
         with pytest.raises(ValueError, match="document 0 has a score but no row"):
             flips(*map(results, sides), "gsm8k")
-
-
-def test_the_page_in_full():
-    base, tuned = (results(gsm8k(t, [2] * 3)) for t in (["#### 2", "no", "#### 2"], ["no"] * 3))
-    frame = flips(base, tuned, "gsm8k")
-    style = "white-space:pre-wrap;text-align:left;vertical-align:top;overflow-wrap:anywhere"
-
-    def row(tag, *cells):
-        inner = "".join(f"<{tag} style='{style}'>{cell}</{tag}>" for cell in cells)
-        return f"<tr>{inner}</tr>"
-
-    start = "<table style='table-layout:fixed;width:100%'>" + row(
-        "th", "document", "question", "right answer", "before", "after"
-    )
-    assert show_flips(frame, k=1).data == (
-        f"{start}<tr><th colspan='5'>right -&gt; wrong: 2 documents</th></tr>"
-        f"{row('td', 0, 'q0', '#### 2', '#### 2', 'no')}</table>"
-    )
-    assert show_flips(frame[:0]).data == f"{start}</table><p>No flips.</p>"
-
-
-def test_five_of_each_direction_are_shown_by_default():
-    base, tuned = (results(gsm8k(t, [2] * 14)) for t in (["#### 2"] * 7 + ["no"] * 7,
-                                                         ["no"] * 7 + ["#### 2"] * 7))  # fmt: skip
-    page = show_flips(flips(base, tuned, "gsm8k")).data
-    assert page.count("<td") == 2 * 5 * 5
-    assert page.index("right -&gt; wrong") < page.index("wrong -&gt; right")
-
-
-def test_prices_in_a_question_are_no_formulas():
-    base, tuned = (results(gsm8k([text], [2])) for text in ("$1 + $1 #### 2", "$3"))
-    page = show_flips(flips(base, tuned, "gsm8k")).data
-    assert page.count("<span>$</span>") == page.count("$") >= 3

@@ -612,7 +612,7 @@ def test_flips_are_shown_escaped():
     base, tuned = (results(gsm8k(t, [2, 2])) for t in (["#### 2"] * 2, [nasty, "#### 2"]))
     page = answers.show_flips(flips(base, tuned, "gsm8k")).data
     assert "<script" not in page and "&lt;script&gt;alert(&#x27;&amp;&#x27;)" in page
-    assert "right -&gt; wrong: 1 documents" in page
+    assert "right -&gt; wrong: 1 document<" in page
     assert "No flips" in answers.show_flips(flips(base, base, "gsm8k")).data
 
 
@@ -620,7 +620,7 @@ def test_the_first_k_of_each_direction_are_shown():
     base, tuned = (results(gsm8k(texts, [2] * 10)) for texts in (BEFORE, AFTER))
     page = answers.show_flips(flips(base, tuned, "gsm8k"), k=1).data
     assert "5 documents" in page and "2 documents" in page
-    assert page.count("<td") == 2 * 5
+    assert page.count("<td") == 2 * 4
 
 
 # ------------------------------------------------------------------------------------ shown
