@@ -375,6 +375,8 @@ def _losses_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]], study: Study
     plot_losses(logs, study, first)
     for task, ax in zip(tasks, others, strict=True):
         plot_probes(logs, study, task, ax)
+    for ax in (first, *others):
+        ax.label_outer()
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slimlib.common.style import as_written, subplots, wrap
+from slimlib.common.style import as_written, subplots, wrap_title
 from slimlib.comparison.mitigation import Mitigation, Place, pareto_front, scale_paths
 from slimlib.comparison.plots import NOISE, TOTAL
 from slimlib.report.figures import arm_styles
@@ -30,38 +30,35 @@ def plot_tradeoff(found: Mitigation, ax: Axes | None = None) -> Axes:
             f"study {found.study.name}: nothing to draw: its records need the base, a benchmark of "
             f"{', '.join(found.study.learned) or 'what is learned'} and one of what can be lost"
         )
-    ax, front = ax or subplots(7.2, 4.8), pareto_front(places)
+    ax, front = ax or subplots(8.4, 5.0), pareto_front(places)
     ax.axhline(0, color=TOTAL, linewidth=0.8, zorder=0)
     ax.axvline(0, color=TOTAL, linewidth=0.8, zorder=0)
-    for place in sorted(places, key=lambda p: p.arm in (*front, found.plain)):
+    for number, place in enumerate(places, 1):
         colour = PLAIN if place.arm == found.plain else FRONT if place.arm in front else NOISE
-        _draw_place(ax, place, colour, as_written(found.study[place.arm].label))
+        _draw_place(ax, place, colour, number)
     line = sorted((p for p in places if p.arm in front), key=lambda p: p.learned.difference.value)
     xs, ys = ([getattr(p, side).difference.value for p in line] for side in ("learned", "kept"))
     ax.plot(xs, ys, color=FRONT, linewidth=1, linestyle="--", zorder=1)
+    names = [f"{n}  {found.study[place.arm].label}" for n, place in enumerate(places, 1)]
+    ax.text(1.02, 1, as_written("\n".join(names)), transform=ax.transAxes, va="top", fontsize=7.5)
     learned, kept = (
         ", ".join(found.study.task_labels[role] for role in roles)
         for roles in (found.learned, found.abilities)
     )
-    ax.set_xlabel(as_written(f"learned, points against the base ({learned})"))
-    ax.set_ylabel("kept, points against the base")
-    ax.set_title(wrap(f"kept: mean of {kept}"), loc="left", fontsize=8)
+    ax.set(xlabel="learned, points against the base", ylabel="kept, points against the base")
+    about = map(wrap_title, (f"learned: {learned}", f"kept: the mean of {kept}"))
+    ax.set_title("\n".join(about), loc="left", fontsize=8)
     return ax
 
 
-def _draw_place(ax: Axes, place: Place, colour: str, label: str) -> None:
+def _draw_place(ax: Axes, place: Place, colour: str, number: int) -> None:
     x, y = place.learned.difference, place.kept.difference
-    ax.plot([x.low, x.high], [y.value] * 2, color=colour, linewidth=0.9, alpha=0.5)
-    ax.plot([x.value] * 2, [y.low, y.high], color=colour, linewidth=0.9, alpha=0.5)
-    ax.plot(x.value, y.value, "o", color=colour, markersize=6)
-    ax.annotate(
-        label,
-        (x.value, y.value),
-        xytext=(4, 3),
-        textcoords="offset points",
-        fontsize=7,
-        color="black" if colour != NOISE else "dimgrey",
-    )
+    order = 2 if colour == NOISE else 3
+    ax.plot([x.low, x.high], [y.value] * 2, color=colour, linewidth=0.9, alpha=0.5, zorder=order)
+    ax.plot([x.value] * 2, [y.low, y.high], color=colour, linewidth=0.9, alpha=0.5, zorder=order)
+    ax.plot(x.value, y.value, "o", color=colour, markersize=11, zorder=order)
+    style = {"ha": "center", "va": "center", "fontsize": 7, "zorder": order + 1}
+    ax.text(x.value, y.value, str(number), color="black" if colour == NOISE else "white", **style)
 
 
 def plot_scale_paths(found: Mitigation, ax: Axes | None = None) -> Axes:

@@ -127,7 +127,11 @@ def test_the_front_is_what_no_other_beats():
     assert pareto_front(found.places()) == ["into-16bit", "kl-0.1"]
     ax = plot_tradeoff(found)
     texts = [text.get_text() for text in ax.texts]
-    assert len(texts) == 4 and "into the un-quantised base" in texts
+    assert texts[:4] == ["1", "2", "3", "4"]
+    assert texts[4].splitlines()[:2] == [
+        "1  plain fine-tuning (QLoRA)",
+        "2  into the un-quantised base",
+    ]
     dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
     assert dashed.get_xdata() == pytest.approx([5, 20])
 

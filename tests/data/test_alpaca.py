@@ -30,7 +30,7 @@ def test_it_counts_as_a_share_that_is_better_when_higher():
 def test_the_first_rows_and_those_without_an_answer_are_left_out():
     rows = [{"instruction": "", "input": "", "output": str(i)} for i in range(FIRST + 3)]
     rows[FIRST + 1]["output"] = " "
-    assert held_out(Dataset.from_list(rows))["output"] == [str(FIRST), str(FIRST + 2)]
+    assert [*held_out(Dataset.from_list(rows))["output"]] == [str(FIRST), str(FIRST + 2)]
     assert len(held_out(Dataset.from_list(rows[:5]))) == 0
 
 
