@@ -33,7 +33,7 @@ TORCH = {
 }
 HEAVY = {
     *TORCH,
-    *("matplotlib", "pandas", "statsmodels", "scipy", "IPython", "ipywidgets", "ray"),
+    *("matplotlib", "pandas", "statsmodels", "scipy", "IPython", "ipywidgets", "ray", "PIL"),
     *("nbclient", "nbformat", "huggingface_hub", "httpx", "gguf", "tokenizers"),
     *("unsloth", "gptqmodel", "google", "resource"),  # a GPU's, Colab's, and Unix's alone
 }

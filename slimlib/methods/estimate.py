@@ -129,7 +129,7 @@ def estimate(
     checkpointing: bool | None = None,
     full: bool = False,
 ) -> Estimate:
-    """Estimate an arm's memory, time and files from its settings and its model's shape.
+    """Estimate an arm's memory, time and files from settings and the model's shape.
 
     Nothing is loaded. Memory is of a pass whose longest row has `tokens`; time is of
     Alpaca's rows in padded passes.

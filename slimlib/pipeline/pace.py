@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from slimlib.config import Arm, Study
-from slimlib.pipeline.preflight import Size, size_of
+from slimlib.methods.shapes import base_parameters
+from slimlib.pipeline.preflight import needs_gpu, shape_of
 
 WHOLE = 1000  # rows or documents of what is taken whole
 
@@ -32,16 +33,20 @@ SMOL = Pace(15.0, 1.5, 15.0, 0.1)
 LARGE = Pace(60.0, 0.2, 60.0, 0.08)
 
 
-def pace_of(size: Size) -> tuple[Pace, str]:
-    """The pace of models of a size, and on which machine."""
-    if size.gpu:
+SMALL = 20_000_000  # weights of the largest model that has micro's pace
+
+
+def pace_of(study: Study) -> tuple[Pace, str]:
+    """The pace of a study's largest models, and on which machine."""
+    if needs_gpu(study):
         return LARGE, "a T4"
-    return (SMOL if size.merged else MICRO), "two CPU cores"
+    largest = max(base_parameters(shape_of(arm.model.name)) for arm in study.arms)
+    return (SMOL if largest > SMALL else MICRO), "two CPU cores"
 
 
 def guess(study: Study, arm: Arm) -> float:
     """Seconds that an arm may take."""
-    pace, _ = pace_of(size_of(study))
+    pace, _ = pace_of(study)
     documents = sum(task.limit or WHOLE for task in arm.evaluate.tasks)
     rows = 0.0
     if arm.trains:
@@ -69,4 +74,4 @@ def estimate(
     if measured and expected:
         factor = measured / expected
         return [factor * g for g in guessed], f"as the {len(done)} that are done took"
-    return guessed, f"a guess, as on {pace_of(size_of(study))[1]}"
+    return guessed, f"a guess, as on {pace_of(study)[1]}"

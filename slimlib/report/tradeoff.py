@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slimlib.common.style import as_written, subplots, wrap_title
-from slimlib.comparison.mitigation import Mitigation, Place, pareto_front, scale_paths
+from slimlib.common.style import as_written, subplots, wrap
+from slimlib.comparison.knobs import Mitigation, Place, pareto_front, scale_paths
 from slimlib.comparison.plots import NOISE, TOTAL
 from slimlib.report.figures import arm_styles
 
@@ -46,8 +46,8 @@ def plot_tradeoff(found: Mitigation, ax: Axes | None = None) -> Axes:
         for roles in (found.learned, found.abilities)
     )
     ax.set(xlabel="learned, points against the base", ylabel="kept, points against the base")
-    about = map(wrap_title, (f"learned: {learned}", f"kept: the mean of {kept}"))
-    ax.set_title("\n".join(about), loc="left", fontsize=8)
+    about = (f"learned: {learned}", f"kept: the mean of {kept}")
+    ax.set_title("\n".join(wrap(text, 80) for text in about), loc="left")
     return ax
 
 

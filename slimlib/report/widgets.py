@@ -100,7 +100,7 @@ class Choice:
 
 
 def choose(function: Callable[..., Any], **choices: Options) -> Choice:
-    """Show what a function returns, with a control for each argument that may be chosen.
+    """Show what a function returns, with a control for each argument to choose.
 
     Args:
         function: public, and complete without a control: all its other arguments have defaults

@@ -25,6 +25,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import BeforeValidator, Field
 
 from slimlib.common.checked import Allowed, ConfigError, checked, from_dict, shown
@@ -148,23 +149,23 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+class PlainLoader(yaml.SafeLoader):
+    """Plain values: no key twice, and no alias, which can stand for any amount of text."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1
+            raise ValueError(f"line {line}: write the value out, without an alias")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        _once([(str(key.value), None) for key, _ in node.value])
+        return super().construct_mapping(node, deep)
+
+
 def _parse_yaml(text: str) -> Any:
-    """YAML of plain values: no key twice, and no alias, which can stand for any amount of text."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                line = self.peek_event().start_mark.line + 1
-                raise ValueError(f"line {line}: write the value out, without an alias")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            _once([(str(key.value), None) for key, _ in node.value])
-            return super().construct_mapping(node, deep)
-
     try:
-        return yaml.load(text, Loader)  # noqa: S506  a SafeLoader
+        return yaml.load(text, PlainLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""

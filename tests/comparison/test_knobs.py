@@ -8,7 +8,7 @@ from made_records import task_entry
 
 from slimlib import metrics
 from slimlib.common.schema import SCHEMA
-from slimlib.comparison.mitigation import (
+from slimlib.comparison.knobs import (
     BETTER,
     OPEN,
     WORSE,
