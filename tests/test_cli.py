@@ -259,7 +259,7 @@ def test_notebooks_are_chosen_by_range_and_list(text, numbers):
 @pytest.mark.parametrize("text", ["09", "05-01", "all"])
 def test_notebooks_that_are_not_there_are_refused(text, here, capsys):
     line = refused(capsys, text, "--study", "smoke", command="notebooks")
-    assert f"notebooks '{text}': there are 01, 02, 03, 04, 05" in line
+    assert f"notebooks '{text}': there are 00, 01, 02, 03, 04, 05" in line
     assert not (here / "runs").exists()
 
 

@@ -89,7 +89,7 @@ def _rectangle(ax, corner: tuple[float, float], width: float, height: float, col
 
 
 def lora_models(r: int = 16, targets: str = "all seven") -> Picture:
-    """Draw what LoRA trains on the papers' four models.
+    """Draw what LoRA trains on models of 0.1 to 13 billion weights.
 
     Args:
         r: the rank.

@@ -18,11 +18,11 @@ from slimlib.common.files import read_json, read_jsonl
 from slimlib.studies.get import get_study
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
-GRID_NOTEBOOK, MITIGATION = (
-    next(path for path in NOTEBOOKS if path.name.startswith(number)) for number in ("07", "08")
-)
+NUMBERED = {path.name[:2]: path for path in NOTEBOOKS}
+STUDY = [NUMBERED[f"{number:02}"] for number in range(1, 6)]  # 01 to 05: one study, stage by stage
 # typed once, in 01; 02 to 05 are told the run folder
 PARAMETERS = {
+    "00": ["MODEL", "TEXT"],
     "01": ["STUDY", "RUNS", "DATA", "OVERRIDES"],
     "06": ["MODEL", "ROWS", "TASKS", "MINUTES", "SEEDS", "FOUR_BIT", "RUNS", "OVERRIDES"],
     "07": ["GRID", "RECORDS", "CELL", "SEED", "RUNS"],
@@ -51,8 +51,9 @@ def code(path: Path) -> str:
 
 def test_the_notebooks_are_numbered():
     names = [path.stem for path in NOTEBOOKS]
-    assert names[:5] == ["01_setup", "02_finetune", "03_merge", "04_evaluate", "05_analysis"]
-    assert names[5:] == ["06_my_model", "07_key_variables", "08_mitigation"]
+    assert names[:3] == ["00_qlora_explained", "01_setup", "02_finetune"]
+    assert names[3:6] == ["03_merge", "04_evaluate", "05_analysis"]
+    assert names[6:] == ["06_my_model", "07_key_variables", "08_mitigation"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -101,14 +102,14 @@ def test_all_notebooks_have_the_same_head():
     """How to install is the same everywhere; 02 to 05 open the run alike."""
     installs = [[source(cell) for cell in cells(path)[1:3]] for path in NOTEBOOKS]
     assert all(install == installs[0] for install in installs)
-    opens = [[source(cell) for cell in cells(path)[3:7]] for path in NOTEBOOKS[1:5]]
+    opens = [[source(cell) for cell in cells(path)[3:7]] for path in STUDY[1:]]
     assert all(opened == opens[0] for opened in opens)
 
 
 def test_the_study_form_offers_every_study():
     from slimlib.studies.get import STUDIES
 
-    parameters = next(source(c) for c in cells(NOTEBOOKS[0]) if "parameters" in tags(c))
+    parameters = next(source(c) for c in cells(STUDY[0]) if "parameters" in tags(c))
     offered = json.loads(re.search(r"STUDY = .*@param (\[.*\])", parameters)[1])
     assert offered == ["auto", *STUDIES]
 
@@ -119,7 +120,7 @@ def test_notebook_06_is_short_and_asks_for_no_more_than_tune_takes():
     from slimlib.pipeline.check import check
     from slimlib.pipeline.tune import tune
 
-    (path,) = [path for path in NOTEBOOKS if path.name.startswith("06")]
+    path = NUMBERED["06"]
     assert len(cells(path, "code")) <= 12
     calls = [node for node in ast.walk(ast.parse(code(path))) if isinstance(node, ast.Call)]
     for function, times in ((tune, 2), (check, 1)):
@@ -131,7 +132,7 @@ def test_notebook_06_is_short_and_asks_for_no_more_than_tune_takes():
 
 def grid_and_cell() -> tuple[str, str, int]:
     """GRID, CELL and SEED as notebook 07 has them."""
-    form = next(source(c) for c in cells(GRID_NOTEBOOK, "code") if "CELL = " in source(c))
+    form = next(source(c) for c in cells(NUMBERED["07"], "code") if "CELL = " in source(c))
     values = {}
     exec(form, values)  # a form holds nothing but literals
     return values["GRID"], values["CELL"], values["SEED"]
@@ -154,22 +155,22 @@ def test_the_cell_that_is_run_live_is_one_of_the_grid():
 def test_the_grid_form_offers_every_grid():
     from slimlib.studies.get import GRIDS
 
-    form = next(source(c) for c in cells(GRID_NOTEBOOK, "code") if "CELL = " in source(c))
+    form = next(source(c) for c in cells(NUMBERED["07"], "code") if "CELL = " in source(c))
     assert {*json.loads(re.search(r"GRID = .*@param (\[.*\])", form)[1])} == {*GRIDS}
 
 
 def test_the_words_of_notebook_07_hold_no_result():
     """Per cents, points and p-values are printed from the records, never written down."""
-    text = "\n".join(source(c) for c in cells(GRID_NOTEBOOK, "markdown")[1:])
+    text = "\n".join(source(c) for c in cells(NUMBERED["07"], "markdown")[1:])
     assert not re.search(r"\d ?%(?! intervals)|\d points|\bp ?[<=]", text)
 
 
 def test_notebook_08_trains_an_arm_of_its_study_and_writes_no_result_down():
-    form = next(source(c) for c in cells(MITIGATION, "code") if "parameters" in tags(c))
+    form = next(source(c) for c in cells(NUMBERED["08"], "code") if "parameters" in tags(c))
     values = {}
     exec(form, values)  # a form holds nothing but literals
     assert get_study("mitigation_micro")[values["ARM"]].trains
-    text = "\n".join(source(c) for c in cells(MITIGATION, "markdown")[1:])
+    text = "\n".join(source(c) for c in cells(NUMBERED["08"], "markdown")[1:])
     assert not re.search(r"\d ?%(?! intervals)|\d points|\bp ?[<=]", text)
 
 
@@ -252,7 +253,7 @@ def test_run_again_it_skips_everything_and_prints_the_same(smoke, tmp_path):
 
 
 def test_the_executed_copies_are_kept(executed):
-    assert {p.name for p in NOTEBOOKS[:5]} <= {p.name for p in executed.iterdir()}
+    assert {p.name for p in STUDY} <= {p.name for p in executed.iterdir()}
     text = "".join(path.read_text("utf-8") for path in executed.glob("*.ipynb"))
     assert text.count("already done, skipped") == STAGES
     assert ": started" not in text
@@ -275,6 +276,41 @@ def test_the_checkout_stays_clean(smoke):
     """No output of a run lies in the package or among the notebooks."""
     for folder in (CHECKOUT / "notebooks", CHECKOUT / "slimlib"):
         assert not list(folder.rglob("record.json")) and not list(folder.rglob("*.tmp"))
+
+
+def test_the_words_of_notebook_00_hold_no_result():
+    """What was computed stands in the pictures; of a number in the text nobody would see it age."""
+    text = "\n".join(source(cell) for cell in cells(NUMBERED["00"], "markdown")[3:])
+    assert not re.search(r"\d ?%|\d\.\d+ ?(bits|GB)|\d,\d{3} (numbers|weights)", text)
+
+
+def test_notebook_00_draws_every_picture_and_follows_a_choice(tmp_path, monkeypatch):
+    """Without torch, in seconds; the last cell moves a slider of an earlier one."""
+    import nbformat
+
+    from slimlib.common.notebooks import execute
+
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    notebook = nbformat.read(NUMBERED["00"], as_version=4)
+    sized = next(c for c in notebook.cells if "explain.model_size" in c.source)
+    sized.source = f"chosen = {sized.source.strip()}\nchosen"
+    moved = "chosen.set(bits=3)\nimport sys\nprint('torch' in sys.modules)"
+    notebook.cells.append(nbformat.v4.new_code_cell(moved))
+    nbformat.write(notebook, tmp_path / "changed.ipynb")
+    executed_copy = execute(tmp_path / "changed.ipynb", {"MODEL": "."}, tmp_path / "00.ipynb")
+    drawn = [
+        output["data"]["text/plain"]
+        for cell in cells(executed_copy, "code")
+        for output in cell["outputs"]
+        if "text/html" in output.get("data", {})  # a picture's sentence
+    ]
+    assert len(drawn) == 15
+    said = ["".join(text) for text in drawn]
+    assert any("6,738,415,616 weights x 3 bits = 2.5 GB" in text for text in said)
+    assert any("10 x (1,000 + 1,000) = 20,000" in text for text in said)
+    assert "the embedded model" in " ".join(said)
+    (printed,) = cells(executed_copy, "code")[-1]["outputs"]
+    assert "".join(printed["text"]) == "False\n"
 
 
 # ---------------------------------------------------------------------------------------- slowly
@@ -331,7 +367,7 @@ def test_executed_from_nothing_the_notebooks_hold_no_page_of_bars(tmp_path):
 @pytest.mark.slow
 def test_each_notebook_runs_alone_by_nbconvert_after_the_ones_before(tmp_path):
     environment = {**os.environ, "SLIMLIB_RUNS": str(tmp_path / "runs"), "CUDA_VISIBLE_DEVICES": ""}
-    for path in NOTEBOOKS[:5]:
+    for path in STUDY:
         copy = Path(shutil.copy(path, tmp_path))
         if path.name.startswith("01"):  # the others read what it wrote
             text = copy.read_text("utf-8")
@@ -349,7 +385,7 @@ def test_notebook_07_runs_and_compares_its_cell_with_the_record(tmp_path, monkey
 
     monkeypatch.delenv("MPLBACKEND")  # a notebook's kernel has one of its own
     parameters = {"STUDY": "auto", "RUNS": str(tmp_path), "DATA": "", "OVERRIDES": {}}
-    target = execute(GRID_NOTEBOOK, parameters, tmp_path / GRID_NOTEBOOK.name)
+    target = execute(NUMBERED["07"], parameters, tmp_path / NUMBERED["07"].name)
     outputs = [(source(cell), cell["outputs"]) for cell in cells(target, "code")]
     shown = {text: str(found) for text, found in outputs}
     drawing = [found for text, found in shown.items() if re.search(r"diagram\.|plot", text)]
@@ -366,7 +402,7 @@ def test_notebook_08_draws_the_ladder_and_recommends_or_says_that_it_cannot(tmp_
 
     monkeypatch.delenv("MPLBACKEND", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    target = execute(MITIGATION, {"RUNS": str(tmp_path)}, tmp_path / MITIGATION.name)
+    target = execute(NUMBERED["08"], {"RUNS": str(tmp_path)}, tmp_path / NUMBERED["08"].name)
     shown = {source(cell): str(cell["outputs"]) for cell in cells(target, "code")}
     drawing = [found for text, found in shown.items() if re.search(r"plot|style\.show", text)]
     assert len(drawing) == 6 and all("image/png" in found for found in drawing)
@@ -380,7 +416,7 @@ def test_notebook_06_answers_and_asks_more(tmp_path, monkeypatch):
 
     monkeypatch.delenv("MPLBACKEND", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    (path,) = [path for path in NOTEBOOKS if path.name.startswith("06")]
+    path = NUMBERED["06"]
     parameters = {"RUNS": str(tmp_path), "OVERRIDES": {"train.max_steps": 20}}
     target = execute(path, parameters, tmp_path / path.name)
     shown = {source(cell): str(cell["outputs"]) for cell in cells(target, "code")}
