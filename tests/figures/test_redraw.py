@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import redraw
 from grid_records import draw
+from made_records import make_rehearsed
 from places import CHECKOUT
 
 from slimlib.common.document import markdown_table
@@ -247,6 +248,21 @@ def test_figures_are_redrawn_from_what_was_collected(figures, tiny_run):
     assert {"scores.png", "waterfall.svg", "table1.csv", "table2.csv", "seeds.csv"} <= names
     text = (figures / "smoke" / "table2.txt").read_text("utf-8")
     assert text.startswith("Table 2.") and "micro" in text.splitlines()[0]
+
+
+def test_effects_of_switches_are_drawn_from_records(figures):
+    for seed in (1, 2):
+        for arm in get_study("alignment").arms:
+            path = figures / "records" / "alignment" / f"seed-{seed}" / f"{arm.name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, make_rehearsed(arm.name, seed))
+    written = redraw.redraw_effects("alignment", figures / "alignment")
+    assert {path.name for path in written} == {
+        *("effects.csv", "effects.png", "effects.svg", "cells.csv")
+    }
+    effects = pd.read_csv(figures / "alignment" / "effects.csv").set_index(["benchmark", "effect"])
+    label = get_study("alignment").task_labels["gsm8k"]
+    assert effects.loc[(label, "maths"), "points"] == pytest.approx(30)
 
 
 def test_an_unfinished_run_is_not_collected(figures, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 from slimlib.common.schema import SCHEMA, pack_scores
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.config import to_dict
+from slimlib.studies.alignment import CELLS
 from slimlib.studies.get import get_study
 
 MICRO = get_study("micro")
@@ -63,6 +64,31 @@ def make_record(arm: str, study=MICRO, seed: int = 0, n: int = N, roles=ROLES) -
         "seed": seed,
         "config": to_dict(config),
         "stages": stages,
+    }
+
+
+def make_rehearsed(arm: str, seed: int, n: int = 100) -> dict:
+    """A record of the study `alignment`: maths is right in 40 %, in 70 % where it was rehearsed.
+
+    Nothing else depends on the arm; each seed adds 1 %.
+    """
+    study = get_study("alignment")
+    config = study[arm]
+    right = {"gsm8k": 0.7 if "maths" in CELLS.get(arm, ()) else 0.4}
+    right |= {"hellaswag": 0.5, "mmlu_cs": 0.6, "instructions": 0.3}
+    tasks = {
+        f"task_of_{role}": task_entry(role, [int(i < round(n * share) + seed) for i in range(n)])
+        for role, share in right.items()
+    }
+    return {
+        "schema": SCHEMA,
+        "study": study.name,
+        "arm": arm,
+        "label": config.label,
+        "compared_with": config.compared_with,
+        "seed": seed,
+        "config": to_dict(config),
+        "stages": {"evaluate": {"status": "done", "tasks": tasks}},
     }
 
 

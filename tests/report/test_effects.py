@@ -1,41 +1,18 @@
 """Effects of switches from records: hand-computed points, Holm's correction, what is drawn."""
 
 import pytest
-from made_records import task_entry
+from made_records import make_rehearsed
 
 from slimlib import metrics
-from slimlib.common.schema import SCHEMA
-from slimlib.config import to_dict
 from slimlib.report.effects import cells_in_words, effects_in_words, effects_table, plot_effects
 from slimlib.studies.alignment import CELLS, FACTORS
 from slimlib.studies.get import get_study
 
 STUDY = get_study("alignment")
-N = 100
-
-
-def made(arm: str, seed: int) -> dict:
-    """Maths is right in 40 % of documents, in 70 % where it was rehearsed; seeds move by 1 %."""
-    on = CELLS.get(arm, ())
-    right = {"gsm8k": 70 if "maths" in on else 40, "hellaswag": 50, "mmlu_cs": 60}
-    right["instructions"] = 30
-    tasks = {
-        f"task_of_{role}": task_entry(role, [int(i < count + seed) for i in range(N)])
-        for role, count in right.items()
-    }
-    return {
-        "schema": SCHEMA,
-        "study": STUDY.name,
-        "arm": arm,
-        "label": STUDY[arm].label,
-        "compared_with": STUDY[arm].compared_with,
-        "seed": seed,
-        "config": to_dict(STUDY[arm]),
-        "stages": {"evaluate": {"status": "done", "tasks": tasks}},
-    }
-
-
-RECORDS = [made("base", 0), *(made(arm, seed) for seed in (0, 1, 2) for arm in CELLS)]
+RECORDS = [
+    make_rehearsed("base", 0),
+    *(make_rehearsed(arm, seed) for seed in (0, 1, 2) for arm in CELLS),
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +26,7 @@ def test_every_effect_on_every_benchmark_stands_in_a_row(table):
     own = (STUDY.task_labels["gsm8k"], "maths")
     assert points[own] == pytest.approx(30)
     assert points.drop([own]).abs().max() == pytest.approx(0, abs=1e-9)
-    assert set(table["documents"]) == {N} and set(table["seeds"]) == {3}
+    assert set(table["documents"]) == {100} and set(table["seeds"]) == {3}
 
 
 def test_p_values_are_corrected_over_the_whole_table(table):
