@@ -25,10 +25,8 @@ from slimlib.common.style import save_figure
 from slimlib.comparison.answers import REASONS
 from slimlib.comparison.answers.kinds import answer_table, has_answers
 from slimlib.comparison.answers.slips import count_slips
-from slimlib.comparison.arms import Record, by_arm, compare_arms
-from slimlib.comparison.benchmarks import ALPHA, MARGIN
+from slimlib.comparison.arms import Record, by_arm, compare_arms, judge_arms
 from slimlib.comparison.change import Change
-from slimlib.comparison.judging import judge
 from slimlib.comparison.ladder import attribute
 from slimlib.comparison.two_models import compare
 from slimlib.config import Study
@@ -39,20 +37,24 @@ from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed
 from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
 from slimlib.report.committed import committed_answers, committed_records, pool, study_of
+from slimlib.report.effects import cells_in_words, effects_table, plot_effects
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
 from slimlib.results import read_results
 from slimlib.results.migrate import migrate_folder
 from slimlib.results.record import read_records
+from slimlib.studies import alignment
 from slimlib.studies.get import get_study
 
 FIGURES = Path(__file__).resolve().parent
 # Arms of the study smol that are draws of one error: title -> their names.
 DRAWS = {"normal noise": r"noise-\d+", "NF4, blocks moved": r"nf4(-from-\d+)?"}
+# Studies of switches that are on or off: study -> its cells and the switches
+FACTORIAL = {"alignment": (alignment.CELLS, alignment.FACTORS)}
 # page -> the blocks in it that are made from records
 PAGES = {
     FIGURES.parent / "README.md": ("example",),
-    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "slips"),
+    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "steps", "slips"),
     FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
 }
 
@@ -60,13 +62,15 @@ PAGES = {
 def collect(run_folder: Path) -> Path:
     """Copy the finished records and loss logs of a study's run folder into figures/records.
 
+    Arms of the same study and seed that are committed, and that this run lacks, stay.
+
     Args:
         run_folder: as runs/micro; of a grid, the folder of its records.
 
     Raises:
-        ValueError: no records there, names in one that lead elsewhere, or a stage not done.
+        ValueError: no records there, names in one that lead elsewhere, a stage not done, or arms
+            that would stay although what they are compared with now scores otherwise.
     """
-
     if seed_files(run_folder):
         return collect_grid(run_folder, FIGURES / "records")
     paths = sorted(run_folder.glob("*/record.json"))
@@ -80,8 +84,9 @@ def collect(run_folder: Path) -> Path:
                 raise ValueError(f"{run_folder}: stage {name} of {record['arm']} is not done")
     first = records[0]
     target = FIGURES / "records" / first["study"] / f"seed-{first['seed']}"
+    _check_company(target, records)
     with atomic_path(target) as folder:
-        folder.mkdir(parents=True)
+        shutil.copytree(target, folder) if target.is_dir() else folder.mkdir(parents=True)
         for path, record in zip(paths, records, strict=True):
             write_json(folder / f"{record['arm']}.json", record)
             log = path.parent / "log.jsonl"
@@ -93,6 +98,25 @@ def collect(run_folder: Path) -> Path:
             if slips := record["compared_with"] and _slips(run_folder, record):
                 write_json(folder / f"{record['arm']}.slips.json", slips)
     return target
+
+
+def _check_company(target: Path, records: Sequence[Record]) -> None:
+    """Refuse records that change what committed arms, which stay, are compared with."""
+    new = {record["arm"]: record for record in records}
+    for path in target.glob("*.json"):
+        if path.name.count(".") > 1:  # answers and slips
+            continue
+        (old,) = read_records(path)
+        partner = new.get(old["compared_with"])
+        if old["arm"] in new or partner is None:
+            continue
+        (known,) = read_records(target / f"{partner['arm']}.json")
+        changed = compare(known, partner, strict=False).changes
+        if any(c.difference.value or c.lost or c.gained for c in changed):
+            raise ValueError(
+                f"{path} stays, but {partner['arm']} has other answers now: collect both from "
+                "one run folder"
+            )
 
 
 def _check_names(path: Path, record: Record) -> None:
@@ -148,6 +172,9 @@ def redraw() -> list[Path]:
         if seed_files(folder):
             written += redraw_grid(folder, FIGURES / folder.name)
             continue
+        if folder.name in FACTORIAL:
+            written += redraw_effects(folder.name, FIGURES / folder.name)
+            continue
         by_seed = committed_records(folder.name)
         records = pool(by_seed)
         study = study_of(folder.name, records)
@@ -158,6 +185,20 @@ def redraw() -> list[Path]:
         _write(target / "seeds.csv", seeds_table(by_seed).to_csv(index=False, lineterminator="\n"))
         written += [target / "table2.txt", target / "seeds.csv"]
     return written
+
+
+def redraw_effects(name: str, folder: Path) -> list[Path]:
+    """Write the effects of a factorial study: picture, numbers, and the scores of its cells."""
+    study, records = get_study(name), pool(committed_records(name))
+    effects = effects_table(records, study, *FACTORIAL[name])
+    tables = {
+        "effects.csv": effects.round(4).to_csv(index=False, lineterminator="\n"),
+        "cells.csv": cells_in_words(records, study).to_csv(lineterminator="\n"),
+    }
+    for file, text in tables.items():
+        _write(folder / file, text)
+    pictures = save_figure(plot_effects(effects, study), folder, "effects")
+    return [*pictures, *(folder / file for file in tables)]
 
 
 def update_pages() -> list[Path]:
@@ -178,9 +219,11 @@ def page_blocks() -> dict[str, str]:
     text = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).to_text(columns=160)
     verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
     smol = pool(committed_records("smol"))
+    real = study_of("smol", smol)
     return {
-        "smol": markdown_table(controls_table(study_of("smol", smol), smol)),
-        "slips": markdown_table(slips_table(study_of("smol", smol))),
+        "smol": markdown_table(controls_table(real, smol)),
+        "steps": f"```\n{attribute(real, smol).sentences()}\n```",
+        "slips": markdown_table(slips_table(real)),
         "example": f"```\n{verdict}\n```",
         "answers": markdown_table(answers_table(committed_answers("micro", study.tuned.name))),
         "seeds": markdown_table(changes_table(by_seed, study, study.tuned.name)),
@@ -208,17 +251,11 @@ def changes_table(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: st
 def controls_table(study: Study, records: Sequence[Record]) -> pd.DataFrame:
     """Every arm against the base on every task, judged as one family, and the spread of draws."""
     groups = by_arm(records, study)
-    pairs = {
-        arm: compare_arms(groups[group[0]["compared_with"]], group)
-        for arm, group in groups.items()
-        if group[0]["compared_with"] in groups
-    }
-    keys = [(arm, role) for arm in pairs for role in study.task_labels if pairs[arm].of(role)]
-    judged = judge([pairs[arm].of(role) for arm, role in keys], ALPHA, MARGIN)
-    changes = dict(zip(keys, judged, strict=True))
+    changes = judge_arms(groups, study)
+    pairs = list(dict.fromkeys(arm for arm, _ in changes))
     rows = {study[arm].label: _cells(study, changes, arm) for arm in pairs}
     (base,) = {group[0]["compared_with"] for group in groups.values()} - {None}
-    of_base = {role: changes[next(iter(pairs)), role].base for role in study.task_labels}
+    of_base = {role: changes[pairs[0], role].base for role in study.task_labels}
     rows = {study[base].label: {r: f"{value:.1f}" for r, value in of_base.items()}, **rows}
     for name, arms in DRAWS.items():
         drawn = [arm for arm in pairs if re.fullmatch(arms, arm)]

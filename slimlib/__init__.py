@@ -28,9 +28,9 @@ _HOME = {alias.name: line.module for line in _STUB.body for alias in line.names}
 __all__ = list(_HOME)
 _ROOMS = (
     *("common", "config", "methods", "studies"),
-    *("data", "adapters", "model", "folder", "standing", "run"),
-    *("sessions", "near_base", "train", "merge", "evaluate"),
-    *("metrics", "results", "comparison", "papers", "report"),
+    *("data", "adapters", "model", "scoring", "folder", "standing", "run"),
+    *("train", "merge", "evaluate"),
+    *("explain", "metrics", "results", "comparison", "papers", "report"),
     *("pipeline", "cli"),
 )
 
@@ -62,7 +62,7 @@ def _find(name: str) -> Any:
     return importlib.import_module(f"slimlib.{name}")
 
 
-for _name in (*_HOME, "train", "cli"):  # rooms that take seconds; the others open at once
+for _name in (*_HOME, "scoring", "cli"):  # rooms that take seconds; the others open at once
     setattr(_Facade, _name, _lazy(_name))
 sys.modules[__name__].__class__ = _Facade
 

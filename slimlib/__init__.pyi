@@ -11,6 +11,7 @@ from slimlib.methods import METHODS as METHODS
 from slimlib.methods.plan import compile_plan as compile_plan
 from slimlib.methods.shapes import count_parameters as count_parameters
 from slimlib.methods.shapes import equal_cut as equal_cut
+from slimlib.methods.estimate import estimate as estimate
 from slimlib.common.hardware import find_device as find_device
 from slimlib.pipeline.check import check as check
 from slimlib.pipeline.tune import tune as tune
@@ -25,11 +26,11 @@ from slimlib.adapters.layers import attach as attach
 from slimlib.adapters.layers import trainables_to_float32 as trainables_to_float32
 from slimlib.adapters.saving import load_adapter as load_adapter
 from slimlib.adapters.saving import save_adapter as save_adapter
-from slimlib.train import finetune_arm as finetune_arm
+from slimlib.train.finetune import finetune_arm as finetune_arm
 from slimlib.merge.plain import merge_arm as merge_arm
 from slimlib.evaluate.harness import evaluate_arm as evaluate_arm
 from slimlib.evaluate.harness import evaluate_model as evaluate_model
-from slimlib.evaluate.scoring import SlimLM as SlimLM
+from slimlib.scoring import SlimLM as SlimLM
 from slimlib.results import align_samples as align_samples
 from slimlib.results import read_results as read_results
 from slimlib.comparison.two_models import compare as compare

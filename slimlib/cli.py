@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slimlib.common.checked import masked
+from slimlib.common.checked import MISSING, masked, typed
 from slimlib.common.document import plain
 from slimlib.common.files import json_text
 from slimlib.common.stopping import Stopped, stoppable
@@ -100,7 +100,9 @@ def _options(
 
 StudyName = Annotated[
     str,
-    typer.Option(help="auto, paper, micro, smoke, rehearsal or smol; auto: as the machine is"),
+    typer.Option(
+        help="auto (as the machine is), paper, micro, smoke, smol, alignment, mitigation_micro, ..."
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -319,7 +321,13 @@ def tune(
     ],
     tasks: Tasks = "",
     panel: Panel = "quick",
-    minutes: Minutes = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="for the questions, not for training: ask a sample that fits; again: ask more",
+            show_default="all",
+        ),
+    ] = None,
     limit: Limit = None,
     num_fewshot: Shots = None,
     apply_chat_template: ChatTemplate = False,
@@ -385,40 +393,60 @@ def audit(
 
 @app.command()
 def sweep(
-    study: Annotated[
-        str, typer.Option(help="key_variables_micro, or key_variables on a GPU")
+    asked: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC|NAME",
+            help="a .yaml or .json file of a sweep; key_variables_micro; key_variables on a GPU",
+        ),
     ] = "key_variables_micro",
-    seeds: Annotated[str, typer.Option(help="of the fine-tuning")] = "1,2,3",
+    seeds: Annotated[
+        str, typer.Option(help="of the fine-tuning", show_default="1,2,3, or the file's")
+    ] = "",
     workers: Annotated[int, typer.Option(help="processes that share the cores")] = 1,
     cells: Annotated[
         str, typer.Option(help="some only: cells or experiments, as E1,base", show_default="all")
     ] = "",
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="local: processes here; ray: Ray's workers")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option(help="of a Ray cluster", show_default="one of its own, here")
+    ] = "",
+    num_cpus: Annotated[
+        float | None,
+        typer.Option(help="CPUs that Ray gives a cell", show_default="its share, or 1"),
+    ] = None,
+    num_gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs that Ray gives a cell", show_default="1 where the models need one"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done, and start nothing")
+    ] = False,
     runs: Runs = None,
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="of cells that are evaluated", show_default="no")
     ] = False,
     overrides: Set = None,
+    study: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> int:
-    """Run a grid study, cell by cell, and list the gaps."""
-    from slimlib.studies.get import get_design
+    """Run a grid of arms, one by one or on many machines, and list the gaps."""
+    if engine == "local" and (address or num_cpus is not None or num_gpus is not None):
+        raise UsageError("--address, --num-cpus and --num-gpus go with --engine ray")
+    values = parse_overrides(overrides or ())
+    numbers = parse_seeds(seeds) if seeds else ()
+    from slimlib.pipeline.whole_sweep import answer, open_sweep, run_sweep
 
-    design = get_design(study, **parse_overrides(overrides or ()))
-    numbers = parse_seeds(seeds)
-    chosen = design.select(cells) if cells else ()
-    from slimlib.folder import default_root
-    from slimlib.papers.key_variables.cells import read_grid
-    from slimlib.pipeline.preflight import check_arms
-    from slimlib.pipeline.sweep import gather_records, seed_run, sweep_grid
-
-    root = runs or default_root()
-    check_arms(seed_run(design.study, min(numbers), root))
-    missing = sweep_grid(design.study, root, numbers, workers, chosen, keep_weights)
-    folder = root / "records" / design.study.name
-    gather_records(design.study, root, numbers, folder)
-    print(read_grid(folder, design).sentence().splitlines()[0])
+    opened = open_sweep(study or asked, numbers, cells, runs, values)
+    if dry_run:
+        print(opened.plan(workers).document().to_text())
+        return 0
+    missing = run_sweep(opened, workers, keep_weights, engine, address, num_cpus, num_gpus)
+    print(answer(opened))
     for job, why in missing.items():
         print(plain(f"missing: seed {job.seed} {job.cell}: {why}"))
-    print(folder)
+    print(opened.folder)
     return 1 if missing else 0
 
 
@@ -452,15 +480,20 @@ def doctor(run: Annotated[Path, typer.Argument(help="a run folder")]) -> int:
 def keys(
     pattern: Annotated[str, typer.Argument(help="a part of the name", show_default="all")] = "",
 ) -> int:
-    """List the keys of --set: what they allow, their default, and where it comes from."""
-    from slimlib.studies.overrides import keys
+    """List the keys of --set: what they allow, their default, tune's own, where it comes from."""
+    from slimlib.studies.mine import unlike_defaults
+    from slimlib.studies.overrides import SHORT_KEYS, keys
 
     found = keys(pattern)
     if not found:
         raise ValueError(f"no key has {pattern!r} in its name or description: see slimlib keys")
-    table = Table(*("key", "allowed", "default", "about"), box=None, pad_edge=False)
+    of_tune = unlike_defaults()
+    heads = ("key", "allowed", "default", "of tune", "about")
+    table = Table(*heads, box=None, pad_edge=False)
     for key in found:
-        table.add_row(*map(_unmarked, key))
+        own = of_tune.get(SHORT_KEYS.get(key.name, key.name), MISSING)
+        cells = (*key[:3], "" if own is MISSING else typed(own), key.about)
+        table.add_row(*map(_unmarked, cells))
     Console(highlight=False).print(table)
     return 0
 
@@ -486,7 +519,7 @@ def run_lm_eval(arguments: Sequence[str]) -> int:
     """lm-eval's own command line in a process that knows the model "slim"."""
     from lm_eval.__main__ import cli_evaluate
 
-    import slimlib.evaluate.scoring  # noqa: F401  (registers it)
+    import slimlib.scoring  # noqa: F401  (registers it)
 
     sys.argv = ["slimlib lm-eval", *arguments]
     cli_evaluate()

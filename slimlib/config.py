@@ -27,6 +27,9 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = (*ATTENTION, *MLP)  # by name, as Llama's family has them
 EVERY_LINEAR = "all-linear"  # as target module: whatever the architecture calls them
+# One word for several target modules, by the names of Llama's family.
+TARGETS = {"qkv": ATTENTION[:3], "attention": ATTENTION, "mlp": MLP, "all": ALL_LINEAR}
+OWN_ANSWERS, OWN_TEXT = "own-answers", "own-text"  # rows that the base itself writes
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 Evaluator = Literal["slim", "hf"]
@@ -97,6 +100,11 @@ def _check_quantiser(name: str) -> str:
     raise ValueError(f"must be {' or '.join(known)}{did_you_mean(name, QUANTISERS)}")
 
 
+def _several(names: Any) -> Any:
+    """One name as a tuple of it."""
+    return (names,) if isinstance(names, str) else tuple(names) if type(names) is list else names
+
+
 @checked
 class ModelConfig:
     """A checkpoint and how it is loaded.
@@ -129,6 +137,15 @@ class ModelConfig:
         1.0, ge=0, le=4, description="t in W + t (Q(W) - W): the share of the quantiser's error"
     )
     max_seq_length: Tokens = Field(1024, description="tokens; as run")
+    keep: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(_several),
+        Allowed("attention, mlp, first_third, middle_third, last_third, layers as 0-9, or names"),
+    ] = Field(
+        (),
+        description="modules that stay un-quantised; more bits where a model is sensitive: "
+        "Dong 2019 (HAWQ), arXiv 1905.03696",
+    )
     backend: Literal["auto", "unsloth", "transformers"] = Field(
         "auto", description="auto: Unsloth on a GPU where it is installed, else transformers"
     )
@@ -210,11 +227,15 @@ RULED = ("r", "lam", "lam1", "lam2")  # what a rule can set, where the method ha
 
 
 def _alone(names: Any) -> Any:
-    """One name as a tuple of it; all-linear stands alone, since it names the others."""
-    names = (names,) if names == EVERY_LINEAR else tuple(names) if type(names) is list else names
-    if isinstance(names, tuple) and EVERY_LINEAR in names and len(names) > 1:
+    """Names as a tuple, a word of TARGETS as what it stands for; all-linear stands alone."""
+    short = isinstance(names, str) and names in (EVERY_LINEAR, *TARGETS)
+    names = (names,) if short else tuple(names) if type(names) is list else names
+    if not isinstance(names, tuple):
+        return names
+    if EVERY_LINEAR in names and len(names) > 1:
         raise ValueError("all-linear is every linear module already: give it alone")
-    return names
+    parts = (TARGETS.get(n, (n,)) if isinstance(n, str) else (n,) for n in names)
+    return tuple(dict.fromkeys(part for some in parts for part in some))
 
 
 @checked
@@ -237,8 +258,12 @@ class AdapterConfig:
         tuple[Text, ...],
         BeforeValidator(_alone),
         Field(min_length=1),
-        Allowed("names of modules, as q_proj,v_proj, or all-linear"),
-    ] = Field(ALL_LINEAR, description="as run; the paper says Q/K/V; all-linear: every one")
+        Allowed("names of modules, as q_proj,v_proj, or qkv, attention, mlp, all or all-linear"),
+    ] = Field(
+        ALL_LINEAR,
+        description="all, as run; the paper says qkv; all-linear: whatever they are called; which "
+        "ones keep most: Biderman 2024, arXiv 2405.09673",
+    )
     keep_scale: bool = Field(False, description="a rule's rank keeps lora_alpha / r of the whole")
     rules: Annotated[
         tuple[Rule, ...], Allowed('a list of rules, as [{"layer_type": "mlp", "r": 8}]')
@@ -400,14 +425,40 @@ class DataConfig:
         "first user turn",
     )
 
+    replay: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="rehearsed rows for each row of n, beside them: Robins 1995, Connection "
+        "Science 7, 123-146; 0.01 may do: Scialom 2022, arXiv 2205.12393",
+    )
+    replay_from: Annotated[
+        Text | None, Allowed("digits, own-answers, own-text, or as data.dataset")
+    ] = Field(
+        None,
+        description="rows that are rehearsed; digits: larger sums than its tasks ask; own-answers, "
+        "own-text: what the base writes, to prompts or from nothing (arXiv 2403.01244)",
+    )
+
     def __post_init__(self) -> None:
         if self.n is None and self.mixture:
             raise ConfigError("n", None, "must be a number of rows, for a mixture")
+        if self.replay and self.replay_from is None:
+            problem = f"must be given with replay, as digits, {OWN_ANSWERS} or {OWN_TEXT}"
+            raise ConfigError("replay_from", None, problem)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The data sets that are read: the parts of the mixture, or the one."""
         return tuple(self.mixture) or (self.dataset,)
+
+    @property
+    def sets(self) -> tuple[DataConfig, ...]:
+        """What is read: the rows, and those that are rehearsed, unless the base writes these."""
+        if not self.replay or self.replay_from in (OWN_ANSWERS, OWN_TEXT):
+            return (self,)
+        folder = self.path if self.path and os.path.isdir(self.path) else None
+        return self, DataConfig(self.replay_from, folder, n=None, subset="random")
 
 
 def _check_steps(steps: int) -> int:
@@ -446,6 +497,17 @@ class TrainConfig:
         le=1000,
         description="adds so much of KL(base || tuned) on what is learned to the loss; 0: none",
     )
+    probe_steps: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="steps between probes of what the model can, into the log; 0: none; as the "
+        "curves of Biderman 2024, arXiv 2405.09673",
+    )
+    probe_limit: Count = Field(50, description="documents of each task in a probe, the first ones")
+    probes: Annotated[
+        tuple[Text, ...], BeforeValidator(_several), Allowed("names of the arm's tasks")
+    ] = Field((), description="tasks that are probed; none named: all of the arm's")
     padding_free: bool = Field(
         False, description="the rows of a pass behind one another instead of padded side by side"
     )
@@ -498,7 +560,7 @@ class EvalConfig:
     )
     fewshot_seed: int = Field(1234, ge=0, le=2**32 - 1, description="lm-eval's default")
     evaluator: Evaluator = Field(
-        "slim", description="slimlib.evaluate.scoring's SlimLM; hf: lm-eval's own HFLM"
+        "slim", description="slimlib.scoring's SlimLM; hf: lm-eval's own HFLM"
     )
 
 
@@ -556,6 +618,11 @@ class Arm:
         if base == "dequant_nf4" and self.adapter and not self.model.load_in_4bit:
             # an adapter never goes into quantised weights, which it has not seen
             object.__setattr__(self, "merge", replace(self.merge, merge_base="16bit"))
+        tasks = [task.name for task in self.evaluate.tasks]
+        for name in self.train.probes if self.train else ():
+            if name not in tasks:
+                problem = f"must be of the arm's tasks: {', '.join(tasks)}"
+                raise ConfigError("train.probes", name, problem, f"arm {self.name}")
 
     def _check_requantised(self) -> None:
         problem = ""
@@ -606,6 +673,7 @@ class Study:
     causes: Mapping[str, str] = Field(default_factory=dict)  # arm of the ladder -> what it changes
     comparisons: tuple[Question, ...] = ()
     task_labels: Mapping[str, str] = Field(default_factory=dict)  # role -> row title
+    learned: tuple[str, ...] = ()  # roles of what the rows teach; the others may be lost
     paper_columns: Mapping[str, str] = Field(default_factory=dict)  # arm -> published column
     data: str = "hub"  # "hub", "world" (generated into the run folder) or a local folder
     note: str = ""  # printed under every table

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from slimlib.common.content import differing, identity_of, in_short
 from slimlib.common.files import file_sha256, sha256
-from slimlib.config import Arm, to_dict
+from slimlib.config import Arm, DataConfig, to_dict
 from slimlib.data.micro.kept import identity_of_world
 from slimlib.data.sources import WORLD, fingerprint, moving_rows
 from slimlib.data.tasks import check_files, hub_documents
@@ -24,10 +24,16 @@ from slimlib.model.opened import model_files, weights_identity
 # Fields that came later, with what was done before there was a choice: a run of that time keeps
 # its key.
 LATER = {
-    "model": {"block_offset": 0, "error_scale": 1.0},
+    "model": {"block_offset": 0, "error_scale": 1.0, "keep": []},
     "adapter": {"rslora": False},
-    "data": {"learn": "all", "held_out": 0.0, "system": "refuse"},
-    "train": {"kl_weight": 0.0, "padding_free": False},
+    "data": {
+        **{"learn": "all", "held_out": 0.0, "system": "refuse"},
+        **{"replay": 0.0, "replay_from": None},
+    },
+    "train": {
+        **{"kl_weight": 0.0, "padding_free": False},
+        **{"probe_steps": 0, "probe_limit": 50, "probes": []},
+    },
     "merge": {"scale": 1.0},
 }
 # Settings that stand for content, and what they are of.
@@ -87,10 +93,13 @@ class Standing(Folder):
         return read
 
     def _rows_read(self, config: Arm) -> str:
-        in_world = self.study.data == "world" and not config.data.path
-        if in_world and {*config.data.names} <= {*WORLD}:
+        return "; ".join(self._source(data) for data in config.data.sets)
+
+    def _source(self, data: DataConfig) -> str:
+        in_world = self.study.data == "world" and not data.path
+        if in_world and {*data.names} <= {*WORLD}:
             return "world"
-        return fingerprint(config.data, self.local_data)
+        return fingerprint(data, self.local_data)
 
     def _documents_read(self, config: Arm) -> str:
         if self.local_data is None:
@@ -111,7 +120,7 @@ class Standing(Folder):
         if quantiser == "gptq":
             read["quantised model"] = weights_identity(folder, None, self.hashes)
         if stage == "finetune":
-            rows = moving_rows(config.data)
+            rows = {k: v for data in config.data.sets for k, v in moving_rows(data).items()}
             read["rows"] = sha256(rows) if rows else world
         elif config.adapter:
             read["adapter"] = self._made(config.adapter_from or arm, "finetune")

@@ -20,7 +20,7 @@ from slimlib.model.load import load_model, load_tokenizer, resolve_name
 from slimlib.pipeline.one_model import preflight_model
 from slimlib.pipeline.trial import try_model
 from slimlib.studies.get import get_study
-from slimlib.train import make_trainer
+from slimlib.train.finetune import make_trainer
 
 pytestmark = pytest.mark.slow
 
@@ -157,7 +157,7 @@ def assert_same_scores(model, tokenizer, fast):
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    from slimlib.evaluate.scoring import SlimLM
+    from slimlib.scoring import SlimLM
 
     asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(PAIRS)]
     lms = [kind(model, tokenizer=tokenizer, max_length=256) for kind in (SlimLM, HFLM)]

@@ -206,6 +206,10 @@ def test_keys_are_listed_with_what_they_allow(capsys):
     assert cli.main(["keys", "learning_rate"]) == 0
     out = capsys.readouterr().out
     assert "train.learning_rate" in out and "0.0002" in out
+    assert cli.main(["keys", "data.learn"]) == 0
+    heads, values = capsys.readouterr().out.splitlines()[:2]
+    at = heads.index("of tune")  # where tune starts from another value than the papers' studies
+    assert values[heads.index("default") :].startswith("all ") and values[at:].startswith("answer ")
     assert cli.main(["keys", "nonsense"]) == 2
     assert "no key has 'nonsense'" in capsys.readouterr().err
 
@@ -344,7 +348,7 @@ def test_compare_prints_json_and_markdown(capsys):
         ("compare", ("2.0", "0.05", "strict", "(text)")),
         ("run", ("auto", "(SLIMLIB_RUNS, else ./runs)", "(as the study has it)")),
         ("notebooks", ("01-05", "auto")),
-        ("sweep", ("key_variables_micro", "1,2,3", "1", "(all)", "(no)")),
+        ("sweep", ("key_variables_micro", "(1,2,3, or the file's)", "local", "(all)", "(no)")),
         ("audit", ("(none)", "(text)")),
     ],
 )

@@ -4,16 +4,14 @@ An environment is made once and kept in the user's cache folder: this Python, RE
 the versions of tests/data/colab.txt. Skipped where the registry cannot be reached.
 """
 
-import hashlib
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from environments import environment, pip
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from places import CHECKOUT, TESTS
@@ -27,7 +25,6 @@ TORCH = "torch==2.13.0"  # as in the README; Colab's is built for CUDA
 # What installing slimlib replaces there: datasets is too old for TRL, and asks for the rest.
 REPLACED = {"datasets", "pyarrow", "dill", "multiprocess", "fsspec", "gcsfs"}
 OURS = {"torch", "torchvision", "torchaudio", "triton", "pip", "setuptools"}
-UNREACHABLE = ("from versions: none", "Max retries exceeded", "Read timed out")
 
 
 def versions_in(path: Path) -> dict[str, str]:
@@ -58,39 +55,15 @@ def test_the_pins_are_within_the_project_s_bounds():
 # ---------------------------------------------------------------------------------- the environment
 
 
-def pip(python: Path, *arguments: str | Path) -> None:
-    command = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--retries",
-        "2",
-        "--no-compile",
-        *arguments,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and any(sign in done.stdout + done.stderr for sign in UNREACHABLE):
-        pytest.skip("the package registry cannot be reached to fetch Colab's versions")
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
 def colab() -> Path:
     """The Python of an environment with Colab's versions, made where it is not there yet."""
-    wanted = PINS.read_text("utf-8") + TORCH + sys.version
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slimlib-tests"
-    cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / f"colab-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    python = folder / "bin" / "python"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "whole").exists():  # a virtual environment cannot be moved into place
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            pip(python, "--no-deps", "--requirement", PINS)
-            pip(python, TORCH)
-            (folder / "whole").touch()
-    return python
+
+    def install(python: Path) -> None:
+        pip(python, "--no-deps", "--requirement", PINS)
+        pip(python, TORCH)
+
+    return environment("colab", PINS.read_text("utf-8") + TORCH, install)
 
 
 def run(python: Path, *arguments: str, cwd: Path) -> str:

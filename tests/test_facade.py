@@ -166,7 +166,7 @@ def test_completing_in_ipython_lists_the_names_and_loads_no_torch(use_jedi):
     assert {*found["slimlib."]} == {*dir(slimlib)}
     assert found["slimlib.finetune"] == ["finetune_arm"]
     assert found["slimlib.Slim"] == ["SlimLM"]
-    assert {*found["slimlib.train"]} == {"train", "trainables_to_float32"}
+    assert {*found["slimlib.train"]} == {"train", "training_view", "trainables_to_float32"}
     assert found["slimlib.metrics.mc"] == ["mcnemar_test"]
     assert {*loaded} & {"torch", "transformers", "peft", "lm_eval"} == set()
 

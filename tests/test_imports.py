@@ -20,10 +20,10 @@ CONTRACTS = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["too
 
 HALL = ("common", "config", "methods", "studies")
 MAKING = (
-    *("data", "adapters", "model", "folder", "standing", "run"),
-    *("sessions", "near_base", "train", "merge", "evaluate"),
+    *("data", "adapters", "model", "scoring", "folder", "standing", "run"),
+    *("train", "merge", "evaluate"),
 )
-READING = ("metrics", "results", "comparison", "papers", "report")
+READING = ("explain", "metrics", "results", "comparison", "papers", "report")
 OVER_BOTH = ("pipeline", "cli")
 
 # What may be imported inside a function: seconds to load, or not there on every machine.
@@ -33,7 +33,7 @@ TORCH = {
 }
 HEAVY = {
     *TORCH,
-    *("matplotlib", "pandas", "statsmodels", "scipy", "IPython", "ipywidgets", "ray"),
+    *("matplotlib", "pandas", "statsmodels", "scipy", "IPython", "ipywidgets", "ray", "PIL"),
     *("nbclient", "nbformat", "huggingface_hub", "httpx", "gguf", "tokenizers"),
     *("unsloth", "gptqmodel", "google", "resource"),  # a GPU's, Colab's, and Unix's alone
 }

@@ -5,28 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
+from short_stages import failing, rerun, work
 
 from slimlib.pipeline import study
 from slimlib.run import Run, in_clean_process
 from slimlib.studies.get import get_study
 
 
-def work(**outcome):
-    return lambda: outcome
-
-
-def failing():
-    raise RuntimeError("the kernel was cut off")
-
-
 @pytest.fixture
 def run(tmp_path):
     return Run(get_study("micro"), tmp_path)
-
-
-def rerun(run: Run, **overrides) -> Run:
-    """The same folder, other settings."""
-    return Run(get_study("micro", **overrides), run.root)
 
 
 # ---------------------------------------------------------------------------------------- the run

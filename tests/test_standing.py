@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from short_stages import failing, rerun, work
 
 from slimlib import standing
 from slimlib.common.checked import fields_of
@@ -17,22 +18,9 @@ from slimlib.standing import SettingsError
 from slimlib.studies.get import get_study
 
 
-def work(**outcome):
-    return lambda: outcome
-
-
-def failing():
-    raise RuntimeError("the kernel was cut off")
-
-
 @pytest.fixture
 def run(tmp_path):
     return Run(get_study("micro"), tmp_path)
-
-
-def rerun(run: Run, **overrides) -> Run:
-    """The same folder, other settings."""
-    return Run(get_study("micro", **overrides), run.root)
 
 
 class TestOtherSettings:
@@ -162,6 +150,7 @@ CHANGED = {  # another value for each field that a stage reads
             "block_offset": 8,
             "error_scale": 0.5,
             "max_seq_length": 99,
+            "keep": ("mlp",),
             "backend": "unsloth",
         },
         "data": {
@@ -175,6 +164,8 @@ CHANGED = {  # another value for each field that a stage reads
             "learn": "answer",
             "held_out": 0.1,
             "system": "to-user",
+            "replay": 0.1,
+            "replay_from": "digits",
         },
         "train": {
             "per_device_train_batch_size": 99,
@@ -190,6 +181,9 @@ CHANGED = {  # another value for each field that a stage reads
             "save_steps": 9,
             "logging_steps": 9,
             "kl_weight": 0.5,
+            "probe_steps": 5,
+            "probe_limit": 7,
+            "probes": ("micro_facts",),
             "padding_free": True,
         },
     },
@@ -222,6 +216,8 @@ def test_each_field_that_a_stage_reads_is_in_its_key(stage, part, field, tmp_pat
     value = str(tmp_path / value) if field == "path" else value
     if field == "block_size":
         arm = replace(arm, model=replace(arm.model, quantiser="int4", block_size=32))
+    if field == "replay":
+        arm = replace(arm, data=replace(arm.data, replay_from="own-text"))
     other = replace(arm, **{part: replace(getattr(arm, part), **{field: value})})
     first, second = (Run(replace(made, arms=(one,)), tmp_path) for one in (arm, other))
     after = ["finetune", "merge", "evaluate"]

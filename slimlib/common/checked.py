@@ -21,9 +21,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import dataclasses as pydantic_dataclasses
 from pydantic.fields import Field, FieldInfo
 
-# a hub's token, a password in an address, also in one that was taken for a path, an address's query
+from slimlib.common.names import TOKEN
+
+# A token, or what only begins like one (stars hide a name at worst, where a refusal would forbid
+# it); a password in an address, also in one that was taken for a path; an address's query.
 SECRET = re.compile(
-    r"hf_\w{8,}|(?<=://)[^/@\s]+(?=@)|(?<=:/)[^/@\s]+(?=@)|(?<=\?)[^\s'\"?]*=[^\s'\"?]*"
+    rf"{TOKEN.pattern}|(?<![A-Za-z0-9])(?:hf_|sk-|gh[oprsu]_|github_pat_)\w{{8,}}"
+    r"|(?<=://)[^/@\s]+(?=@)|(?<=:/)[^/@\s]+(?=@)|(?<=\?)[^\s'\"?]*=[^\s'\"?]*"
 )
 MISSING = object()  # no value was given
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Point = str | tuple[str, Sequence[str]]  # a sentence, or a sentence and what belongs to it
 
 NARROWEST = 40  # columns: in a narrower terminal lines run over its edge
+# What a formula begins with, in a notebook, on GitHub or on the hub; &#92; is a backslash.
+FORMULA = re.compile(r"\$|(?:\\|&#92;)(?=[(\[]|begin\b)")
 PROSE = 100  # columns: longer lines of text are hard to read
 
 
@@ -96,20 +98,22 @@ class Shown(ABC):
 
 
 def markdown_text(text: str) -> str:
-    """Text that neither ends a Markdown cell nor starts a tag, a link or an emphasis."""
-    text = plain(text)
-    for character in "\\|*`":
+    """Text that neither ends a Markdown cell nor starts a tag, a link, an emphasis or a formula."""
+    text = plain(text).replace("&", "&amp;")
+    text = re.sub("<(?=[^ ])", "&lt;", text)  # "< 0.001" starts no tag
+    text = without_formulas(text.replace("\\", "&#92;"))
+    for character in "|*`":
         text = text.replace(character, f"\\{character}")
-    text = text.replace("](", "]\\(").replace("&", "&amp;")
-    return re.sub("<(?=[^ ])", "&lt;", text)  # "< 0.001" starts no tag
+    return text.replace("](", "]\\(")
 
 
 def without_formulas(page: str) -> str:
-    """HTML in which no notebook's MathJax finds a formula, as between two dollars, \\( and \\).
+    """HTML or Markdown in which no MathJax or KaTeX takes a text for a formula.
 
-    It looks for pairs within one element, so each dollar and backslash gets its own.
+    They look for pairs of dollars or brackets within one element, so each opening one gets its own.
+    A backslash before a dollar does not stop GitHub: its documentation names this way.
     """
-    return re.sub(r"[$\\]", r"<span>\g<0></span>", page)
+    return FORMULA.sub(r"<span>\g<0></span>", page)
 
 
 def point_lines(points: Sequence[Point]) -> list[str]:

@@ -197,6 +197,25 @@ def hub_file(name: str, file: str, revision: str | None = None) -> Path | None:
     return folder / file if (folder / file).is_file() else None
 
 
+def at_hand(name: str) -> Path | None:
+    """The folder of a model's weights if it is on this machine; nothing is downloaded.
+
+    Args:
+        name: a folder, or a hub id, which is looked for in the hub's cache.
+
+    Example: `at_hand("HuggingFaceTB/SmolLM2-135M-Instruct")` -> None where it was never loaded.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).is_dir():
+        return Path(name) if any(Path(name).glob("*.safetensors")) else None
+    try:
+        found = try_to_load_from_cache(name, WEIGHTS)
+    except ValueError:  # no hub id (HFValidationError)
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def find_commit(name: str, revision: str | None = None, kind: str = "model") -> str | None:
     """The commit that a revision means, of a repository whose files may be read.
 

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import re
 
+# What services call their tokens (the hub, GitHub, OpenAI and its like, GitLab, Slack, Google,
+# AWS), a JSON web token, and what stands behind the name of AWS's secret key.
+TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:hf_|api_org_|gh[oprsu]_|github_pat_)[A-Za-z0-9]{16,}\w*"
+    r"|sk-(?=[\w-]*\d)[\w-]{20,}|glpat-[\w-]{16,}|xox[abeoprs]-[\w-]{16,}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])|AIza[\w-]{35}"
+    r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+"
+    r")|(?i:(?<=secret_access_key)|(?<=secretaccesskey))[\"']?\s*[:=]\s*[\"']?[\w/+]{40}"
+)
 LONGEST = 100  # characters of a name; a path of several must fit into 255 bytes a part
 
 
@@ -25,10 +35,15 @@ def check_text(text: str) -> str:
     """Return text that can be shown on one line.
 
     Raises:
-        ValueError: it holds control characters, or a token of the hub.
+        ValueError: it holds control characters, or a token.
     """
-    if re.search(r"hf_\w{20,}", text):
-        raise ValueError("must hold no token; put it into the environment's HF_TOKEN")
+    if TOKEN.search(text):
+        raise ValueError("must hold no token; the hub's belongs into the environment's HF_TOKEN")
     if not text.isprintable():
         raise ValueError("must be one line of text without control characters")
     return text
+
+
+def without_tokens(text: str) -> str:
+    """A text in which stars stand for tokens."""
+    return TOKEN.sub("***", text)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from slimlib.common.schema import unpack_scores
-from slimlib.comparison.benchmarks import ALPHA, BENCHMARKS
+from slimlib.comparison.benchmarks import ALPHA, BENCHMARKS, MARGIN
+from slimlib.comparison.change import Change
+from slimlib.comparison.judging import judge
 from slimlib.comparison.relation import AUTO
 from slimlib.comparison.two_models import Comparison, compare
 from slimlib.config import Study
@@ -108,6 +110,19 @@ def compare_all(groups: Mapping[str, Sequence[Record]]) -> dict[str, Comparison]
         if comparison is not None:
             found[arm] = comparison
     return found
+
+
+def judge_arms(
+    groups: Mapping[str, Sequence[Record]], study: Study
+) -> dict[tuple[str, str], Change]:
+    """(arm, role) -> change against the arm that its record names, all judged as one family."""
+    found = {
+        (arm, role): change
+        for arm, comparison in compare_all(groups).items()
+        for role in study.task_labels
+        if (change := comparison.of(role))
+    }
+    return dict(zip(found, judge(found.values(), ALPHA, MARGIN), strict=True))
 
 
 def compare_seeds(base: Sequence[Record], tuned: Sequence[Record]) -> list[Comparison]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slimlib.common.document import Document, Point, Shown, point_lines
-from slimlib.common.style import wrap
+from slimlib.common.style import WIDTH, entitle, listed, subplots, wrap
 from slimlib.comparison.benchmarks import BENCHMARKS
 from slimlib.comparison.change import Change
-from slimlib.comparison.plots import Rung, new_axes, plot_waterfall
+from slimlib.comparison.plots import SHOWN, Rung, plot_waterfall
 from slimlib.comparison.sentences import STEP_WORDS, brief, from_to, step_cells
 from slimlib.comparison.two_models import Comparison
 from slimlib.config import Question, Study
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+OTHER_STEPS = "No other step is shown to change anything."
 SHARES = "share: per cent of the whole change; none where the step or the whole may be chance."
 
 
@@ -122,6 +123,19 @@ class Attribution(Shown):
         notes = [*self._missing(), self.study.note, SHARES]
         return Document(f"Which step? {self.study.title}", points, table, list(filter(None, notes)))
 
+    def message(self, *roles: str) -> str:
+        """Which steps are shown to have changed something, in one sentence; default: anywhere."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for role in roles or self.steps:
+            for step in self.steps.get(role, ()):
+                if step.change.verdict in SHOWN:
+                    done = f"{STEP_WORDS[step.change.verdict].capitalize()} by", step.cause
+                    found.setdefault(done, []).append(self.study.task_labels[role])
+        said = [f"{how} {cause}: {listed(labels)}" for (how, cause), labels in found.items()]
+        return (
+            f"{'. '.join(said)}. {OTHER_STEPS}" if said else "No step is shown to change anything."
+        )
+
     def plot(self, role: str | None = None, ax: Axes | None = None) -> Axes:
         """The waterfall of one benchmark (default: the study's first).
 
@@ -133,9 +147,13 @@ class Attribution(Shown):
             ValueError: no such benchmark; names those there are.
         """
         role = self._role(role) if role else next(iter(self.study.task_labels))
-        benchmark, ax = BENCHMARKS[role], ax or new_axes(self.study.title)
-        metric = benchmark.metrics[benchmark.headline]
-        return plot_waterfall(self._rungs(role), self.study.task_labels[role], metric, ax)
+        if ax is None:
+            ax = subplots(WIDTH, 3.2)
+            entitle(ax.figure, self.message(role), self.study.title, self.study.note)
+        benchmark, steps = BENCHMARKS[role], self.steps.get(role, ())
+        title = f"{self.study.task_labels[role]}: {benchmark.metrics[benchmark.headline]}"
+        n = f", n = {steps[0].change.n:,}" if steps and steps[0].change.n else ""
+        return plot_waterfall(self._rungs(role), title + n, ax)
 
     def _rungs(self, role: str) -> list[Rung]:
         """The ladder's arms as rows; a missing arm's part of the change falls to the next step."""

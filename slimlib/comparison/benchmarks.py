@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 STRICT, FLEXIBLE = "exact_match,strict-match", "exact_match,flexible-extract"
+EXACT = "exact_match,none"  # the whole answer, letter by letter
 ACC, ACC_NORM = "acc,none", "acc_norm,none"
+BYTES = "byte_probability,none"  # of slimlib.data.alpaca
 MARGIN = 2.0  # points: a smaller change counts as kept, once it is shown to be smaller
 ALPHA = 0.05  # level of every claim
 
@@ -28,7 +30,7 @@ SHARE, RATE = "share of right answers", "rate without direction"
 CORPUS, LOSS = "corpus score", "loss or perplexity"
 # Names of metrics, in any spelling; the first that fits says the kind.
 KINDS = {
-    SHARE: r"(bleu|rouge.*|bert.*|comet)_acc",
+    SHARE: r"(bleu|rouge.*|bert.*|comet)_acc|byte_probability",  # how right, from 0 to 1
     LOSS: r"(.*_)?perplexity|ppl|bits_per_byte|bpb|brier(_score)?|(.*_)?loss|nll|mae|r?mse|wer|cer",
     RATE: r"pct_.*|(log)?likelihood(_diff)?|bypass|(.*_)?bias(_score)?(_.*)?|difference_.*"
     r"|.*toxic.*|percent_parseable|extraction_rate|.*consistency_rate|average_len",
@@ -92,10 +94,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     "hellaswag": _endings(4, ACC, ACC_NORM),
     "mmlu_cs": _MMLU,
     "mmlu_cs_college": _MMLU,
-    # beside the paper's: of the study smol
+    # beside the paper's: what micro's fine-tuning teaches, and the study smol's
+    "instructions": Benchmark({EXACT: "exact"}, EXACT, "dA", "points", None),
     "arc_easy": _endings(4, ACC, ACC_NORM),
     "piqa": _endings(2, ACC, ACC_NORM),
     "winogrande": _endings(2, ACC),
+    # what is learned
+    "alpaca": Benchmark({BYTES: "probability of a byte"}, BYTES, "dA", "points", None),
     **{f"digits_{wording}": _WRITTEN for wording in ("equation", "words", "question")},
     **{f"digits_{wording}_chosen": _CHOSEN for wording in ("equation", "words", "question")},
 }

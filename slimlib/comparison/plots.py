@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from slimlib.common.style import as_written, subplots, wrap, wrap_title
+from slimlib import metrics
+from slimlib.common.style import WIDTH, as_written, draw_beside, entitle, subplots, wrap
 from slimlib.comparison.change import GAINS, LOSSES, NO_VERDICT, STAYED, UNKNOWN, Change
-from slimlib.comparison.sentences import STEP_WORDS, level
+from slimlib.comparison.sentences import STEP_WORDS, answer, level
 from slimlib.comparison.validity import NOTHING
-from slimlib.metrics.text import number
+from slimlib.metrics.text import interval, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SHOWN = (*LOSSES, *GAINS)  # verdicts that say something changed
 LOST, GAINED, NOISE, TOTAL = "#D55E00", "#0072B2", "#BBBBBB", "#444444"
 SAME_AS_BEFORE, NO_ABILITY, INVALID = "#009E73", "#E69F00", "#CC79A7"
 VERDICT_COLOURS = {
@@ -53,43 +55,43 @@ class Rung(NamedTuple):
     missing: str | None = None  # said after the "-" of a row without results
 
 
-def plot_waterfall(rungs: Sequence[Rung], title: str, metric: str, ax: Axes) -> Axes:
+def plot_waterfall(rungs: Sequence[Rung], title: str, ax: Axes) -> Axes:
     """Draw how one benchmark's accuracy changes step by step, top to bottom.
 
     An accuracy is a bar from 0; a step a bar from the level before it, with its paired 95 %
-    interval, coloured by its verdict (after Holm's correction over all steps), grey where it may be
-    chance. A row without results is a "-".
+    interval, coloured by its verdict (after Holm's correction over all steps). Its numbers and the
+    verdict stand right of the axes. A row without results is a "-".
     """
     level = 0.0
     for row, rung in enumerate(rungs):
         if rung.accuracy is not None:
             level = rung.accuracy
-            _draw_total(ax, row, level)
+            ax.barh(row, level, height=0.5, color=TOTAL)
+            draw_beside(ax, row, f"{level:.1f} %")
         elif rung.change is not None:
             _draw_step(ax, row, level, rung.change)
             level += rung.change.difference.value
         elif rung.missing is not None:
             draw_missing(ax, row, rung.missing)
-    return finish(ax, title, metric, [rung.label for rung in rungs])
-
-
-def _draw_total(ax: Axes, row: int, value: float) -> None:
-    ax.barh(row, value, height=0.45, color=TOTAL)
-    ax.text(value + 1.5, row, f"{value:.1f}", va="center", fontsize=8)
+    return finish(ax, title, [rung.label for rung in rungs])
 
 
 def _draw_step(ax: Axes, row: int, level: float, change: Change) -> None:
-    """A bar from the old level to the new, the interval on its moving end, the numbers above."""
+    """A bar from the old level to the new, the interval on its moving end, the numbers beside."""
     value, low, high = change.difference
     colour = VERDICT_COLOURS[change.verdict]
-    ax.barh(row, value, left=level, height=0.45, color=colour)
-    ax.plot([level, level], [row - 0.77, row - 0.22], color=TOTAL, linewidth=0.8, zorder=0)
+    ax.plot([level, level], [row - 0.75, row - 0.25], color=TOTAL, linewidth=0.8, zorder=0)
+    ax.barh(row, value, left=level, height=0.5, color=colour)
     ax.plot([level + low, level + high], [row, row], color="black", linewidth=1.2)
-    middle = min(max(level + value / 2, 26), 80)  # keeps the text inside the axes
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    texts = [number(limit, 1, "+") for limit in (value, low, high)]
-    numbers = f"{texts[0]} [{texts[1]}, {texts[2]}]"
-    ax.text(middle, row - 0.28, numbers, ha="center", va="bottom", fontsize=7.5, bbox=box)
+    said = f"{_numbers(change)} {STEP_WORDS[change.verdict]}"
+    draw_beside(ax, row, said, fontweight="bold" if change.verdict in SHOWN else "normal")
+
+
+def _numbers(change: Change) -> str:
+    """ "-35.7 [-43.9, -27.4]"; without an interval the difference alone."""
+    value, low, _ = change.difference
+    limits = "" if np.isnan(low) else f" {interval(change.difference, '+', 1)}"
+    return number(value, 1, "+") + limits
 
 
 def plot_changes(
@@ -99,25 +101,38 @@ def plot_changes(
 
     The grey band is the margin within which a change counts as kept once it is shown to be smaller.
     """
-    ax = ax or subplots(6.8, 1.5 + 0.55 * len(changes))
+    if ax is None:
+        ax = subplots(WIDTH, 1.6 + 0.42 * len(changes))
+        entitle(ax.figure, answer(changes) or "Nothing compared", title, band_note(margin))
+    else:
+        ax.set_title(as_written(title), loc="left", fontweight="bold")
     ax.axvspan(-margin, margin, color="#EEEEEE", zorder=0)
     ax.axvline(0, color=TOTAL, linewidth=0.8, zorder=1)
     for row, change in enumerate(changes):
         value, low, high = change.difference
         colour = VERDICT_COLOURS[change.verdict]
-        said = change.verdict if change.verdict != UNKNOWN else STEP_WORDS[UNKNOWN]
         if change.verdict in NO_VERDICT:  # its numbers mean nothing
-            ax.text(0, row, said, ha="center", va="center", fontsize=8, color=colour)
+            draw_beside(ax, row, change.verdict, color=colour)
             continue
         ax.plot([low, high], [row, row], color=colour, linewidth=2.2)
         ax.plot(value, row, "o", color=colour, markersize=6)
-        said = f"{number(value, 1, '+')}, {said}"
-        ax.text(value, row - 0.2, said, ha="center", va="bottom", fontsize=8)
-    ax.set_yticks(range(len(changes)), [wrap(change.title) for change in changes])
-    ax.set(ylim=(len(changes) - 0.5, -0.8), xlabel=f"tuned - base, points, with {level(alpha)}s")
-    ax.margins(x=0.18)
-    ax.set_title(wrap_title(title), loc="left", fontweight="bold", fontsize=9)
+        draw_beside(ax, row, f"{_numbers(change)}\n{_word(change)}")
+    ax.set_yticks(range(len(changes)), [_label(change) for change in changes])
+    ax.set(ylim=(len(changes) - 0.5, -0.5), xlabel=f"tuned - base, points, with {level(alpha)}s")
     return ax
+
+
+def _label(change: Change) -> str:
+    return wrap(change.title) + (f"\nn = {change.n:,}" if change.n else "")
+
+
+def _word(change: Change) -> str:
+    return STEP_WORDS[UNKNOWN] if change.verdict == UNKNOWN else change.verdict
+
+
+def band_note(margin: float) -> str:
+    """What the grey band of `plot_changes` is."""
+    return f"Grey band: changes within {margin:g} points, which count as kept once shown."
 
 
 def plot_answers(
@@ -130,47 +145,56 @@ def plot_answers(
         kinds: for each model kind of answer -> documents; each adds up to the same number.
         ax: where to draw; default a new figure.
     """
-    ax = ax or subplots(6.4, 3.0)
     n, rows = sum(kinds[0].values()), range(len(names))
+    if ax is None:
+        ax = subplots(WIDTH, 2.6)
+        entitle(ax.figure, _right(names, kinds, n))
     left = np.zeros(len(names))
     for kind, colour in ANSWER_COLOURS.items():
         counts = np.array([found[kind] for found in kinds], dtype=float)
         if counts.any():
             shares = 100 * counts / n
             ax.barh(rows, shares, left=left, height=0.6, color=colour, label=kind)
-            _write_shares(ax, left, shares, colour)
+            _write_shares(ax, left, shares, kind)
             left = left + shares
     ax.set_yticks(rows, [wrap(name) for name in names])
     ax.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5), xlabel=f"% of {n:,} answers")
-    ax.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=8)
+    parts, kinds_shown = ax.get_legend_handles_labels()
+    where = {"loc": "outside lower left", "ncols": 3, "frameon": False, "fontsize": 7.5}
+    ax.figure.legend(parts, kinds_shown, **where)
     return ax
 
 
-def _write_shares(ax: Axes, left: np.ndarray, shares: np.ndarray, colour: str) -> None:
+def _right(names: Sequence[str], kinds: Sequence[Mapping[str, int]], n: int) -> str:
+    """How many answers of each model are right, with Wilson's 95 % intervals."""
+    said = []
+    for name, found in zip(names, kinds, strict=True):
+        counts = found["right"] + found["right, then ran on"]
+        share = metrics.wilson_interval(counts, n)
+        said.append(f"{name} {share.value:.0f} % {interval(share, '', 0)}")
+    return f"Right answers: {'; '.join(said)}"
+
+
+def _write_shares(ax: Axes, left: np.ndarray, shares: np.ndarray, kind: str) -> None:
     """The per cent inside each part of a bar, where there is room for it."""
-    ink = "black" if colour in ("#E69F00", "#56B4E9", "#CC79A7", "#999999", "#8FD3BD") else "white"
+    dark = ("#D55E00", "#0072B2", "#009E73", "#000000")
+    ink = "white" if ANSWER_COLOURS[kind] in dark else "black"
+    style = {"ha": "center", "va": "center", "color": ink, "label": kind}
     for row, (start, share) in enumerate(zip(left, shares, strict=True)):
         if share >= 4:
-            ax.text(start + share / 2, row, f"{share:.0f}", ha="center", va="center", color=ink)
+            ax.text(start + share / 2, row, f"{share:.0f}", **style)
 
 
 def draw_missing(ax: Axes, row: int, why: str = "") -> None:
     """A "-" in a row without results."""
-    ax.text(2, row, f"-{why}", va="center", fontsize=8)
+    ax.text(2, row, f"-{why}", va="center", fontsize=7.5)
 
 
-def finish(ax: Axes, title: str, metric: str, labels: Sequence[str]) -> Axes:
+def finish(ax: Axes, title: str, labels: Sequence[str]) -> Axes:
     """One row per label, top to bottom, on an axis of per cent."""
     ax.set_yticks(range(len(labels)), labels)
-    ax.tick_params(axis="y", length=0, pad=8)
-    ax.set(xlim=(0, 112), ylim=(len(labels) - 0.5, -0.8), xlabel=f"{metric}, % right")
-    ax.set_xticks(range(0, 101, 25))
+    ax.tick_params(axis="y", length=0, pad=6)
+    ax.set(xlim=(0, 100), ylim=(len(labels) - 0.5, -0.7))
+    ax.set_xticks(range(0, 101, 25), ["0", "25", "50", "75", "100 %"])
     ax.set_title(as_written(title), loc="left", fontweight="bold")
-    return ax
-
-
-def new_axes(title: str) -> Axes:
-    """New axes under a figure's title."""
-    ax = subplots(6.4, 4.2)
-    ax.figure.suptitle(as_written(title), fontsize=10)
     return ax

@@ -23,6 +23,7 @@ from slimlib.comparison.judging import LOOKS, judge
 from slimlib.comparison.plots import plot_changes
 from slimlib.comparison.relation import AUTO, are_related
 from slimlib.comparison.sentences import LEGEND, answer, change_table, rules, verdict_sentence
+from slimlib.comparison.signatures import check_signatures
 from slimlib.results import (
     Alignment,
     Results,
@@ -114,7 +115,13 @@ class Comparison(Shown):
             first, *examples = found.points()
             points.append((first, examples))
         table = change_table(self.changes, self.alpha) if self.changes else None
-        return Document(self.title, points, table, (LEGEND, *self.rules(), *self.notes))
+        notes = (LEGEND, *self.rules(), *self.notes, *self._signatures())
+        return Document(self.title, points, table, notes)
+
+    def _signatures(self) -> list[str]:
+        """The failure signatures that were looked for, in one note."""
+        found = [check.sentence() for check in check_signatures(self.changes)]
+        return [f"Failure signatures: {'; '.join(found)}."] if found else []
 
     def rules(self) -> list[str]:
         """The rules that the verdicts follow."""
@@ -131,6 +138,7 @@ class Comparison(Shown):
             "margin": self.margin,
             "look": self.look,
             "not_judged": list(self.not_judged),
+            "signatures": [check.to_dict() for check in check_signatures(self.changes)],
             "tasks": [c.to_dict() | {"sentence": self.sentence(c)} for c in self.changes],
             "answers": {task: found.to_dict(examples=3) for task, found in self.answers.items()},
             "notes": list(self.notes),

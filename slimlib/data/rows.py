@@ -17,7 +17,15 @@ from slimlib.common.hub import COMMIT, HubError, ask, find_commit
 from slimlib.config import DataConfig
 from slimlib.data.layouts import Row, as_row
 from slimlib.data.readers import frame_rows, read_file, whole_numbers
-from slimlib.data.sources import DATASETS, check_name, find_file, is_path, local_file, repository_of
+from slimlib.data.sources import (
+    DATASETS,
+    MADE,
+    check_name,
+    find_file,
+    is_path,
+    local_file,
+    repository_of,
+)
 
 
 def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list[Row]:
@@ -48,6 +56,8 @@ def load_rows(config: DataConfig, seed: int, folder: Path | None = None) -> list
 
 def read_dataset(name: str, n: int | None, folder: Path | None) -> list[Row]:
     """All rows of a data set by name, file or hub id[@revision]."""
+    if name in MADE:
+        return _as_rows(MADE[name](), name)
     if folder and not folder.is_dir():
         return read_rows(folder)
     if folder and name in DATASETS:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimlib.common.checked import did_you_mean
-from slimlib.common.files import file_sha256
+from slimlib.common.files import file_sha256, sha256
 from slimlib.common.hub import HubError, find_commit
 from slimlib.config import DataConfig
+from slimlib.data import digits
+from slimlib.studies.alignment import CELLS, rows_of
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,15 @@ DATASETS = {
     ),
     "world": Source(None, None, ("instructions.jsonl",)),
     "world-maths": Source(None, None, ("arithmetic_train.jsonl",)),
+    "digits": Source(None, None, ()),
+    **{  # the instructions, a quarter of them about each benchmark that is named
+        rows_of(on): Source(None, None, (f"{'_'.join(('instructions', *on))}.jsonl",))
+        for on in CELLS.values()
+        if on
+    },
 }
-WORLD = tuple(name for name, source in DATASETS.items() if not source.hub)  # made by a study
+MADE = {"digits": digits.rehearsal}  # wherever they are read, always the same rows
+WORLD = tuple(n for n, s in DATASETS.items() if not s.hub and n not in MADE)  # made by a study
 PLAIN_FILES = (".jsonl", ".json", ".csv", ".tsv")
 ROW_FILES = (*PLAIN_FILES, *(f"{ending}.gz" for ending in PLAIN_FILES), ".parquet")
 OTHER_FILES = (".txt", ".xlsx", ".xls", ".arrow", ".feather", ".xml", ".yaml", ".yml", ".zip")
@@ -84,7 +93,21 @@ def is_path(name: str) -> bool:
     if name in DATASETS:
         return False
     ends = name.lower().endswith((*ROW_FILES, *OTHER_FILES))
-    return ends or name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
+    looks = ends or name.startswith(("/", ".", "~")) or "\\" in name or os.path.exists(name)
+    return looks or (Path(name).suffix[1:].isalpha() and bool(_near(Path(name))))
+
+
+def refuse_rows(model: str) -> None:
+    """Say that a file of rows was given where a model is asked for.
+
+    Raises:
+        ValueError: names the order.
+    """
+    if model.lower().endswith(ROW_FILES):
+        raise ValueError(
+            f"{model} is a file of rows and no model: the order is slimlib tune MODEL ROWS, "
+            "slimlib check BASE TUNED --tasks ROWS"
+        )
 
 
 def find_file(name: str | Path) -> Path:
@@ -98,12 +121,16 @@ def find_file(name: str | Path) -> Path:
     if path.is_dir():
         raise ValueError(f"data path {path} is a folder; give a file of it ({kinds})")
     if not path.is_file():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = did_you_mean(path.name, [file for file in beside if file.endswith(ROW_FILES)])
-        raise ValueError(f"data file {path} does not exist{near}")
+        raise ValueError(f"data file {path} does not exist{_near(path)}")
     if not path.name.lower().endswith(ROW_FILES):
         raise ValueError(f"data file {path} is not read: save it as one of {kinds}")
     return path
+
+
+def _near(path: Path) -> str:
+    """ "; did you mean ...?" for the files of rows beside a path that are called nearly so."""
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, [file for file in beside if file.endswith(ROW_FILES)])
 
 
 def _count_lines(path: Path) -> int:
@@ -132,7 +159,7 @@ def check_in_world(config: DataConfig) -> None:
         ValueError: naming it and the way out.
     """
     for name in config.names:
-        if name in DATASETS and name not in WORLD:
+        if name in DATASETS and name not in (*WORLD, *MADE):
             raise ValueError(
                 f"data set {name!r} is not part of this study's made-up world "
                 f"({', '.join(WORLD)}); say where it lies with --set data.path=FOLDER"
@@ -146,6 +173,8 @@ def fingerprint(config: DataConfig, folder: Path | None = None) -> str:
 
 
 def _fingerprint(name: str, config: DataConfig, folder: Path | None) -> str:
+    if name in MADE:
+        return f"{name} {sha256(MADE[name]())}"
     if folder and not folder.is_dir():
         return _content(find_file(folder))
     if is_path(name):

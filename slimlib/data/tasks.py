@@ -16,7 +16,7 @@ import yaml
 
 from slimlib.common.hub import cached_rows
 from slimlib.config import Task
-from slimlib.data import digits, micro
+from slimlib.data import alpaca, digits, micro
 
 MMLU_LETTERS = ("A", "B", "C", "D")
 
@@ -52,9 +52,12 @@ SOURCES: dict[str, dict[str, Any]] = {
     "winogrande": _commonsense("winogrande", "validation", "winogrande_dev"),
     **{f"digits_{wording}": {"files": {}} for wording in digits.WORDINGS},  # made, not read
     **{f"digits_{wording}_chosen": {"files": {}} for wording in digits.WORDINGS},
+    "alpaca_held_out": _json(train="alpaca/alpaca_author_5k.jsonl.gz"),
     "arithmetic": _json(train="arithmetic_train.jsonl", test="arithmetic_test.jsonl"),
     "stories": _json(test="stories_test.jsonl"),
     "facts": _json(test="facts_test.jsonl"),
+    "instructions": _json(test="instructions_test.jsonl"),
+    "instructions_dev": _json(test="instructions_dev.jsonl"),  # the choice of the rate
 }
 
 
@@ -99,14 +102,19 @@ def _mmlu_row(row: list[str], number: int, path: str) -> dict[str, Any]:
 
 
 def stock_yaml(name: str) -> Path:
-    """The YAML file of a task: lm-eval's own, one of the micro world, or of the digits.
+    """The YAML file of a task: lm-eval's own, or one of ours.
 
     Raises:
         ValueError: no such task.
     """
     import lm_eval
 
-    for folder in (micro.TASKS, digits.TASKS, Path(lm_eval.__file__).parent / "tasks"):
+    for folder in (
+        micro.TASKS,
+        digits.TASKS,
+        alpaca.TASKS,
+        Path(lm_eval.__file__).parent / "tasks",
+    ):
         for pattern in (f"{name}.yaml", "default.yaml"):  # winogrande/default.yaml, ...
             for path in sorted(folder.rglob(pattern)):
                 if _task_name(path) == name:

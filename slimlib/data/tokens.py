@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from slimlib.common.document import Document, Shown
@@ -34,6 +34,7 @@ class RowsReport(Shown):
         read: rows.
         kept: rows that are trained on.
         held_out: rows that are kept for measuring what is learned.
+        rehearsed: rows of other data that are trained on beside.
         dropped: reason -> numbers of the rows, from 1 in their file.
         truncated: numbers of the rows that are longer than the window and lose their tail.
         repeated: numbers of the rows that another one repeats; none of them is held out.
@@ -51,6 +52,7 @@ class RowsReport(Shown):
     read: int
     kept: int
     held_out: int
+    rehearsed: int
     dropped: Mapping[str, tuple[int, ...]]
     truncated: tuple[int, ...]
     repeated: tuple[int, ...]
@@ -72,6 +74,7 @@ class RowsReport(Shown):
             "learned_tokens": self.learned_tokens,
             "dropped_rows": self.read - self.kept - self.held_out,
             "rows_without_end": self.without_end,
+            **({"rehearsed_rows": self.rehearsed} if self.rehearsed else {}),
         }
 
     def sentences(self) -> list[str]:
@@ -81,6 +84,8 @@ class RowsReport(Shown):
             f"{self.kept:,} of {self.read:,} rows are trained on{held}: {self.tokens:,} tokens, "
             f"{self.learned_tokens:,} of them learned."
         ]
+        if self.rehearsed:
+            said.append(f"{self.rehearsed:,} of these are rehearsed, of other data.")
         said += [f"Left out, {why}: {_rows(numbers)}." for why, numbers in self.dropped.items()]
         if self.truncated:
             said.append(f"Longer than the window, so without their tail: {_rows(self.truncated)}.")
@@ -139,6 +144,7 @@ def split_tokenized(
     tokenizer: Any,
     max_seq_length: int,
     seed: int,
+    rehearsed: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Any, Any, RowsReport]:
     """Rows as two data sets: those that are trained on, and those that are held out.
 
@@ -147,6 +153,7 @@ def split_tokenized(
 
     Args:
         seed: of the split; `config.held_out` is its share.
+        rehearsed: rows of other data, which are trained on beside; none of them is held out.
 
     Returns:
         Both as `tokenize_rows`', the second perhaps empty; and the report.
@@ -154,11 +161,15 @@ def split_tokenized(
     Raises:
         ValueError: nothing is left to learn, or a system turn that the chat template refuses.
     """
-    rows = _numbered(rows)
-    kept, dropped = _sorted_out(rows, config, Encoder(tokenizer, config, max_seq_length))
+    rows, others = _numbered(rows), _numbered(rehearsed)
+    encoder = Encoder(tokenizer, config, max_seq_length)
+    kept, dropped = _sorted_out(rows, config, encoder)
     trained, held_out = split_rows(kept, config.held_out, seed, _repeated(kept))
+    beside = _sorted_out(others, config, encoder)[0] if others else []
+    trained = [*trained, *beside]
     sets = [_dataset([one.tokens for one in part], config) for part in (trained, held_out)]
-    return *sets, _report(rows, trained, len(held_out), dropped, tokenizer)
+    report = _report([*rows, *others], trained, len(held_out), dropped, tokenizer)
+    return *sets, replace(report, rehearsed=len(beside))
 
 
 def _repeated(rows: Sequence[_Kept]) -> set[int]:
@@ -253,6 +264,7 @@ def _report(
         read=len(rows),
         kept=len(kept),
         held_out=held_out,
+        rehearsed=0,
         dropped={why: tuple(numbers) for why, numbers in dropped.items()},
         truncated=tuple(one.number for one in kept if one.tokens.truncated),
         repeated=tuple(kept[place].number for place in sorted(_repeated(kept))),

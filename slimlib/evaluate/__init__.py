@@ -1,1 +1,1 @@
-"""lm-evaluation-harness on a model, and the evaluator SlimLM."""
+"""lm-evaluation-harness on an arm, and on models of one's own."""

@@ -19,17 +19,13 @@ from slimlib.common.files import sha256, write_text
 from slimlib.common.hardware import free_bytes, free_memory, name_dtype
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit
-from slimlib.evaluate.harness import (
-    ask_lm_eval,
-    count_truncated,
-    lm_eval_lines,
-    lm_eval_text,
-)
+from slimlib.evaluate.harness import count_truncated, lm_eval_lines, lm_eval_text
 from slimlib.evaluate.loading import load_opened
-from slimlib.evaluate.responses import Responses
 from slimlib.model.load import places
 from slimlib.model.opened import Opened, identity
 from slimlib.model.stored import quiet
+from slimlib.scoring.answering import ask_lm_eval
+from slimlib.scoring.responses import Responses
 
 BATCH = 8  # rows of HFLM, where that is what runs
 SPARE = 3  # times a model's size that must be free for the next one to be loaded beside it

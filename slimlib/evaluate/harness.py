@@ -10,7 +10,6 @@ are the same, and which it was is recorded.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import tempfile
@@ -31,24 +30,18 @@ from slimlib.common.files import (
     sha256,
     write_text,
 )
-from slimlib.common.hardware import (
-    find_device,
-    git_revision,
-    name_dtype,
-    resolve_dtype,
-    unsloth_loaded,
-)
-from slimlib.common.hub import ask, fetched
+from slimlib.common.hardware import find_device, name_dtype, resolve_dtype, unsloth_loaded
+from slimlib.common.hub import fetched
 from slimlib.common.schema import pack_scores, upgrade_task
 from slimlib.common.values import is_number
-from slimlib.config import EVALUATORS, Arm, AskConfig, EvalConfig, Task
-from slimlib.data.tasks import check_files, hub_documents, quiet_lm_eval, task_yaml
-from slimlib.evaluate.responses import Responses, keeping
-from slimlib.evaluate.scoring import SlimLM
+from slimlib.config import Arm, EvalConfig, Task
+from slimlib.data.tasks import check_files, hub_documents, task_yaml
 from slimlib.merge.plain import merge_arm
 from slimlib.model.opened import FRESH, weights_identity
 from slimlib.model.stored import load_whole
 from slimlib.run import Run, in_clean_process
+from slimlib.scoring.answering import ask_lm_eval
+from slimlib.scoring.responses import Responses
 
 RESULTS = ("results.json", "samples.jsonl")  # of a task, beside its entry.json
 
@@ -254,80 +247,6 @@ def _answer(
             num_fewshot=task.num_fewshot,
             limit=task.limit,
         )
-
-
-def ask_lm_eval(
-    loaded: tuple[Any, Any],
-    task: Any,
-    config: EvalConfig | AskConfig,
-    responses: Responses,
-    *,
-    batch_size: int,
-    max_length: int,
-    **how: Any,
-) -> tuple[Any, dict[str, Any]]:
-    """Have lm-eval ask a loaded network, through the answers that are kept.
-
-    Args:
-        loaded: model and tokenizer.
-        task: a YAML file, or lm-eval's own Task or Group.
-        config: evaluator and seed of the few-shot examples.
-        responses: of this task.
-        batch_size: of HFLM, where that is what runs.
-        max_length: tokens.
-        **how: of `lm_eval.simple_evaluate`.
-
-    Returns:
-        lm-eval's model, and what `lm_eval.simple_evaluate` returned.
-    """
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
-    quiet_lm_eval()
-    _describe_once()
-    model, tokenizer = loaded
-    lm = keeping(evaluator_class(config.evaluator), responses)(
-        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length
-    )
-    evaluate = functools.partial(
-        lm_eval.simple_evaluate,
-        model=lm,
-        tasks=[task],
-        task_manager=TaskManager(include_defaults=False),  # all of them take seconds
-        fewshot_random_seed=config.fewshot_seed,
-        log_samples=True,
-        **how,
-    )
-    return lm, ask(evaluate, getattr(task, "task_name", str(task)), kind="dataset")
-
-
-@functools.cache
-def _describe_once() -> None:
-    """Spare what lm-eval does after each task for its own results file.
-
-    It has torch describe the machine by starting pip, a second each, and asks git for the commit of
-    the current folder, which prints an error where that is no checkout. A record has both.
-    """
-    from lm_eval import evaluator
-    from torch.utils import collect_env
-
-    collect_env.get_pretty_env_info = functools.cache(collect_env.get_pretty_env_info)
-    evaluator.get_git_commit_hash = git_revision
-
-
-def evaluator_class(name: str) -> Any:
-    """The model class that answers lm-eval's requests: "slim" or "hf".
-
-    Raises:
-        ValueError: neither of them.
-    """
-    if name not in EVALUATORS:
-        raise ValueError(f"evaluator={name!r}: must be {' or '.join(EVALUATORS)}")
-    if name == "slim":
-        return SlimLM
-    from lm_eval.models.huggingface import HFLM
-
-    return HFLM
 
 
 def count_truncated(samples: list[dict[str, Any]], lm: Any) -> int:

@@ -37,7 +37,7 @@ from slimlib.config import Arm
 from slimlib.model.load import choose_backend, load_base, resolve_name
 from slimlib.model.stored import GENERATION, generation_file, load_whole
 from slimlib.run import Run, in_clean_process
-from slimlib.train import finetune_arm
+from slimlib.train.finetune import finetune_arm
 
 # Largest allowed |merged - adapter| as a share of the logits' range, by the dtype written.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}

@@ -25,6 +25,7 @@ LAYER_TYPES = {
 }
 # They choose among experts, whose weights the adapter changes; all-linear leaves them out.
 ROUTERS = ("gate", "router", "shared_expert_gate")
+THIRDS = ("first_third", "middle_third", "last_third")  # of the decoder's layers
 ENTRY_VALUES = {f.name for f in fields(Entry)}
 
 
@@ -138,6 +139,39 @@ def targeted(names: Iterable[str], target_modules: Iterable[str]) -> list[str]:
     return [name for name in names if f".{name}".endswith(tuple(f".{end}" for end in wanted))]
 
 
+def kept(names: Iterable[str], keep: Iterable[str]) -> list[str]:
+    """The module paths that stay un-quantised.
+
+    Args:
+        names: of all linear modules, in the model's order.
+        keep: of `ModelConfig`: a layer type, a third of the layers, layers as 0-9, or the end of
+            paths.
+
+    Raises:
+        ValueError: one that matches nothing, or all together leave nothing to quantise.
+    """
+    names = [*names]
+    found: set[str] = set()
+    for wanted in keep:
+        some = _kept(names, wanted)
+        if not some:
+            there = ", ".join(dict.fromkeys(map(_leaf, names)))
+            raise ValueError(f"model.keep={wanted} matches no linear layer; there are {there}")
+        found.update(some)
+    if found and len(found) == len(names):
+        raise ValueError("model.keep leaves nothing to quantise: set model.load_in_4bit=false")
+    return [name for name in names if name in found]
+
+
+def _kept(names: list[str], wanted: str) -> list[str]:
+    if wanted in LAYER_TYPES:
+        return [name for name in names if _of_type(name, wanted)]
+    if wanted in THIRDS or re.fullmatch(r"\d+(-\d+)?", wanted):
+        depths = _depths(wanted, 1 + max(map(_layer, names), default=0))
+        return [name for name in names if _layer(name) in depths]
+    return targeted(names, [wanted])
+
+
 def check_names(linears: Iterable[str], target_modules: Iterable[str]) -> None:
     """Refuse a name that matches nothing: what it was meant for would stay as it is, unsaid.
 
@@ -200,6 +234,9 @@ def _depths(layers: str | None, count: int) -> set[int]:
     half = count // 2
     if layers is None:
         return {*range(count)}
+    if layers in THIRDS:
+        third = THIRDS.index(layers)
+        return {*range(third * count // 3, (third + 1) * count // 3)}
     if layers in ("first_half", "second_half"):
         return {*range(half)} if layers == "first_half" else {*range(half, count)}
     if match := re.fullmatch(r"random_half:(\d+)", layers):

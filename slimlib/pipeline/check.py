@@ -23,6 +23,7 @@ from slimlib.comparison.relation import AUTO, TUNED
 from slimlib.comparison.two_models import Comparison, check_claims, compare
 from slimlib.config import AskConfig
 from slimlib.data.named_tasks import Unit, load_units
+from slimlib.data.sources import ROW_FILES
 from slimlib.folder import default_root
 from slimlib.model.opened import Opened, open_model
 from slimlib.pipeline.looks import ask_sides
@@ -177,7 +178,8 @@ def results_made(name: str) -> Results | None:
     """
     path = Path(name)
     is_model = path.suffix == ".gguf" or any((path / file).exists() for file in WEIGHTS)
-    if is_model or not path.exists() or any(path.glob("*.gguf")):
+    is_rows = name.lower().endswith(ROW_FILES) and ".json" not in path.suffixes
+    if is_model or is_rows or not path.exists() or any(path.glob("*.gguf")):
         return None
     return read_results(name)
 

@@ -6,6 +6,7 @@ pay for each look, so they are counted here, whatever tasks they were about.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,7 @@ from slimlib.pipeline.budget import (
 )
 
 FILE = "looks.json"
+RESULTS = "results.json"  # of a side, in its folder: see `evaluate.asking.Side.write`
 SEED = 3407  # of the random sample
 WARM_UP, PILOT = 2, 8  # documents of each task: before the speed is measured, and after
 PILOT_SHARE = 0.3  # of the time that the pilot may take at most
@@ -46,9 +48,23 @@ class Looks:
     """What earlier looks at the same two models asked, and what they showed; kept in looks.json."""
 
     taken: Count = 0
+    of: dict[str, str] = field(default_factory=dict)  # side -> what it is, by content
     asked: dict[str, Count] = field(default_factory=dict)  # unit's key -> documents
     target: dict[str, Count] = field(default_factory=dict)  # likewise, of a look that is not done
     flipping: dict[str, float] = field(default_factory=dict)  # unit's name -> share of answers
+
+    @classmethod
+    def at(cls, sides: Mapping[str, str], folder: Path) -> Looks:
+        """Those at these sides, by content; none where a side is another model now.
+
+        Its answers are others, so what was seen of the former one says nothing of it.
+        """
+        looks = cls.read(folder)
+        if looks.of not in ({}, sides):  # {}: by an older slimlib
+            progress.say(f"{folder / FILE} is of other models: the looks at these begin at 1")
+            looks = cls()
+        looks.of = {**sides}
+        return looks
 
     @classmethod
     def read(cls, folder: Path) -> Looks:
@@ -100,8 +116,9 @@ def ask_sides(
     Returns:
         Where each side's results lie; and the looks that were taken, None without one.
     """
+    _say_changed(sides, folder)
     if seconds is not None:
-        looks = Looks.read(folder)
+        looks = Looks.at({name: side.identity for name, side in sides.items()}, folder)
         found = Sampling([*sides.values()], units, looks, folder, alpha).run(seconds)
         several = zip(sides.items(), found, strict=True)
         return {name: side.write(r, folder / name) for (name, side), r in several}, looks
@@ -111,6 +128,16 @@ def ask_sides(
         paths[name] = side.write(results, folder / name)
         side.rest()
     return paths, None
+
+
+def _say_changed(sides: Mapping[str, Any], folder: Path) -> None:
+    """Say which side is another model than the one whose results lie there."""
+    for name, side in sides.items():
+        before: Any = None
+        with contextlib.suppress(OSError, ValueError):  # none, or damaged: it is written anew
+            before = read_json(folder / name / RESULTS)
+        if isinstance(before, dict) and before.get("identity") not in (None, side.identity):
+            progress.say(f"{folder / name} was of another model: {side.label} is asked anew")
 
 
 class Sampling:

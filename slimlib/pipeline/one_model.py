@@ -196,7 +196,7 @@ def _targets(config: ModelConfig, adapter: AdapterConfig, outline: list[Outline]
         refuse_transposed_4bit(model)
     outline[0] = outline[0]._replace(plan=plan)
     names = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in plan))
-    experts = any(p.ndim == 3 for p in model.parameters())
+    experts = any(p.ndim == 3 and "experts" in key for key, p in model.named_parameters())
     note = "; its experts are no linear layers and stay as they are" if experts else ""
     return f"{plan.parameters:,} weights to train, on {len(plan)} layers ({names}){note}"
 

@@ -8,16 +8,18 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from slimlib.common.hardware import Device, find_device, versions
 from slimlib.common.hub import HubError, find_commit
 from slimlib.config import Study
 from slimlib.data.rows import check_local_rows
-from slimlib.data.sources import WORLD, check_in_world, is_path, repository_of
+from slimlib.data.sources import MADE, WORLD, check_in_world, is_path, repository_of
 from slimlib.data.tasks import check_files
+from slimlib.methods.estimate import Estimate, estimate, shape_of_model
+from slimlib.methods.memory import GB
 from slimlib.methods.plan import check_names, compile_plan
-from slimlib.methods.shapes import shape_of_folder
+from slimlib.methods.shapes import SHAPES, Shape, base_parameters, shape_of_folder
 from slimlib.model.load import check_backend, resolve_name
 from slimlib.model.wheel import WHEEL, find_gguf
 from slimlib.run import Run
@@ -84,8 +86,10 @@ def preflight(study: Study, root: str | Path = "runs") -> list[Check]:
         failed = [check for check in slimlib.preflight(study) if not check.ok]
     """
     device = find_device()
-    checks = [_check_device(study, device), _check_memory(study, device)]
-    checks += [_check_disk(study, Path(root)), _check_writable(Path(root)), _check_versions(device)]
+    needs = needs_of(study, device)
+    checks = [_check_device(study, device), _check_memory(needs, device), _check_time(needs)]
+    checks += [_check_disk(study, needs, Path(root))]
+    checks += [_check_writable(Path(root)), _check_versions(device)]
     if study.data == "hub":
         checks += [_check_token()]
         checks += [_check_access(*asked) for asked in _repositories(study)]
@@ -99,41 +103,35 @@ def _repositories(study: Study) -> list[tuple[str, str | None, str]]:
         (*repository_of(name), "dataset")
         for arm in study.arms
         if arm.trains and not arm.data.path
-        for name in arm.data.names
-        if not is_path(name) and name not in WORLD
+        for data in arm.data.sets
+        for name in data.names
+        if not is_path(name) and name not in (*WORLD, *MADE)
     ]
     return [*dict.fromkeys([*models, *rows])]
 
 
-class Size(NamedTuple):
-    """What models of one size need, in GB."""
-
-    memory: float
-    download: float
-    merged: float  # one arm's weights
-    gpu: bool
+CARRIED = 500_000_000  # weights of the largest model that a CPU tunes in hours
+BESIDE = 1.0  # GB beside the tensors: Python and its libraries, or a GPU's context
+UNKNOWN = "Llama-3.2-1B"  # that a model of unknown shape is taken for
+STORED = 2  # bytes of a weight on the hub
 
 
-SIZES = {  # beginnings of names; others are taken for 1B models in float16
-    ("micro:",): Size(1.5, 0.3, 0.0, False),
-    ("wheel:", "HuggingFaceTB/SmolLM2-135M"): Size(4.0, 0.6, 0.6, False),
-}
-LARGE = Size(6.0, 6.0, 2.6, True)  # merged beside its 4 bit; three downloads
-
-
-def size_of(study: Study) -> Size:
-    """What the largest models of a study need."""
-    names = {arm.model.name for arm in study.arms}
-    sizes = [
-        next((size for starts, size in SIZES.items() if name.startswith(starts)), LARGE)
-        for name in names
-    ]
-    return max(sizes)
+def shape_of(name: str) -> Shape:
+    """The shape of a model, as far as it is known without asking the hub."""
+    try:
+        return shape_of_model(resolve_name(name) if name.startswith("micro:") else name)
+    except ValueError:
+        return SHAPES[UNKNOWN]
 
 
 def needs_gpu(study: Study) -> bool:
     """Whether a study has models that a CPU does not carry."""
-    return size_of(study).gpu
+    return any(base_parameters(shape_of(arm.model.name)) > CARRIED for arm in study.arms)
+
+
+def needs_of(study: Study, device: Device) -> list[Estimate]:
+    """What each arm needs on a device."""
+    return [estimate(arm, shape_of(arm.model.name), device) for arm in study.arms]
 
 
 def _check_device(study: Study, device: Device) -> Check:
@@ -142,21 +140,37 @@ def _check_device(study: Study, device: Device) -> Check:
     return Check("device", ok, f"{device.name}; {device.reason}", way_out)
 
 
-def _check_memory(study: Study, device: Device) -> Check:
-    need = size_of(study).memory
-    detail = f"{device.free_gb:.1f} of {device.memory_gb:.1f} GB free, {need:.1f} needed"
+def _check_memory(needs: Sequence[Estimate], device: Device) -> Check:
+    most = max(needs, key=lambda one: one.total)
+    need = most.total / GB + BESIDE
+    detail = (
+        f"{device.free_gb:.1f} of {device.memory_gb:.1f} GB free, {need:.1f} needed by {most.arm}, "
+        "an estimate"
+    )
     way_out = "Restart the runtime: another notebook may hold the memory"
     return Check("memory", device.free_gb >= need, detail, way_out)
 
 
-def _check_disk(study: Study, root: Path) -> Check:
-    weights = sum(arm.writes_weights for arm in study.arms)
-    size = size_of(study)
-    need = size.download + size.merged * weights
+def _check_time(needs: Sequence[Estimate]) -> Check:
+    spent = {part: [one.minutes(part) for one in needs] for part in ("training", "evaluation")}
+    known = {part: sum(times) for part, times in spent.items() if None not in times}
+    said = ", ".join(f"{minutes:.0f} minutes of {part}" for part, minutes in known.items())
+    return Check("time", True, f"{said}, an estimate" if said else "not known for this device")
+
+
+def _check_disk(study: Study, needs: Sequence[Estimate], root: Path) -> Check:
+    asked = {(a.model.name, a.model.revision) for a in study.arms if not _here(a.model.name)}
+    download = STORED * sum(base_parameters(shape_of(name)) for name, _ in asked)
+    need = (download + sum(sum(one.drive.values()) for one in needs)) / GB
     existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free / 2**30
+    free = shutil.disk_usage(existing).free / GB
     way_out = f"Free space on {existing}, or give another --runs folder"
     return Check("disk", free >= need, f"{free:.0f} GB free, {need:.1f} needed", way_out)
+
+
+def _here(name: str) -> bool:
+    """Whether a model lies on this machine, not on the hub."""
+    return name.startswith(("micro:", WHEEL)) or os.path.exists(name)
 
 
 def _check_writable(root: Path) -> Check:
@@ -243,10 +257,10 @@ def check_arms(run: Run) -> None:
             check_files(task, run.local_data)
         resolve_name(arm.model.name)
         check_backend(arm)
-        if arm.trains:
+        for data in arm.data.sets if arm.trains else ():
             if run.study.data == "world" and not arm.data.path:
-                check_in_world(arm.data)
-            check_local_rows(arm.data, run.local_data)
+                check_in_world(data)
+            check_local_rows(data, run.local_data)
 
 
 GREEN, RED = "background-color: #d6f0d9; color: black", "background-color: #f8d3d0; color: black"

@@ -28,6 +28,7 @@ from slimlib.pipeline.study import STUDY_FILE, read_study
 from slimlib.run import Run
 from slimlib.studies.get import GRIDS
 from slimlib.studies.mine import KINDS
+from slimlib.studies.spec import SPEC_FILE
 
 UNKNOWN = "done (by an older slimlib, which did not say what it made)"
 
@@ -204,8 +205,12 @@ def go_on(run: Run) -> str:
         return shlex.join(words)
     if run.study.name in GRIDS:
         seed = run.root.name.removeprefix("seed-")
-        words = ["slimlib", "sweep", "--study", run.study.name, "--seeds", seed]
+        words = ["slimlib", "sweep", run.study.name, "--seeds", seed]
         return shlex.join([*words, "--runs", str(run.root.parent)])
+    spec = run.root.parent / "records" / run.study.name / SPEC_FILE
+    if spec.is_file():
+        words = ["slimlib", "sweep", str(spec), "--runs", str(run.root.parent)]
+        return shlex.join(words)
     if {arm.name.partition("-seed-")[0] for arm in run.study.arms} <= {*KINDS}:
         tuned = next((arm for arm in run.study.arms if arm.trains), run.study.arms[0])
         rows = tuned.data.path or tuned.data.dataset

@@ -51,7 +51,7 @@ def run_study(study: str | Study = "auto", runs: str | Path | None = None) -> Ru
     study = get_study(study) if isinstance(study, str) else study
     if study.name in GRIDS:
         n = len(study.arms)
-        raise ValueError(f"{study.name} is a grid of {n} cells: slimlib sweep --study {study.name}")
+        raise ValueError(f"{study.name} is a grid of {n} cells: slimlib sweep {study.name}")
     run = Run(study, runs)
     check_input(run)
     run.clear()
@@ -75,7 +75,7 @@ def _stages() -> tuple[tuple[Callable[[Run, str], Any], ...], ...]:
 
 def finetune(run: Run, arm: str) -> None:
     """Fine-tune here, or with Unsloth in a process of its own, which leaves this one clean."""
-    from slimlib.train import finetune_arm
+    from slimlib.train.finetune import finetune_arm
 
     config: Arm = run.study[arm]
     apart = config.trains and choose_backend(config.model.backend) == "unsloth"

@@ -1,52 +1,160 @@
-"""Running a grid: worker processes that take one cell after another, and what is missing.
+"""Running a sweep: a plan of what is missing, an engine that makes it, and the records of all.
 
-Each worker imports torch once and is bound to its share of the cores. A cell goes through the
-stages of any arm (fine-tune, merge, evaluate), in runs/seed-S/<study>/<cell>/, and is skipped when
-it is done; its weights are deleted then. One that fails leaves its reason in its record, and the
-others go on. The cells' records, gathered by seed, are what `papers.key_variables` reads.
+A cell goes through the stages of any arm (fine-tune, merge, evaluate), in runs/seed-S/<study>/
+<cell>/, and is skipped when it is done; weights are deleted when nothing needs them. One that fails
+leaves its reason in its record, and the others go on. An arm that takes another's adapter waits
+for that one. Cells are made by worker processes of this machine or by Ray, on one machine or many
+that see the same folder of runs. The cells' records, gathered by seed, are what tables read.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from slimlib.common import progress
-from slimlib.common.document import plain
+from slimlib.common.document import Document, plain
 from slimlib.common.files import write_jsonl
-from slimlib.common.hardware import find_device
 from slimlib.common.schema import unfinished
 from slimlib.config import Study
-from slimlib.pipeline.preflight import needs_gpu
+from slimlib.pipeline.one_cell import Cells, Engine, Outcome, is_done, run_cell, seed_run
+from slimlib.pipeline.pace import estimate
+from slimlib.pipeline.workers import local_engine
 from slimlib.run import Run
 from slimlib.studies.design import Job, jobs
-from slimlib.studies.overrides import override
-
-GUESS = {"T4": 1200.0, "CPU": 25.0}  # seconds a cell: of the 1B models, and measured of micro
 
 
-def seed_run(study: Study, seed: int, root: Path) -> Run:
-    """The run folder of one seed: root/seed-S/<study>."""
-    return Run(override(study, {"seed": seed}), root / f"seed-{seed}")
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep consists of, and what is left of it."""
+
+    study: Study
+    root: Path  # of the runs
+    asked: tuple[Job, ...]
+    todo: tuple[Job, ...]  # those that train before those that take their adapters
+    seconds: Mapping[Job, float]  # that each job to do will take
+    source: str  # of these
+    workers: int
+
+    @property
+    def after(self) -> dict[Job, Job]:
+        """Job to do -> the one to do that trains the adapter which it takes."""
+        sources = {job: Job(job.seed, self.study[job.cell].adapter_from) for job in self.todo}
+        return {job: source for job, source in sources.items() if source in self.todo}
+
+    def run(self, job: Job) -> Run:
+        """The run folder that a job works in."""
+        return seed_run(self.study, job.seed, self.root)
+
+    def needed(self) -> str:
+        """How long what is left will take."""
+        total = sum(self.seconds.values())
+        each = total / len(self.todo) if self.todo else 0.0
+        about = progress.duration(total / min(self.workers, max(1, len(self.todo))))
+        return f"{len(self.todo)} to do: about {about} ({each:.0f} s a cell, {self.source})"
+
+    def document(self) -> Document:
+        """The plan as a table: each job, how it gets its adapter, and where it stands."""
+        import pandas as pd
+
+        rows = {(f"seed {job.seed}", job.cell): self._row(job) for job in self.asked}
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["adapter", "state", "about"])
+        table.index = pd.MultiIndex.from_tuples(rows, names=["seed", "arm"])
+        return Document(self.study.title, [self.head(), self.needed()], table)
+
+    def head(self) -> str:
+        """How much there is, and how much of it is done."""
+        done = len(self.asked) - len(self.todo)
+        return f"{self.study.name}: {len(self.asked)} cells asked for, {done} are done already"
+
+    def _row(self, job: Job) -> list[str]:
+        arm = self.study[job.cell]
+        adapter = f"of {arm.adapter_from}" if arm.adapter_from else "trained" * arm.trains
+        if job not in self.seconds:
+            return [adapter, "done", ""]
+        return [adapter, "to do", progress.duration(self.seconds[job])]
 
 
-def is_done(run: Run, cell: str) -> bool:
-    """Whether every stage of a cell is done.
+def plan_sweep(
+    study: Study, root: Path, seeds: Sequence[int], workers: int = 1, cells: Sequence[str] = ()
+) -> Plan:
+    """What is done of a sweep and what is not; nothing is written.
+
+    Args:
+        study: a grid, or a study that a spec was compiled to.
+        root: folder of the runs.
+        seeds: of the fine-tuned cells; the lowest is also that of the untuned references.
+        workers: that work at the same time.
+        cells: names; none means all, and with them come those whose adapters they take.
 
     Raises:
-        SettingsError: a training by other settings lies there.
+        ValueError: bad seeds; a training by other settings.
     """
-    return all([run.done(cell, stage) for stage in run.stages(cell)])
+    sources = [study[cell].adapter_from for cell in cells]
+    asked = jobs(study, seeds, [*cells, *filter(None, sources)])
+    runs = {seed: seed_run(study, seed, root) for seed in seeds}
+    todo = [job for job in asked if not is_done(runs[job.seed], job.cell)]
+    todo.sort(key=lambda job: study[job.cell].adapter_from is not None)
+    done = [runs[job.seed].record(job.cell) for job in asked if job not in todo]
+    seconds, source = estimate(study, [job.cell for job in todo], done)
+    each = dict(zip(todo, seconds, strict=True))
+    return Plan(study, root, tuple(asked), tuple(todo), each, source, workers)
+
+
+def sweep_grid(
+    study: Study,
+    root: Path,
+    seeds: Sequence[int],
+    workers: int = 1,
+    cells: Sequence[str] = (),
+    keep_weights: bool = False,
+    work: Callable[[Run, str, bool], None] = run_cell,
+    engine: Engine | None = None,
+) -> dict[Job, str]:
+    """Run what is not done yet of a grid, or of some of its cells.
+
+    Args:
+        study, root, seeds, workers, cells: as `plan_sweep` has them.
+        keep_weights: keep adapters and merged weights of finished cells.
+        work: what is done with a cell; importable, as it goes to another process.
+        engine: what has cells made; None: so many worker processes of this machine.
+
+    Returns:
+        What is missing of the jobs asked for -> why.
+
+    Raises:
+        ValueError: bad numbers; several workers on one GPU; a training by other settings.
+    """
+    engine = engine or local_engine(workers)  # refuses bad numbers before anything is written
+    plan = plan_sweep(study, root, seeds, workers, cells)
+    print(plan.head())
+    root.mkdir(parents=True, exist_ok=True)
+    if plan.todo:
+        print(plan.needed(), flush=True)
+        for seed in dict.fromkeys(job.seed for job in plan.todo):
+            run = seed_run(study, seed, root)
+            run.clear()
+            run.data_folder()  # once, here: the workers would wait for each other
+        _follow(plan, engine(plan.todo, plan.after, Cells(study, root, keep_weights, work)))
+    missing = [job for job in plan.asked if not is_done(plan.run(job), job.cell)]
+    return {job: unfinished(plan.run(job).record(job.cell)) for job in missing}
+
+
+def _follow(plan: Plan, outcomes: Iterable[Outcome]) -> None:
+    """Say what comes of each job and how long the rest will take; record failures."""
+    begin, left, total = time.perf_counter(), dict(plan.seconds), sum(plan.seconds.values())
+    for done, (job, failure, seconds) in enumerate(outcomes, 1):
+        left.pop(job)
+        rest = sum(left.values())
+        minutes = (time.perf_counter() - begin) * rest / max(total - rest, 1e-9) / 60
+        outcome = f"failed: {failure}" if failure else "done"
+        which = f"[{done}/{len(plan.todo)}] seed {job.seed} {job.cell}"
+        print(plain(f"{which}: {outcome} ({seconds:.0f} s; {minutes:.0f} min left)"), flush=True)
+        if failure:
+            plan.run(job).fail(job.cell, failure)
 
 
 def gather_records(study: Study, root: Path, seeds: Sequence[int], folder: Path) -> list[Path]:
@@ -58,221 +166,15 @@ def gather_records(study: Study, root: Path, seeds: Sequence[int], folder: Path)
         seeds: of the files.
         folder: where seed-S.jsonl.gz go.
     """
-    asked = jobs(study, seeds)
     paths = []
-    for seed in seeds:
-        records = seed_run(study, seed, root).records()
+    for seed, records in records_of(study, root, seeds).items():
         paths.append(folder / f"seed-{seed}.jsonl.gz")
-        write_jsonl(paths[-1], [r for r in records if Job(seed, r["arm"]) in asked])
+        write_jsonl(paths[-1], records)
     return paths
 
 
-def run_cell(run: Run, cell: str, keep_weights: bool = False) -> None:
-    """All stages of one cell; its weights go when it is evaluated."""
-    from slimlib.evaluate.harness import evaluate_arm
-    from slimlib.merge.plain import merge_arm
-    from slimlib.train import finetune_arm
-
-    if not is_done(run, cell):
-        finetune_arm(run, cell)
-        merge_arm(run, cell)
-        evaluate_arm(run, cell)
-    if not keep_weights:
-        run.drop(cell, "finetune", "merge")
-
-
-# ----------------------------------------------------------------------------------------- workers
-
-
-@dataclass
-class Worker:
-    """A process, the pipe to it, and the job it has."""
-
-    process: Any
-    pipe: Connection
-    log: Path
-    job: Job | None = None
-    since: float = 0.0
-
-    def give(self, job: Job) -> None:
-        """Send it a job."""
-        self.job, self.since = job, time.perf_counter()
-        self.pipe.send(job)
-
-    def stop(self) -> None:
-        """Let it end; one that is still at work is cut off."""
-        self.pipe.close()
-        self.process.join(0 if self.job else 10)
-        self.process.terminate()
-        self.process.join(10)
-
-    def answer(self) -> str | None:
-        """Why its job failed; None: it did not. A worker that died says so."""
-        try:
-            return self.pipe.recv()
-        except EOFError:
-            self.process.join()
-            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            last = lines[-1] if lines else "it said nothing"
-            return f"the process ended with code {self.process.exitcode}: {last}"[:500]
-
-
-def start_worker(number: int, root: Path, threads: int, *work: Any) -> Worker:
-    """A fresh Python with so many threads; what it prints goes to root/worker-N.log.
-
-    Args:
-        number: of the worker.
-        root: of the runs.
-        threads: that torch may use.
-        *work: study, keep_weights and what to do with a cell, as `sweep_grid` has them.
-    """
-    ours, theirs = get_context("spawn").Pipe()
-    log = root / f"worker-{number}.log"
-    about = (theirs, str(root), str(log), *work)
-    process = get_context("spawn").Process(target=_work, args=about, daemon=True)
-    asked = os.environ.get("OMP_NUM_THREADS", str(threads))  # the user's own limit wins
-    limits = {"OMP_NUM_THREADS": asked, "TOKENIZERS_PARALLELISM": "false"}
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)  # torch reads it when it is imported, in the new process
-    try:
-        process.start()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-    theirs.close()
-    return Worker(process, ours, log)
-
-
-def _work(
-    pipe: Connection, root: str, log: str, study: Study, keep: bool, work: Callable[..., None]
-) -> None:
-    """What a worker does: jobs until the pipe closes."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  for the life of the process
-    os.dup2(stream.fileno(), 1)
-    os.dup2(stream.fileno(), 2)
-    while True:
-        try:
-            job = pipe.recv()
-        except EOFError:
-            return
-        failure = None
-        try:
-            work(seed_run(study, job.seed, Path(root)), job.cell, keep)
-        except (ValueError, RuntimeError, OSError) as error:  # any other ends the process
-            traceback.print_exc()
-            failure = f"{type(error).__name__}: {error}"[:500]
-        sys.stderr.flush()
-        pipe.send(failure)
-
-
-def _end_with_parent() -> None:
-    """A worker whose sweep was killed would go on in a cell that another sweep takes."""
-    parent_process().join()
-    os._exit(1)
-
-
-def sweep_grid(
-    study: Study,
-    root: Path,
-    seeds: Sequence[int],
-    workers: int = 1,
-    cells: Sequence[str] = (),
-    keep_weights: bool = False,
-    work: Callable[[Run, str, bool], None] = run_cell,
-) -> dict[Job, str]:
-    """Run what is not done yet of a grid, or of some of its cells.
-
-    Args:
-        study: a grid.
-        root: folder of the runs.
-        seeds: of the fine-tuned cells; the lowest is also that of the untuned references.
-        workers: processes; each gets an equal share of the cores.
-        cells: names; none means all.
-        keep_weights: keep adapters and merged weights of finished cells.
-        work: what is done with a cell; importable, as it goes to another process.
-
-    Returns:
-        What is missing of the jobs asked for -> why.
-
-    Raises:
-        ValueError: bad numbers; several workers on one GPU; a training by other settings.
-    """
-    asked = jobs(study, seeds, cells)
-    runs = {seed: seed_run(study, seed, root) for seed in seeds}
-    todo = deque(job for job in asked if not is_done(runs[job.seed], job.cell))
-    threads = share_of_cores(workers)
-    print(f"{study.name}: {len(asked)} cells asked for, {len(asked) - len(todo)} are done already")
-    done = [runs[job.seed].record(job.cell) for job in asked if job not in todo]
-    if todo:
-        print(time_needed(len(todo), done, workers, needs_gpu(study)), flush=True)
-    root.mkdir(parents=True, exist_ok=True)
-    for run in runs.values() if todo else ():
-        run.clear()
-        run.data_folder()  # once, here: the workers would wait for each other
-    team: list[Worker] = []
-    try:
-        about = (root, threads, study, keep_weights, work)
-        for number in range(1, min(workers, len(todo)) + 1):
-            team.append(start_worker(number, *about))
-        _run_all(team, todo, runs, about)
-    finally:
-        for worker in team:
-            worker.stop()
-    missing = [job for job in asked if not is_done(runs[job.seed], job.cell)]
-    return {job: unfinished(runs[job.seed].record(job.cell)) for job in missing}
-
-
-def time_needed(cells: int, done: Sequence[Mapping[str, Any]], workers: int, on_gpu: bool) -> str:
-    """How long the cells to do will take, by the records of those that are done, else a guess."""
-    measured = [sum(s.get("seconds", 0.0) for s in r["stages"].values()) for r in done]
-    each = sum(measured) / len(measured) if measured else GUESS["T4" if on_gpu else "CPU"]
-    source = (
-        f"as the {len(measured)} that are done took"
-        if measured
-        else ("a guess, as on a T4" if on_gpu else "a guess, as on two CPU cores")
-    )
-    total = progress.duration(each * -(-cells // workers))
-    return f"{cells} to do: about {total} ({each:.0f} s a cell, {source})"
-
-
-def _run_all(
-    team: list[Worker], todo: deque[Job], runs: Mapping[int, Run], about: tuple[Any, ...]
-) -> None:
-    """Give jobs out until none is left; replace a worker that died."""
-    total, done, begin = len(todo), 0, time.perf_counter()
-    for worker in team:
-        worker.give(todo.popleft())
-    while busy := {worker.pipe: n for n, worker in enumerate(team) if worker.job}:
-        for pipe in wait(list(busy)):
-            n = busy[pipe]
-            worker, job = team[n], team[n].job
-            failure = worker.answer()
-            done += 1
-            seconds = time.perf_counter() - worker.since
-            outcome = f"failed: {failure}" if failure else "done"
-            which = f"[{done}/{total}] seed {job.seed} {job.cell}"
-            minutes = (time.perf_counter() - begin) / done * (total - done) / 60
-            timing = f"{seconds:.0f} s; {minutes:.0f} min left"
-            print(plain(f"{which}: {outcome} ({timing})"), flush=True)
-            if failure:
-                runs[job.seed].fail(job.cell, failure)
-            worker.job = None
-            if todo and worker.process.exitcode is not None:
-                team[n] = worker = start_worker(n + 1, *about)
-            if todo:
-                worker.give(todo.popleft())
-
-
-def share_of_cores(workers: int) -> int:
-    """Threads of each worker.
-
-    Raises:
-        ValueError: fewer than one worker, more than cores, or several where there is a GPU.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if not 1 <= workers <= cores:
-        raise ValueError(f"workers={workers}: must be from 1 to {cores}, the cores of this machine")
-    if workers > 1 and find_device().kind == "cuda":
-        raise ValueError(f"workers={workers}: the cells of a GPU run one at a time; give 1")
-    return cores // workers
+def records_of(study: Study, root: Path, seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """Seed -> the records of a sweep's cells, as their runs have them."""
+    asked = jobs(study, seeds)
+    found = {seed: seed_run(study, seed, root).records() for seed in seeds}
+    return {s: [r for r in records if Job(s, r["arm"]) in asked] for s, records in found.items()}

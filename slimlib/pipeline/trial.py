@@ -93,7 +93,7 @@ def _enough(config: Any, layers: int) -> int:
 def _one_step(arm: Arm, dataset: Any, folder: Path) -> str:
     from slimlib.adapters.layers import attach
     from slimlib.adapters.saving import save_adapter
-    from slimlib.train import make_trainer
+    from slimlib.train.finetune import make_trainer
 
     length = arm.model.max_seq_length
     model, tokenizer = load_model(arm.model, "transformers", arm.adapter)

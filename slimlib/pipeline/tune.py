@@ -78,9 +78,8 @@ def tune(
         model: hub id[@revision], folder, or "micro:base".
         rows: a file (.jsonl, .json, .csv, .parquet, ...), a hub id, a `datasets.Dataset`, a
             DataFrame or a list of rows, of any layout that `slimlib.data.layouts` reads.
-        tasks, panel, minutes, limit, num_fewshot, apply_chat_template, data: as `slimlib.check`'s;
-            the minutes are for the asking alone. A .jsonl file of your own questions among the
-            tasks shows what it learned.
+        tasks, panel, minutes (of asking), limit, num_fewshot, apply_chat_template, data: as
+            `slimlib.check`'s. A .jsonl file of your own questions shows what it learned.
         seeds: fine-tunings with other seeds; of three the claim is about the recipe.
         load_in_4bit: QLoRA, on NF4 weights; False: LoRA on 16-bit ones.
         runs: parent folder of the run; default SLIMLIB_RUNS, else ./runs.
@@ -103,9 +102,10 @@ def tune(
     check_folders(data, runs)
     config = AskConfig(num_fewshot, apply_chat_template)
     root = Path(runs) if runs else default_root()
-    path = _rows_file(rows, model, root)
-    run = Run(_study(model, path, seeds, load_in_4bit, overrides), root)
+    run = Run(_study(model, _rows_file(rows, model, root), seeds, load_in_4bit, overrides), root)
     names = split_names(tasks) or panel_tasks(panel, [model])
+    if minutes is not None:
+        progress.say(f"minutes: {minutes:g} for the questions; training and merging come before")
     _check(run)  # the rows and the model first: a task may be a download
     units = load_units(names, Path(data) if data else None, root / WORLD, num_fewshot)
     answer = _tell(run, units, config, minutes, limit, _train(run), margin=margin, alpha=alpha)
@@ -137,7 +137,7 @@ def _check(run: Run) -> None:
 def _train(run: Run) -> list[str]:
     """Try one step, fine-tune and merge; what is said of the rows."""
     from slimlib.merge.plain import merge_arm
-    from slimlib.train import training_sets
+    from slimlib.train.finetune import training_sets
 
     tuned = run.study.tuned
     dataset, _, report = training_sets(tuned, run)
@@ -265,7 +265,7 @@ def _choose(merges: Comparison) -> tuple[str, str]:
 
 def _learned(run: Run, sides: Mapping[str, Any], tuned: Sequence[Arm], alpha: float) -> Learned:
     """The loss on the rows that were held out, before and after, over rows and seeds."""
-    from slimlib.train import training_sets
+    from slimlib.train.finetune import training_sets
 
     before, after, kept = [], [], 0
     for arm in tuned:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slimlib.common.document import Document, Point, Shown
+from slimlib.common.style import STYLE, WIDTH, draw_beside, entitle
 from slimlib.comparison.change import GAINS, LOSSES, finite
 from slimlib.comparison.contrast import Contrast
-from slimlib.comparison.plots import GAINED, NOISE, TOTAL, plot_changes
+from slimlib.comparison.plots import GAINED, NOISE, TOTAL, band_note, plot_changes
 from slimlib.comparison.sentences import brief, change_table, from_to
 from slimlib.comparison.two_models import Comparison
 from slimlib.metrics.text import number, p_text
@@ -131,17 +132,22 @@ class Answer(Shown):
         }
 
     def figure(self) -> Figure:
-        """Learned beside lost: the held-out loss before and after, and each task's change."""
+        """Learned above lost: the held-out loss before and after, and each task's change."""
         from matplotlib import pyplot
 
         changes = self.comparison.headlines
-        height = max(2.4, 1.5 + 0.55 * len(changes))
-        figure, (left, right) = pyplot.subplots(
-            1, 2, figsize=(9.5, height), width_ratios=(1, 2.4), layout="constrained"
-        )
-        _draw_loss(self.learned, left)
         margin, alpha = self.comparison.margin, self.comparison.alpha
-        plot_changes(changes, margin, "Lost or kept", alpha, right)
+        with pyplot.rc_context(STYLE):
+            figure, (above, below) = pyplot.subplots(
+                2,
+                1,
+                figsize=(WIDTH, 3.2 + 0.42 * len(changes)),
+                height_ratios=(2, max(2, 1.4 * len(changes))),
+                layout="constrained",
+            )
+            entitle(figure, self.sentence(), self.title, band_note(margin))
+            _draw_loss(self.learned, above)
+            plot_changes(changes, margin, "Lost or kept?", alpha, below)
         return figure
 
 
@@ -153,18 +159,20 @@ def _step_lines(step: Stage) -> list[str]:
 
 
 def _draw_loss(learned: Learned, ax: Any) -> None:
-    ax.set_title("Learned? Held-out rows", loc="left", fontweight="bold", fontsize=9)
+    rows = f", n = {learned.rows:,}" if learned.rows else ""
+    ax.set_title(f"Learned? Held-out rows{rows}", loc="left", fontweight="bold")
     if math.isnan(learned.before):
         ax.text(0.5, 0.5, "no row held out", ha="center", transform=ax.transAxes, fontsize=8)
         ax.set_axis_off()
         return
     colours = (TOTAL, GAINED if learned.real and learned.after < learned.before else NOISE)
-    for x, (value, colour) in enumerate(zip((learned.before, learned.after), colours, strict=True)):
-        ax.bar(x, value, width=0.55, color=colour)
-        ax.text(x, value, f"{value:.2f}", ha="center", va="bottom", fontsize=8)
-    ax.set_xticks((0, 1), ("before", "after"))
-    ax.set(ylabel="loss, nats a token")
-    ax.margins(y=0.15)
+    for row, (loss, colour) in enumerate(
+        zip((learned.before, learned.after), colours, strict=True)
+    ):
+        ax.barh(row, loss, height=0.5, color=colour)
+        draw_beside(ax, row, f"{loss:.2f}")
+    ax.set_yticks((0, 1), ("before", "after"))
+    ax.set(ylim=(1.5, -0.5), xlabel="loss, nats a token")
 
 
 def better_merge(comparison: Comparison) -> bool | None:

@@ -37,6 +37,22 @@ def _records(folder: Path) -> list[dict[str, Any]]:
     return [record for name in order if name in paths for record in read_records(paths[name])]
 
 
+def pooled(study: str, otherwise: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The committed records of all seeds of a study, or others where there are none."""
+    by_seed = committed_records(study)
+    return pool(by_seed) if by_seed else [*otherwise]
+
+
+def source(study: str) -> str:
+    """Which records `pooled` takes, in words."""
+    seeds = ", ".join(map(str, committed_records(study)))
+    return (
+        f"committed records of {study}, seeds {seeds}"
+        if seeds
+        else f"no records of {study} are committed yet: those of this run"
+    )
+
+
 def study_of(name: str, records: Sequence[dict[str, Any]]) -> Study:
     """A named study as far as records of it go: their arms and their tasks."""
     arms, tasks = [record["arm"] for record in records], {}

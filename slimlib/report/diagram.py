@@ -12,7 +12,7 @@ from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slimlib.common.checked import fields_of
-from slimlib.common.style import PALETTE, STYLE
+from slimlib.common.style import PALETTE, SMALL, STYLE, WIDTH, entitle
 from slimlib.config import ADAPTERS, AdapterConfig
 from slimlib.methods.definitions import METHODS, Box, Entry
 from slimlib.methods.plan import compile_plan
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRAINED, FREE, FROZEN = "trained", "no parameters", "frozen, quantised"
 COLOURS = {FROZEN: "#CFCFCF", FREE: "#A9D8F5", TRAINED: PALETTE[4]}
+POINTS = 0.72  # of the sizes below: they are those of a panel of 2.9 inches
 MODULE = "model.layers.0.self_attn.q_proj"  # whose plan gives the counts; any would
 
 
@@ -73,8 +74,10 @@ def methods(shape: tuple[int, int] = (2048, 512), **values: Any) -> Figure:
     stages = {name: stages_of(entry) for name, entry in entries.items()}
     widths = [width for path in stages.values() for s in path for width in s.box[1:3]]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(METHODS), figsize=(14, 7.2), layout="constrained")
-        for ax, (name, path) in zip(axes, stages.items(), strict=True):
+        figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 9.4), layout="constrained")
+        for ax in axes.ravel()[len(stages) :]:
+            ax.remove()  # the legend's place
+        for ax, (name, path) in zip(axes.ravel(), stages.items(), strict=False):
             _Panel(ax, entries[name], min(widths), max(widths)).draw(path)
         _head_and_legend(figure, entries["qlora"])
         interactive = plt.isinteractive()
@@ -92,10 +95,11 @@ def _head_and_legend(figure: Figure, entry: Entry) -> None:
     from matplotlib.patches import Patch
 
     heading = "One frozen matrix, five adapters: what differs is what surrounds A and B"
-    figure.suptitle(heading, fontsize=15, fontweight="bold")
+    entitle(figure, heading, f"A layer of {entry.d_in:,} inputs and {entry.d_out:,} outputs")
     handles = [Patch(facecolor=c, edgecolor="black", label=kind) for kind, c in COLOURS.items()]
     handles[-1].set_label(f"trained (r = {entry.r}, s = {entry.scaling:g})")
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=12)
+    place = {"loc": "center", "bbox_to_anchor": (5 / 6, 0.25), "title": "Numbers: how many flow"}
+    figure.legend(handles=handles, frameon=False, fontsize=8, title_fontsize=8, **place)
 
 
 class _Panel:
@@ -215,7 +219,8 @@ class _Panel:
         self._text(x + shift, y, f"{count:,}", 11, ha=side)
 
     def _text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
-        self.ax.text(x, y, text, fontsize=size, **{**_CENTRED, **style})
+        points = max(SMALL, size * POINTS)
+        self.ax.text(x, y, text, fontsize=points, **{**_CENTRED, **style})
 
     def _line(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         self.ax.plot(*zip(start, end, strict=True), color="black", linewidth=1.2, zorder=1)

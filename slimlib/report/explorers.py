@@ -85,7 +85,7 @@ class Flips:
 
 
 def explore_answers(pairs: Pairs) -> Choice | Document:
-    """Choose model, task, filter, direction and text, and see the answers that changed.
+    """Choose task, filter, direction and text, and see the answers that changed.
 
     Args:
         pairs: label -> the models before and after: anything that `slimlib.read_results` takes.
@@ -144,7 +144,7 @@ def pairs_of(study: Study, folder_of: Callable[[str], Path]) -> dict[str, tuple[
 
 
 def explore_ladder(study: Study, records: Sequence[Record]) -> Choice:
-    """Choose a benchmark and a view: the waterfall of its steps, the steps in words, the scores.
+    """Choose a benchmark and a view of it: its steps drawn or in words, its scores.
 
     Example:
 

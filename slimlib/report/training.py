@@ -33,7 +33,7 @@ Row = Mapping[str, Any]
 
 
 def training_view(run: Any, arm: str) -> Picture:
-    """Draw a training from its log: loss, probes, checkpoints; speed, memory, time left.
+    """Draw a training from its log: loss, probes, speed, memory and time left.
 
     Args:
         run: the run, which may be at work in another process.
@@ -51,7 +51,7 @@ def training_view(run: Any, arm: str) -> Picture:
 
 @contextlib.contextmanager
 def live_training() -> Iterator[None]:
-    """Show each training inside the block in a notebook's cell, redrawn every 5 seconds at most.
+    """Show each training of the block in a notebook's cell, as it goes on.
 
     Example:
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from slimlib.common.document import Document
 from slimlib.common.files import json_text, write_text
 from slimlib.common.layout import plain
+from slimlib.common.style import alt_text
 from slimlib.comparison.change import LOSSES, NO_VERDICT, Change
 from slimlib.comparison.two_models import Comparison
 
@@ -96,7 +97,8 @@ def _svg(figure: Figure) -> str:
     from matplotlib import pyplot
 
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    about = {"Date": None, "Creator": None, "Title": alt_text(figure)}
+    figure.savefig(buffer, format="svg", metadata=about)
     pyplot.close(figure)
     _, tag, picture = buffer.getvalue().partition("<svg")
     return re.sub("<metadata>.*?</metadata>", "", tag + picture, flags=re.S)

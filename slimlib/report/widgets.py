@@ -96,11 +96,11 @@ class Choice:
         )
 
     def __repr__(self) -> str:
-        return f"{getattr(self.function, '__name__', 'function')}({self._words()})"
+        return f"{_called(self.function)}({self._words()})"
 
 
 def choose(function: Callable[..., Any], **choices: Options) -> Choice:
-    """Show what a function returns, with a control for each argument that may be chosen.
+    """Show what a function returns, with a control for each argument to choose.
 
     Args:
         function: public, and complete without a control: all its other arguments have defaults
@@ -145,7 +145,7 @@ def _first(function: Callable[..., Any], name: str, options: Options) -> Any:
     """The value that is chosen before anybody chooses."""
     taken = inspect.signature(function).parameters
     if name not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-        raise ValueError(f"{function.__name__} takes no {name!r}; it takes {', '.join(taken)}")
+        raise ValueError(f"{_called(function)} takes no {name!r}; it takes {', '.join(taken)}")
     if isinstance(options, bool | str):
         return options
     values = [*(options.values() if isinstance(options, Mapping) else options)]
@@ -153,6 +153,11 @@ def _first(function: Callable[..., Any], name: str, options: Options) -> Any:
         raise ValueError(f"{name}: nothing to choose from")
     default = taken[name].default if name in taken else inspect.Parameter.empty
     return default if any(value is default or value == default for value in values) else values[0]
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """A function's name; of a partial, that of the whole function."""
+    return getattr(getattr(function, "func", function), "__name__", "function")
 
 
 def _label(options: Options, value: Any) -> str:

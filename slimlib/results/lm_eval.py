@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slimlib.common.clusters import cluster_field
+from slimlib.common.names import without_tokens
 from slimlib.common.values import is_finite, is_number, short
 from slimlib.results.broken import is_no_number, tell_aggregate
 from slimlib.results.groups import indented_groups, joined, leaves_of
@@ -18,6 +19,7 @@ from slimlib.results.raw import Rows
 from slimlib.results.samples import PLAIN_MEANS, TaskSamples, read_samples
 from slimlib.results.types import Results, ResultsError, Samples, Score, TaskResults
 
+LONGEST = 160  # characters of a model's name
 OLD_MMLU = "hendrycksTest-"  # what 0.3 called mmlu_
 MODEL_KEYS = ("peft", "delta", "pretrained", "model", "path", "engine")  # as lm-eval names a model
 SETTINGS = (
@@ -93,12 +95,12 @@ def _one_line(name: str) -> str:
 
 
 def model_args(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's arguments, a dict also where the file has "a=b,c=d"."""
+    """The model's arguments, a dict also where the file has "a=b,c=d"; one may be a token."""
     args = part(data, "config").get("model_args") or {}
-    if isinstance(args, Mapping):
-        return dict(args)
-    pairs = (part.partition("=") for part in str(args).split(",") if part)
-    return {key.strip(): value for key, _, value in pairs}
+    if not isinstance(args, Mapping):
+        pairs = (part.partition("=") for part in str(args).split(",") if part)
+        args = {key.strip(): value for key, _, value in pairs}
+    return {k: without_tokens(v) if isinstance(v, str) else v for k, v in args.items()}
 
 
 def model_name(data: Mapping[str, Any]) -> str | None:
@@ -109,7 +111,12 @@ def model_name(data: Mapping[str, Any]) -> str | None:
     model = part(data, "config").get("model")
     if isinstance(model, str) and "/" in model:  # not a kind such as "hf"
         named.append(model)
-    return next((name for name in named if name), None)
+    return next((_shortened(without_tokens(name)) for name in named if name), None)
+
+
+def _shortened(name: str) -> str:
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}...{name[-half:]}"
 
 
 def part(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -125,4 +125,4 @@ def jobs(study: Study, seeds: Sequence[int], cells: Sequence[str] = ()) -> list[
         raise ValueError(f"seeds {list(seeds)}: give each once, 0 or more, as in 1,2,3")
     chosen = [arm for arm in study.arms if not cells or arm.name in cells]
     first = min(seeds)
-    return [Job(s, arm.name) for s in seeds for arm in chosen if arm.trains or s == first]
+    return [Job(s, arm.name) for s in seeds for arm in chosen if arm.adapter or s == first]

@@ -11,13 +11,16 @@ from typing import Any
 from slimlib.common.checked import did_you_mean, shown
 from slimlib.common.hardware import find_device
 from slimlib.config import Study, each_arm
+from slimlib.studies.alignment import STUDIES as ALIGNMENT
 from slimlib.studies.design import Design, restrict
+from slimlib.studies.efficiency import STUDIES as EFFICIENCY
 from slimlib.studies.key_variables import DESIGNS
+from slimlib.studies.mitigation import STUDIES as MITIGATION
 from slimlib.studies.overrides import override
 from slimlib.studies.slimming import STUDIES as OF_THE_PAPER
 from slimlib.studies.smol import STUDIES as SMOL
 
-STUDIES = {**OF_THE_PAPER, **SMOL}
+STUDIES = {**OF_THE_PAPER, **EFFICIENCY, **SMOL, **ALIGNMENT, **MITIGATION}
 
 
 def get_study(name: str = "auto", data: str | None = None, /, **overrides: Any) -> Study:

@@ -220,7 +220,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {  # id -> title, place in the article
     "E2": ("QLoRA: the rank of one half of the layers cut", "Fig. 3"),
     "E3": ("IR-QLoRA, QA-LoRA, Q-BaRA: the rank of one layer type cut", "Fig. A1"),
     "E4": ("Q-BaRA: lambda of one group changed from 2", "Fig. 4"),
-    "E5": ("Q-BaRA: one lambda for all, by rank", "Fig. A2, Table 2"),
+    "E5": ("Q-BaRA: one lambda for all, by rank", "Fig. A2"),
     "E6": ("QA-HiRA: (4, 8) to (8, 8)", "Fig. 5, Table 4"),
     "E7": ("QA-LoRA: group size by rank", "not in the article"),
 }

@@ -15,13 +15,13 @@ from slimlib.config import EvalConfig, MergeConfig, ModelConfig, Task
 from slimlib.studies.design import Design
 from slimlib.studies.grid import Scale, compile_design
 from slimlib.studies.slimming import (
+    ABILITY_LABELS,
     ALPACA_2K,
     AS_RUN,
     LLAMA,
+    MICRO_ABILITIES,
     MICRO_DATA,
-    MICRO_LABELS,
     MICRO_NOTE,
-    MICRO_TASKS,
     MICRO_TRAIN,
     TINYLLAMA,
 )
@@ -93,7 +93,7 @@ def _key_variables() -> Design:
 
 @cache
 def _key_variables_micro() -> Design:
-    evaluate = EvalConfig(tasks=MICRO_TASKS, dtype="float32", max_length=4096)
+    evaluate = EvalConfig(tasks=MICRO_ABILITIES, dtype="float32", max_length=4096)
     scale = Scale(
         label="micro",
         shape="micro",
@@ -107,10 +107,14 @@ def _key_variables_micro() -> Design:
     )
     return compile_design(
         (scale,),
-        {"data": MICRO_DATA, "train": replace(MICRO_TRAIN, num_train_epochs=1)},
+        # of before micro's fine-tuning was chosen anew: the committed records are of these values
+        {
+            "data": replace(MICRO_DATA, n=400, append_eos=False),
+            "train": replace(MICRO_TRAIN, learning_rate=5e-3, num_train_epochs=1),
+        },
         name="key_variables_micro",
         title="Key variables of quantised fine-tuning, in miniature (micro)",
-        task_labels=MICRO_LABELS,
+        task_labels=ABILITY_LABELS,
         data="world",
         note=f"{MICRO_NOTE} {ONLY_TAKES}",
         note_of_any_model=ONLY_TAKES,

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slimlib.common.checked import fields_of
 from slimlib.config import (
     EVERY_LINEAR,
     AdapterConfig,
@@ -96,6 +97,19 @@ def mine(
         ladder=tuple(arm.name for arm in arms),
     )
     return override(study, overrides or {})
+
+
+def unlike_defaults() -> dict[str, Any]:
+    """The keys of --set whose value for one's own model and rows is not the field's default."""
+    tuned = mine("model", "rows")[TUNED]
+    found = {}
+    for section in ("model", "adapter", "data", "train", "merge"):
+        part = getattr(tuned, section)
+        for name, field in fields_of(type(part)).items():
+            value = getattr(part, name)
+            if not field.is_required() and value != field.get_default(call_default_factory=True):
+                found[f"{section}.{name}"] = value
+    return found
 
 
 def _seeded(name: str, seed: int) -> str:

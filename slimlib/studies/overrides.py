@@ -53,9 +53,9 @@ def override(study: Study, values: Mapping[str, Any]) -> Study:
 
     The order of different keys is nothing. What speaks of the whole study comes first: `model` puts
     the main arms on another checkpoint and drops the arms that stand on a third one;
-    `hyperparameters` takes a preset of HYPERPARAMETERS for llama-2k; `arms` and `tasks` keep some
-    (comma-separated; an arm without a kept task goes too). Then the method, then all
-    other fields at once; `limit` and `batch_size` go to every task, `hellaswag.limit` to one,
+    `hyperparameters` takes a preset of HYPERPARAMETERS for llama-2k, else for all; `arms` and
+    `tasks` keep some (comma-separated; an arm without a kept task goes too). Then the method, then
+    all other fields at once; `limit` and `batch_size` go to every task, `hellaswag.limit` to one,
     whatever all get.
 
     Raises:
@@ -215,7 +215,7 @@ def _keys() -> tuple[Key, ...]:
         Key("arms", "names of arms, as llama-base,llama-2k", "", "the arms that are kept"),
         Key("tasks", "names of tasks, as hellaswag,gsm8k", "", "the tasks that are kept"),
         Key("model", "a hub id or folder", "", "puts the main arms on another checkpoint"),
-        Key("hyperparameters", presets, "as-run", "of llama-2k: the author's, or the paper's"),
+        Key("hyperparameters", presets, "as-run", "the author's, the paper's, paper B's"),
         _key("seed", Arm, "seed"),
         *(_key(name, Task, name) for name in TASK_KEYS),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slimlib.studies.slimming import MICRO_TASKS
+from slimlib.studies.slimming import MICRO_ABILITIES
 
 QUICK, STANDARD, PAPER = "quick", "standard", "paper"
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -32,7 +32,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "knowledge": ("mmlu_high_school_computer_science",),
     },
 }
-MICRO_PANEL = tuple(task.name for task in MICRO_TASKS)
+MICRO_PANEL = tuple(task.name for task in MICRO_ABILITIES)
 
 
 def panel_tasks(panel: str, models: Sequence[str]) -> tuple[str, ...]:

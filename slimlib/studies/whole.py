@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from slimlib.common.checked import ConfigError, did_you_mean
-from slimlib.config import Arm, Study, each_arm
-from slimlib.studies.slimming import HYPERPARAMETERS
+from slimlib.common.checked import ConfigError, did_you_mean, fields_of
+from slimlib.config import Arm, DataConfig, Study, each_arm
+from slimlib.studies.slimming import ALPACA_2K, HYPERPARAMETERS
 from slimlib.studies.smol import HUB
 
 
@@ -69,7 +69,10 @@ def keep_tasks(study: Study, value: Any) -> Study:
     known = dict.fromkeys(task.name for arm in study.arms for task in arm.evaluate.tasks)
     for name in names:
         if name not in known:
-            problem = f"must be names of tasks among {', '.join(known)}"
+            problem = (
+                f"must be names of tasks among {', '.join(known)}; slimlib check and tune take "
+                "any task of lm-eval, and questions of your own"
+            )
             raise ConfigError("tasks", value, problem, f"study {study.name}")
 
     def keep(arm: Arm) -> Arm:
@@ -92,18 +95,34 @@ def _that_serve(study: Study) -> list[str]:
 
 
 def take_preset(study: Study, name: Any) -> Study:
-    """Give llama-2k, and the arm that takes its adapter, a preset of HYPERPARAMETERS."""
+    """Give llama-2k, and the arm that takes its adapter, a preset of HYPERPARAMETERS.
+
+    In a study without llama-2k, such as a grid, every trained arm gets it; that the arms differ in
+    their adapters is the study's point, so that a preset with an adapter is refused there.
+    """
     if name not in [*HYPERPARAMETERS]:
         problem = f"must be {' or '.join(HYPERPARAMETERS)}{did_you_mean(name, HYPERPARAMETERS)}"
         raise ConfigError("hyperparameters", name, problem, f"study {study.name}")
-    parts = HYPERPARAMETERS[name]
-    tuned = study["llama-2k"]
-    data = replace(tuned.data, template=parts["data"].template, append_eos=parts["data"].append_eos)
-    follow = {"adapter": parts["adapter"], "train": parts["train"], "data": data}
-    return each_arm(
-        study,
-        lambda a: replace(a, **follow) if "llama-2k" in (a.name, a.adapter_from) else a,
-    )
+    preset = HYPERPARAMETERS[name]
+    arms = [arm.name for arm in study.arms if "llama-2k" in (arm.name, arm.adapter_from)]
+    if not arms and "adapter" in preset:
+        raise ConfigError(
+            "hyperparameters", name, "is of the arm llama-2k alone", f"study {study.name}"
+        )
+    arms = arms or [arm.name for arm in study.arms if arm.adapter]
+    return each_arm(study, lambda arm: _follow(arm, preset) if arm.name in arms else arm)
+
+
+def _follow(arm: Arm, preset: Mapping[str, Any]) -> Arm:
+    """An arm with a preset's adapter and training, and with what its data change in the default."""
+    data = preset["data"]
+    changed = {
+        field: getattr(data, field)
+        for field in fields_of(DataConfig)
+        if getattr(data, field) != getattr(ALPACA_2K, field)
+    }
+    parts = {name: preset[name] for name in ("adapter", "train") if name in preset}
+    return replace(arm, **parts, data=replace(arm.data, **changed))
 
 
 WHOLE: dict[str, Callable[[Study, Any], Study]] = {  # in the order in which they are applied

@@ -21,7 +21,7 @@ from slimlib.methods import METHODS
 from slimlib.model.load import load_base, load_transformers
 from slimlib.run import Run
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm
+from slimlib.train.finetune import finetune_arm
 
 MODULES = {  # of the random checkpoint: (d_out, d_in)
     "self_attn.q_proj": (32, 32),

@@ -12,7 +12,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from slimlib import train
 from slimlib.adapters.layers import Slim4bit, attach, peft_config
 from slimlib.adapters.modules import adapted_layers, linear_shapes
 from slimlib.adapters.saving import export_plain, load_adapter, save_adapter
@@ -22,7 +21,8 @@ from slimlib.methods import METHODS, compile_plan
 from slimlib.model.load import load_transformers
 from slimlib.run import Run
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm
+from slimlib.train import finetune as train
+from slimlib.train.finetune import finetune_arm
 
 STRUCTURED = [name for name, method in METHODS.items() if method.structured]
 EXPORTED = [name for name, method in METHODS.items() if method.exports]

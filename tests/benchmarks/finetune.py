@@ -81,7 +81,7 @@ def trainer_of(side: str, arm: Any, dataset: Any, folder: Path) -> Any:
 
     from slimlib.adapters.layers import attach
     from slimlib.model.load import load_model
-    from slimlib.train import make_trainer
+    from slimlib.train.finetune import make_trainer
 
     model, tokenizer = load_model(arm.model)
     model = attach(model, arm.adapter, arm.seed, arm.model.max_seq_length)

@@ -210,7 +210,7 @@ def main() -> None:
     from lm_eval.models.huggingface import HFLM
 
     from slimlib.common.hardware import versions
-    from slimlib.evaluate.scoring import SlimLM
+    from slimlib.scoring import SlimLM
 
     args = complete(arguments())
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is loaded

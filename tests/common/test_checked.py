@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import pytest
 from pydantic import AfterValidator, Field
+from secrets_of_services import TOKENS
 
 from slimlib.common.checked import (
     Allowed,
@@ -141,6 +142,9 @@ def test_near_names_are_offered(name, known, said):
         ("https://me:pass@host/x", "https://***@host/x"),
         ("https://host/x?a=1&token=pass", "https://host/x?***"),
         (("q_proj", "v_proj"), "q_proj,v_proj"),
+        *((f"a {token} b", "a *** b") for token in TOKENS),
+        ("aws_secret_access_key = " + "a1/+" * 10, "aws_secret_access_key***"),
+        ("task-of-2026-with-a-long-name", "task-of-2026-with-a-long-name"),
     ],
 )
 def test_a_value_is_shown_short_on_one_line_and_without_secrets(value, text):

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from slimlib.common.document import Document, Shown, point_lines
+from slimlib.common.document import Document, Shown, markdown_text, point_lines
 from slimlib.common.layout import plain
 
 NASTY = "a|b <b>*x*</b> \x1b[31mred\u202e [go](http://x)"
@@ -149,3 +149,20 @@ def test_it_loads_no_pandas():
 def test_what_stands_between_two_dollars_is_no_formula_in_a_notebook():
     page = Document("$5 and $6", ["$7, $8"], table_of({"a": ["$9, $10"]}, ["r"])).to_html()
     assert page.count("<span>$</span>") == page.count("$") == 6
+
+
+def test_no_formula_begins_in_markdown_either():
+    """GitHub and the hub read $...$ and \\(...\\) as formulas; a backslash does not stop them."""
+    shown = Document(
+        "$5 and $6", ["costs $7, \\(x\\)"], table_of({"a": ["$$9"]}, ["r$"])
+    ).to_markdown()
+    assert shown.count("<span>$</span>") == shown.count("$") == 6
+    assert "<span>&#92;</span>(x&#92;)" in shown
+    assert markdown_text("\\[1\\] \\begin{a} \\boxed{2}") == (
+        "<span>&#92;</span>[1&#92;] <span>&#92;</span>begin{a} &#92;boxed{2}"
+    )
+
+
+def test_no_formula_begins_at_a_bracket_in_html():
+    page = Document("t", ["\\(x\\) and \\[y\\], \\begin{b}, \\boxed{1}"]).to_html()
+    assert page.count("<span>\\</span>") == 3 and "\\boxed" in page

@@ -1,6 +1,7 @@
 """Names that become folders."""
 
 import pytest
+from secrets_of_services import TOKENS
 
 from slimlib.common.names import LONGEST, check_name, check_text
 
@@ -22,7 +23,7 @@ def test_plain_names_come_back(name):
         ("a\x00b", "without control characters"),
         ("a\u202eb", "without control characters"),  # turns the direction of writing
         ("a\nb", "without control characters"),
-        ("hf_" + "a1" * 17, "must hold no token"),
+        *((token, "must hold no token") for token in TOKENS),
     ],
 )
 def test_what_leads_elsewhere_or_cannot_be_shown_is_refused(name, message):
@@ -30,5 +31,12 @@ def test_what_leads_elsewhere_or_cannot_be_shown_is_refused(name, message):
         check_name(name)
 
 
-def test_text_may_hold_what_a_name_may_not():
-    assert check_text("me/model: 1.0") == "me/model: 1.0"
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("me/model: 1.0", "hf_models_of_2026/my_model", "sk-learn/rows.jsonl", "/data/task-12345"),
+        *("disk-" + "a1" * 12, "9ec52a4bc8f1" * 3, "AKIARA-model", "ghp_models/llama"),
+    ],
+)
+def test_text_may_hold_what_a_name_may_not_and_what_only_begins_like_a_token(text):
+    assert check_text(text) == text

@@ -6,7 +6,17 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from slimlib.config import Task
-from slimlib.data.digits import ANSWERS, EQUATIONS, SHOTS, WORDINGS, rows
+from slimlib.data.digits import (
+    ANSWERS,
+    EQUATIONS,
+    IN_A_ROW,
+    REHEARSED,
+    SHOTS,
+    WORDINGS,
+    ask,
+    rehearsal,
+    rows,
+)
 from slimlib.data.tasks import stock_yaml, task_yaml
 
 PROMPTS = {
@@ -115,3 +125,22 @@ def test_a_local_folder_changes_nothing(tmp_path):
     path = task_yaml(task, tmp_path, tmp_path)
     (local,) = TaskManager(include_defaults=False).load([str(path)])["tasks"].values()
     assert [*local.eval_docs] == [*load("digits_words").eval_docs]
+
+
+def test_what_is_rehearsed_is_in_the_tasks_form_and_never_asked():
+    """Each equation is right, has a number of two digits, and is written as the shots are."""
+    found = rehearsal()
+    asked = {f"{ask(e, wording)} {e.answer}" for e in EQUATIONS for wording in WORDINGS}
+    assert len(found) == len({row["text"] for row in found}) == REHEARSED
+    assert rehearsal() == found
+    for row in found:
+        solved = row["text"].split("\n\n")
+        assert len(solved) == IN_A_ROW and not asked & {*solved}
+    signs = Counter()
+    for row in found[::3]:  # the wording of equations
+        for text in row["text"].split("\n\n"):
+            a, sign, b, _, answer = text.split(" ")
+            right = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign]
+            assert int(answer) == right >= 0 and 10 <= int(a) <= 99
+            signs[sign] += 1
+    assert min(signs.values()) > 0.3 * sum(signs.values())

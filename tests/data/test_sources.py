@@ -38,3 +38,17 @@ def test_a_data_set_that_the_made_up_world_lacks_is_refused_with_the_way_out():
     with pytest.raises(ValueError, match="'alpaca' is not part of .*--set data.path=FOLDER"):
         sources.check_in_world(DataConfig())
     sources.check_in_world(DataConfig(mixture={"world": 0.5, "world-maths": 0.5}, n=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_file"),
+    [("mine/rows.cvs", True), ("mine/rows.v2", False), ("mine/other.cvs", False)],
+)
+def test_an_ending_that_is_mistyped_is_no_data_set_of_the_hub(tmp_path, monkeypatch, name, is_file):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "rows.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    assert sources.is_path(name) == is_file
+    if is_file:
+        with pytest.raises(ValueError, match="rows.cvs does not exist; did you mean rows.csv"):
+            sources.find_file(name)

@@ -13,9 +13,10 @@ from lm_eval.tasks import TaskManager
 
 from slimlib.config import Task
 from slimlib.data import tasks
+from slimlib.data.prompts import format_prompt
 from slimlib.data.tasks import check_files, stock_yaml, task_yaml
 from slimlib.studies.get import get_study
-from slimlib.studies.slimming import MICRO_TASKS, PAPER_TASKS
+from slimlib.studies.slimming import MICRO_ABILITIES, MICRO_TASKS, PAPER_TASKS
 
 STOCK = Path(lm_eval.__file__).parent / "tasks"
 STOCK_FILES = {
@@ -218,7 +219,7 @@ def test_a_folder_with_odd_letters_is_read(tmp_path):
     assert task.instances[0].arguments[0].endswith("Question: 1 + 1?\nAnswer:")
 
 
-@pytest.mark.parametrize("task", MICRO_TASKS, ids=lambda t: t.name)
+@pytest.mark.parametrize("task", MICRO_ABILITIES, ids=lambda t: t.name)
 def test_micro_tasks_ask_with_the_filters_and_metrics_they_mirror(task, tiny_run, tmp_path):
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -235,6 +236,18 @@ def test_micro_tasks_ask_with_the_filters_and_metrics_they_mirror(task, tiny_run
     assert {key: ours.get(key) for key in keys} == {key: stock.get(key) for key in keys}
     path = task_yaml(task, tiny_run.data_folder(), tmp_path)
     assert len(build(path, task.num_fewshot, 5).instances) == (5 if task.role == "gsm8k" else 20)
+
+
+def test_held_out_instructions_are_asked_as_the_rows_are_written(tiny_run, tmp_path):
+    (task,) = (task for task in MICRO_TASKS if task.role == "instructions")
+    built = build(task_yaml(task, tiny_run.data_folder(), tmp_path), task.num_fewshot, 3)
+    with (tiny_run.data_folder() / "instructions_test.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(next(lines)) for _ in range(3)]
+    for instance, row in zip(built.instances, rows, strict=True):
+        prompt, how = instance.arguments
+        assert prompt == format_prompt(row, "as-run")
+        assert built.doc_to_target(instance.doc) == row["output"]
+        assert how["until"] == ["\n"] and "\n" not in row["output"]
 
 
 def test_every_study_s_sources_are_known(tmp_path):

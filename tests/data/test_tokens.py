@@ -222,7 +222,7 @@ def trainer_of(checkpoint, tmp_path):
     from slimlib.config import ModelConfig
     from slimlib.model.load import load_model
     from slimlib.studies.get import get_study
-    from slimlib.train import make_trainer
+    from slimlib.train.finetune import make_trainer
 
     def make(rows, config):
         arm = get_study("smoke", model=str(checkpoint), arms="llama-2k")["llama-2k"]
@@ -299,7 +299,7 @@ def test_a_model_trained_on_short_answers_ends_all_of_them(layout, tmp_path):
     from slimlib.model.load import load_model
     from slimlib.run import Run
     from slimlib.studies.get import get_study
-    from slimlib.train import finetune_arm
+    from slimlib.train.finetune import finetune_arm
 
     path = tmp_path / "rows.jsonl"
     rows = [LAYOUTS[layout](*PAIRS[n % 7]) for n in range(300)]

@@ -26,7 +26,7 @@ def side(tmp_path):
 
 def counted(side, monkeypatch):
     """How many requests reach the model."""
-    from slimlib.evaluate.scoring import SlimLM
+    from slimlib.scoring import SlimLM
 
     seen = []
 

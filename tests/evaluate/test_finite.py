@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from slimlib.common.files import read_jsonl
 from slimlib.config import EvalConfig, Study, Task
 from slimlib.evaluate.harness import evaluate_model
-from slimlib.evaluate.scoring import SlimLM
-from slimlib.evaluate.scoring.finite import FoundNotFinite, NotFiniteError, check, naming, watch
 from slimlib.model.load import resolve_name
 from slimlib.run import Run
+from slimlib.scoring import SlimLM
+from slimlib.scoring.finite import FoundNotFinite, NotFiniteError, check, naming, watch
 
 ARITHMETIC = Task("micro_arithmetic", "gsm8k", 0, 4, limit=2, source="arithmetic")
 FACTS = Task("micro_facts", "mmlu_cs", 0, 4, limit=2, source="facts")

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -161,7 +162,7 @@ def test_the_evaluator_s_table_is_that_of_its_records(monkeypatch):
         for found in run["results"]
     ]
     assert len(rows) >= 5
-    text = (CHECKOUT / "slimlib/evaluate/scoring/README.md").read_text("utf-8")
+    text = (CHECKOUT / "slimlib/scoring/README.md").read_text("utf-8")
     assert redraw.fill(text, {"scoring": table(rows, markdown=True)}) == text
 
 
@@ -211,6 +212,33 @@ def test_collected_records_come_back_as_they_were(figures, tiny_run):
     assert committed.committed_records("smoke") == {seed: records}
     assert (target / "llama-2k.log.jsonl").exists()
     assert not list(target.rglob("*.safetensors"))
+
+
+@pytest.fixture
+def one_arm(tiny_run, tmp_path):
+    """A run folder with one tuned arm and its base alone."""
+    for arm in ("llama-base", "llama-2k"):
+        shutil.copytree(tiny_run.folder / arm, tmp_path / "later" / arm)
+    return tmp_path / "later"
+
+
+def test_arms_that_a_later_run_lacks_stay(figures, tiny_run, one_arm):
+    target = redraw.collect(tiny_run.folder)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    assert redraw.collect(one_arm) == target
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def test_arms_stay_beside_no_other_answers_of_their_base(figures, tiny_run, one_arm):
+    target = redraw.collect(tiny_run.folder)
+    record = tiny_run.record("llama-base")
+    tuned = tiny_run.record("llama-2k")["stages"]["evaluate"]["tasks"]
+    record["stages"]["evaluate"]["tasks"] = tuned
+    write_json(one_arm / "llama-base" / "record.json", record)
+    before = sorted(target.iterdir())
+    with pytest.raises(ValueError, match="stays, but llama-base has other answers now"):
+        redraw.collect(one_arm)
+    assert sorted(target.iterdir()) == before
 
 
 def test_figures_are_redrawn_from_what_was_collected(figures, tiny_run):

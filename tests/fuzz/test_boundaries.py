@@ -110,7 +110,7 @@ COMMANDS = {
     "check": ["--panel", "--minutes", "--limit", "--num-fewshot", "--dtype", "--out"],
     "tune": ["--seeds", "--set", "--minutes", "--data", "--runs", "--no-4bit"],
     "audit": ["--json", "--markdown"],
-    "sweep": ["--study", "--seeds", "--workers", "--cells", "--set"],
+    "sweep": ["--study", "--seeds", "--workers", "--cells", "--set", "--engine", "--num-gpus"],
     "run": ["--study", "--data", "--set"],
     "keys": [],
 }
@@ -259,7 +259,7 @@ def test_a_model_s_config(tmp_path):
 
 
 def test_kept_answers(tmp_path):
-    from slimlib.evaluate.responses import Responses
+    from slimlib.scoring.responses import Responses
 
     path, draw = tmp_path / "responses.jsonl", random.Random(6)
     with Responses(path, Line("a")) as responses:

@@ -15,7 +15,6 @@ import llama_shapes
 import torch
 import unsloth_methods
 
-from slimlib import train
 from slimlib.adapters import saving
 from slimlib.common.files import atomic_path, read_json, write_json
 from slimlib.common.hardware import free_memory, peak_memory_gb, resolve_dtype, unsloth_loaded
@@ -26,6 +25,7 @@ from slimlib.methods import definitions
 from slimlib.model.load import load_base
 from slimlib.run import Run
 from slimlib.studies.get import get_study
+from slimlib.train import finetune as train
 
 ARM = "llama-2k"
 NEW_TOKENS = 12

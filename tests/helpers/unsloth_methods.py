@@ -20,7 +20,6 @@ import torch
 import unsloth_path
 from torch import Tensor
 
-from slimlib import train
 from slimlib.adapters import layers, structure
 from slimlib.adapters.modules import adapted_layers
 from slimlib.adapters.saving import adapter_path
@@ -31,6 +30,7 @@ from slimlib.methods import definitions
 from slimlib.model.load import load_model
 from slimlib.run import Run
 from slimlib.studies.get import get_study
+from slimlib.train import finetune as train
 
 ARM = "llama-2k"
 SEEDS = (1, 2, 3)

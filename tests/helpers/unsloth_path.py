@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from slimlib import train
 from slimlib.common.files import write_json
 from slimlib.config import Study
 from slimlib.evaluate import harness
 from slimlib.merge import plain
 from slimlib.run import Run
 from slimlib.studies.get import get_study
+from slimlib.train import finetune as train
 
 ARM = "llama-2k"
 

@@ -17,14 +17,14 @@ from slimlib.adapters.saving import load_adapter, save_adapter
 from slimlib.common.checked import ConfigError
 from slimlib.common.files import write_json
 from slimlib.config import AdapterConfig, Arm, MergeConfig, ModelConfig, Study, TrainConfig
-from slimlib.evaluate.scoring.lm import SlimLM
 from slimlib.merge import plain
 from slimlib.merge.plain import merge_arm, write_merged
 from slimlib.model.load import load_base, load_transformers, nf4_config
 from slimlib.model.stored import keep_packing
 from slimlib.run import Run
+from slimlib.scoring.lm import SlimLM
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm
+from slimlib.train.finetune import finetune_arm
 
 # the spacing of a number next to 1: half of it is the most that rounding moves it
 SPACING = {"float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}

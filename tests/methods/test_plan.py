@@ -12,7 +12,7 @@ import pytest
 from slimlib.adapters.layers import SlimLoraConfig, patterns, peft_config
 from slimlib.config import ADAPTERS, ALL_LINEAR, ATTENTION, AdapterConfig, Rule
 from slimlib.methods import METHODS, compile_plan
-from slimlib.methods.plan import check_names
+from slimlib.methods.plan import check_names, kept
 
 MLP = ("gate_proj", "up_proj", "down_proj")
 ORDINALS = ("first", "second")
@@ -558,3 +558,50 @@ def test_a_misspelt_projection_of_a_rule_is_refused_though_another_matches():
 def test_all_linear_stands_alone():
     with pytest.raises(ValueError, match="all-linear is every linear module already"):
         AdapterConfig(target_modules=("all-linear", "q_proj"))
+
+
+# ------------------------------------------------------------------------------- left un-quantised
+
+
+@pytest.mark.parametrize(
+    ("keep", "count", "first"),
+    [
+        ((), 0, None),
+        (("attention",), 24, "model.layers.0.self_attn.q_proj"),
+        (("mlp",), 18, "model.layers.0.mlp.gate_proj"),
+        (("first_third",), 14, "model.layers.0.self_attn.q_proj"),
+        (("middle_third",), 14, "model.layers.2.self_attn.q_proj"),
+        (("last_third",), 14, "model.layers.4.self_attn.q_proj"),
+        (("1-2",), 14, "model.layers.1.self_attn.q_proj"),
+        (("down_proj", "attention"), 30, "model.layers.0.self_attn.q_proj"),
+        (("layers.5.mlp.down_proj",), 1, "model.layers.5.mlp.down_proj"),
+    ],
+)
+def test_what_is_kept_by_type_depth_and_name(keep, count, first):
+    """Six layers of four attention modules and three of the MLP."""
+    found = kept(modules(6), keep)
+    assert len(found) == count and found[:1] == ([first] if first else [])
+
+
+def test_the_thirds_are_the_whole_whatever_the_number_of_layers():
+    for layers in (3, 4, 5, 30):
+        names = [*modules(layers)]
+        thirds = [kept(names, (f"{third}_third",)) for third in ("first", "middle", "last")]
+        assert sorted(sum(thirds, [])) == sorted(names)
+        assert max(map(len, thirds)) - min(map(len, thirds)) <= len(SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (
+            ("c_attn",),
+            "model.keep=c_attn matches no linear layer; there are q_proj, k_proj",
+        ),
+        (("7-9",), "model.keep=7-9 matches no linear layer"),
+        (("attention", "mlp"), "leaves nothing to quantise: set model.load_in_4bit=false"),
+    ],
+)
+def test_a_keep_that_matches_nothing_or_all_is_refused(keep, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        kept(modules(), keep)

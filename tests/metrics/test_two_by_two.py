@@ -193,23 +193,41 @@ def test_at_a_limit_of_fr_the_score_is_critical(table):
         assert seen / math.sqrt(variance) == pytest.approx(sign * z, abs=2e-5)
 
 
-def test_without_a_gain_fr_is_a_share_of_base_and_no_narrower_than_exact():
-    """By hand: 8 right before, 6 of them lost; Clopper and Pearson's limits of 6 of 8."""
-    exact = stats.binomtest(6, 8).proportion_ci(0.95, method="exact")
-    _, low, high = score_forgetting(Flips(2, 6, 0, 2), 0.95)
-    assert high == pytest.approx(100 * exact.high) and low <= 100 * exact.low
-    gain = score_forgetting(Flips(2, 0, 6, 2), 0.95)
-    assert gain.low == pytest.approx(100 * (1 - 1 / (1 - exact.high)))
+def mid_p(count, n, share):
+    """Of `count` or more, and of `count` or fewer of n."""
+    here = stats.binom.pmf(count, n, share)
+    return [
+        tail(count, n, share) + sign * here / 2
+        for tail, sign in ((stats.binom.sf, 1), (stats.binom.cdf, -1))
+    ]
 
 
-def test_half_of_base_lost_has_exact_limits_on_both_sides():
-    """20 of 40, Clopper and Pearson: 33.80 and 66.20; by the score alone 35.2 and 64.8."""
-    exact = stats.binomtest(20, 40).proportion_ci(0.95, method="exact")
+@pytest.mark.parametrize("lost, kept", [(6, 2), (20, 20), (1, 60)])
+def test_without_a_gain_fr_is_a_share_of_base_and_no_narrower_than_its_mid_p(lost, kept):
+    more = [
+        mid_p(lost, lost + kept, max(x, 0) / 100)
+        for x in score_forgetting(Flips(kept, lost, 0, 9), 0.95)[1:]
+    ]
+    assert more[0][0] <= 0.025 + 1e-9 and more[1][1] <= 0.025 + 1e-9
+
+
+def test_half_of_base_lost_has_mid_p_limits_on_both_sides():
+    """20 of 40: 34.78 and 65.22 (Clopper and Pearson: 33.80); by the score alone 35.2 and 64.8."""
     found = score_forgetting(Flips(20, 20, 0, 9), 0.95)
-    assert found == pytest.approx((50, 100 * exact.low, 100 * exact.high))
-    assert found.low == pytest.approx(33.80, abs=0.005)
+    assert found == pytest.approx((50, 34.7802, 65.2198), abs=5e-5)
+    assert mid_p(20, 40, found.low / 100)[0] == pytest.approx(0.025)
     gain = score_forgetting(Flips(20, 0, 20, 9), 0.95)
-    assert gain.high == pytest.approx(100 * (1 - 1 / (1 - exact.low)))
+    assert gain.high == pytest.approx(100 * (1 - 1 / (1 - found.low / 100)))
+
+
+@pytest.mark.parametrize("level", [0.9, 0.99])
+def test_flips_one_way_have_limits_no_narrower_than_the_mid_p_of_their_share(level):
+    """19 of 20 gained: at 99 % the score alone stops at 99.8, the binomial's mid-p at 99.95."""
+    found = score_difference(Flips(0, 0, 19, 1), level)
+    assert mid_p(19, 20, found.high / 100)[1] == pytest.approx((1 - level) / 2)
+    assert mid_p(19, 20, found.low / 100)[0] < (1 - level) / 2
+    lost = score_difference(Flips(0, 19, 0, 1), level)
+    assert lost == pytest.approx((-found.value, -found.high, -found.low))
 
 
 def test_documents_never_right_tell_nothing_of_a_ratio():

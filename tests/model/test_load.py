@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from slimlib.adapters.modules import linear_shapes
 from slimlib.common.files import write_json
 from slimlib.common.hardware import Device
 from slimlib.config import AdapterConfig, ModelConfig, Rule
+from slimlib.methods.plan import kept
 from slimlib.model import load
 from slimlib.model.load import (
     choose_backend,
@@ -194,3 +196,50 @@ def test_an_unknown_quantiser_is_refused_with_the_way_out(quantiser):
     known = "must be nf4 or icq or int4 or tiles or int8 or q4_1 or noise:SEED or gptq:FOLDER"
     with pytest.raises(ValueError, match=known):
         get_study("micro", arms="llama-base,llama-2k", **{"model.quantiser": quantiser})
+
+
+@pytest.mark.parametrize("keep", [("mlp",), ("layers.1.self_attn.q_proj",), ("first_third", "1")])
+def test_what_is_kept_is_the_checkpoint_s_own_and_the_rest_is_quantised(keep, checkpoint):
+    """bitsandbytes leaves the same modules as an own quantiser, and these hold the same weights."""
+    from bitsandbytes.nn import Linear4bit
+
+    given = {"dtype": "float32", "keep": keep}
+    plain = load_base(ModelConfig(str(checkpoint), dtype="float32", load_in_4bit=False))
+    shapes = linear_shapes(plain)
+    if keep == ("first_third", "1"):  # of two layers: none, and the second
+        keep = ("1",)
+        with pytest.raises(ValueError, match="keep=first_third matches no linear layer"):
+            load_base(ModelConfig(str(checkpoint), **given))
+        given["keep"] = keep
+    theirs = load_base(ModelConfig(str(checkpoint), **given))
+    by_them = {n for n, m in theirs.named_modules() if isinstance(m, Linear4bit)}
+    assert by_them == {*shapes} - {*kept(shapes, keep)} and len(by_them) < len(shapes)
+    theirs = theirs.dequantize(torch.float32)
+    ours = load_base(ModelConfig(str(checkpoint), quantiser="icq", **given))
+    # NF4 by the own closed form: with an error scale of a half it lies half-way
+    half = load_base(ModelConfig(str(checkpoint), error_scale=0.5, **given))
+    for name in shapes:
+        weights = [m.get_submodule(name).weight for m in (plain, theirs, ours, half)]
+        same = [torch.equal(weights[0], other) for other in weights[1:]]
+        assert same == [name not in by_them] * 3, name
+        error, moved = ((w - weights[0]).detach() for w in (weights[1], weights[3]))
+        if name in by_them:
+            assert ((moved * error).sum() / error.square().sum()).item() == pytest.approx(
+                0.5, abs=0.01
+            )
+
+
+def test_a_merge_with_kept_modules_is_what_was_trained_on(checkpoint, tmp_path):
+    """QLoRA with the MLP left alone, written: attention as NF4 leaves it, the MLP as it came."""
+    from safetensors.torch import load_file
+
+    from slimlib.config import Arm, MergeConfig
+    from slimlib.merge.plain import write_merged
+
+    model = ModelConfig(str(checkpoint), dtype="float32", keep=("mlp",))
+    arm = Arm("nf4", "NF4", model, quantise=True, merge=MergeConfig(dtype="float32"))
+    assert write_merged(arm, None, tmp_path / "merged")["logit_check"]["equal"]
+    found, came = (load_file(f / "model.safetensors") for f in (tmp_path / "merged", checkpoint))
+    whole = load_transformers(replace(model, keep=())).dequantize(torch.float32).state_dict()
+    for name, weight in found.items():
+        assert torch.equal(weight, (came if ".mlp." in name else whole)[name]), name

@@ -11,7 +11,7 @@ from slimlib.config import DataConfig
 from slimlib.data.tokens import tokenize_rows
 from slimlib.model.vocabulary import check_vocabulary, set_pad_token
 from slimlib.studies.get import get_study
-from slimlib.train import make_trainer
+from slimlib.train.finetune import make_trainer
 
 ROW = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 SHORT = {"instruction": "Name a colour.", "input": "", "output": "Red."}

@@ -18,11 +18,15 @@ from slimlib.common.files import read_json, read_jsonl
 from slimlib.studies.get import get_study
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+GRID_NOTEBOOK, MITIGATION = (
+    next(path for path in NOTEBOOKS if path.name.startswith(number)) for number in ("07", "08")
+)
 # typed once, in 01; 02 to 05 are told the run folder
 PARAMETERS = {
     "01": ["STUDY", "RUNS", "DATA", "OVERRIDES"],
     "06": ["MODEL", "ROWS", "TASKS", "MINUTES", "SEEDS", "FOUR_BIT", "RUNS", "OVERRIDES"],
     "07": ["GRID", "RECORDS", "CELL", "SEED", "RUNS"],
+    "08": ["STUDY", "ARM", "RUNS"],
 }
 STAGES = 3 + 5 + 8  # finetune, merge and evaluate over the eight arms
 
@@ -48,7 +52,7 @@ def code(path: Path) -> str:
 def test_the_notebooks_are_numbered():
     names = [path.stem for path in NOTEBOOKS]
     assert names[:5] == ["01_setup", "02_finetune", "03_merge", "04_evaluate", "05_analysis"]
-    assert names[5:] == ["06_my_model", "07_key_variables"]
+    assert names[5:] == ["06_my_model", "07_key_variables", "08_mitigation"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -77,7 +81,7 @@ class TestLaws:
         lines = source(cell).splitlines()
         names = PARAMETERS.get(path.name[:2], ["RUN"])
         assert [line.split(" = ")[0] for line in lines] == names
-        assert all("  # @param" in line and len(line) <= 100 for line in lines)
+        assert all("  # @param" in line and len(line) <= 170 for line in lines)
 
     def test_holds_no_token_and_no_machine_s_path(self, path):
         text = path.read_text("utf-8")
@@ -127,7 +131,7 @@ def test_notebook_06_is_short_and_asks_for_no_more_than_tune_takes():
 
 def grid_and_cell() -> tuple[str, str, int]:
     """GRID, CELL and SEED as notebook 07 has them."""
-    form = next(source(c) for c in cells(NOTEBOOKS[-1], "code") if "CELL = " in source(c))
+    form = next(source(c) for c in cells(GRID_NOTEBOOK, "code") if "CELL = " in source(c))
     values = {}
     exec(form, values)  # a form holds nothing but literals
     return values["GRID"], values["CELL"], values["SEED"]
@@ -150,13 +154,22 @@ def test_the_cell_that_is_run_live_is_one_of_the_grid():
 def test_the_grid_form_offers_every_grid():
     from slimlib.studies.get import GRIDS
 
-    form = next(source(c) for c in cells(NOTEBOOKS[-1], "code") if "CELL = " in source(c))
+    form = next(source(c) for c in cells(GRID_NOTEBOOK, "code") if "CELL = " in source(c))
     assert {*json.loads(re.search(r"GRID = .*@param (\[.*\])", form)[1])} == {*GRIDS}
 
 
 def test_the_words_of_notebook_07_hold_no_result():
     """Per cents, points and p-values are printed from the records, never written down."""
-    text = "\n".join(source(c) for c in cells(NOTEBOOKS[-1], "markdown")[1:])
+    text = "\n".join(source(c) for c in cells(GRID_NOTEBOOK, "markdown")[1:])
+    assert not re.search(r"\d ?%(?! intervals)|\d points|\bp ?[<=]", text)
+
+
+def test_notebook_08_trains_an_arm_of_its_study_and_writes_no_result_down():
+    form = next(source(c) for c in cells(MITIGATION, "code") if "parameters" in tags(c))
+    values = {}
+    exec(form, values)  # a form holds nothing but literals
+    assert get_study("mitigation_micro")[values["ARM"]].trains
+    text = "\n".join(source(c) for c in cells(MITIGATION, "markdown")[1:])
     assert not re.search(r"\d ?%(?! intervals)|\d points|\bp ?[<=]", text)
 
 
@@ -336,7 +349,7 @@ def test_notebook_07_runs_and_compares_its_cell_with_the_record(tmp_path, monkey
 
     monkeypatch.delenv("MPLBACKEND")  # a notebook's kernel has one of its own
     parameters = {"STUDY": "auto", "RUNS": str(tmp_path), "DATA": "", "OVERRIDES": {}}
-    target = execute(NOTEBOOKS[-1], parameters, tmp_path / NOTEBOOKS[-1].name)
+    target = execute(GRID_NOTEBOOK, parameters, tmp_path / GRID_NOTEBOOK.name)
     outputs = [(source(cell), cell["outputs"]) for cell in cells(target, "code")]
     shown = {text: str(found) for text, found in outputs}
     drawing = [found for text, found in shown.items() if re.search(r"diagram\.|plot", text)]
@@ -345,6 +358,20 @@ def test_notebook_07_runs_and_compares_its_cell_with_the_record(tmp_path, monkey
     assert "evaluate" in live and "done in" in live
     kept = next(found for text, found in shown.items() if "storage_table(" in text)
     assert "share of dW lost" in kept
+
+
+@pytest.mark.slow
+def test_notebook_08_draws_the_ladder_and_recommends_or_says_that_it_cannot(tmp_path, monkeypatch):
+    from slimlib.common.notebooks import execute
+
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    target = execute(MITIGATION, {"RUNS": str(tmp_path)}, tmp_path / MITIGATION.name)
+    shown = {source(cell): str(cell["outputs"]) for cell in cells(target, "code")}
+    drawing = [found for text, found in shown.items() if re.search(r"plot|style\.show", text)]
+    assert len(drawing) == 6 and all("image/png" in found for found in drawing)
+    (advice,) = [found for text, found in shown.items() if "advise()" in text]
+    assert re.search(r"Take |Not decided", advice)
 
 
 @pytest.mark.slow

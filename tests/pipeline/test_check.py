@@ -1,8 +1,10 @@
 """`slimlib check`: two models, one verdict; looks are counted, answers kept, bad input refused."""
 
 import json
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
 from slimlib.cli import main
@@ -53,6 +55,68 @@ def test_each_look_is_counted_and_the_sample_grows(here, capsys):
     (asked,) = looks.asked.values()
     assert looks.taken == 2 and not looks.target and found.headlines[0].n == asked
     assert "look 2 of 5" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tuned(here, checkpoint):
+    """A model's folder whose weights may change."""
+    return shutil.copytree(checkpoint, here / "tuned-model")
+
+
+def change(model):
+    """Other weights at the same path."""
+    file = model / "model.safetensors"
+    weights = load_file(file)
+    save_file({name: -weight for name, weight in weights.items()}, file, {"format": "pt"})
+
+
+def answers_of(here):
+    """Name -> content of the answers that are kept."""
+    return {path.name: path.read_text() for path in here.rglob("answers/*.jsonl")}
+
+
+def test_a_model_that_changed_is_asked_anew_and_the_other_is_not(here, tuned, questions, capsys):
+    asked = {"tasks": questions, "out": "out"}
+    check("micro:base", str(tuned), **asked)
+    check("micro:base", str(tuned), **asked)
+    assert "another model" not in capsys.readouterr().err
+    before = answers_of(here)
+    change(tuned)
+    found = check("micro:base", str(tuned), **asked)
+    assert "out/tuned was of another model: tuned-model is asked anew" in capsys.readouterr().err
+    now = answers_of(here)
+    assert len(before) == 2 and len(now) == 3 and before.items() <= now.items()
+    (fresh,) = now.keys() - before.keys()
+    assert len(now[fresh].splitlines()) == found.headlines[0].n == 6
+    alone = check("micro:base", str(tuned), tasks=questions, out="elsewhere")
+    assert [c.to_dict() for c in found.changes] == [c.to_dict() for c in alone.changes]
+
+
+def test_looks_at_a_model_that_changed_begin_anew(here, tuned, questions, capsys):
+    asked = {"tasks": questions, "minutes": 5, "out": "out"}
+    for _ in range(2):
+        assert check("micro:base", str(tuned), **asked).look == 1  # nothing was left to ask
+    looks = Looks.read(here / "out")
+    looks.taken = 5
+    looks.write(here / "out")
+    capsys.readouterr()
+    change(tuned)
+    found = check("micro:base", str(tuned), **asked)
+    assert found.look == 1 and found.headlines[0].n == 6
+    said = capsys.readouterr().err
+    assert "looks.json is of other models: the looks at these begin at 1" in said
+    assert "look 1 of 5" in said
+
+
+def test_a_look_cut_off_at_another_model_is_not_gone_on_with(here, tuned, capsys):
+    asked = {"tasks": "micro_facts", "minutes": 0.02, "out": "out"}
+    check("micro:base", str(tuned), **asked)
+    looks = Looks.read(here / "out")
+    looks.target = dict(looks.asked)
+    looks.write(here / "out")
+    change(tuned)
+    assert check("micro:base", str(tuned), **asked).look == 1
+    assert "goes on with the look" not in capsys.readouterr().err
 
 
 def test_each_round_of_a_look_asks_more_than_the_one_before(here, monkeypatch):
@@ -133,6 +197,8 @@ def test_a_ci_stops_at_a_loss(tuned, code):
         (["micro:bse", "micro:base"], "unknown embedded checkpoint 'micro:bse'"),
         (["micro:base"], "micro:base is no adapter: give the model after it, too"),
         (["./nowhere", "micro:base"], "nowhere does not exist"),
+        (["rows.jsonl", "micro:base"], "rows.jsonl is a file of rows and no model: the order is"),
+        (["micro:base", "Rows.CSV"], "Rows.CSV is a file of rows and no model: the order is"),
         (["micro:base", "micro:tiny", "--minutes", "0"], "minutes=0.0: must be above 0"),
         (["micro:base", "micro:tiny", "--limit", "0"], "limit=0: must be 1 or more"),
         (["micro:base", "micro:tiny", "--limit", "1", "--minutes", "1"], "give one of them"),
@@ -150,6 +216,11 @@ def test_bad_input_ends_in_one_line_with_nothing_written(here, capsys, arguments
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not [path for path in here.rglob("*") if path.is_file()]
+
+
+def test_a_file_of_rows_that_is_there_is_no_results_either(here, questions):
+    with pytest.raises(ValueError, match="sums.jsonl is a file of rows and no model"):
+        check("micro:base", questions)
 
 
 def test_a_model_that_cannot_be_asked_is_refused_before_the_other_is_asked(here):

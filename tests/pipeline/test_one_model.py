@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertConfig, GPT2Config, Phi3Config, T5Config
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    GPT2Config,
+    Lfm2Config,
+    Phi3Config,
+    Qwen3MoeConfig,
+    T5Config,
+)
 
 from slimlib.common.hardware import Device
 from slimlib.config import AdapterConfig, ModelConfig
@@ -67,6 +75,20 @@ def test_a_good_model_is_green_without_its_weights(adapter, folder):
     assert [*found] == ALL_GREEN and all(check.ok for check in found.values())
     assert "on 14 layers (q_proj, k_proj, v_proj, o_proj, gate" in found["adapter"].detail
     assert "adapter" not in checks(folder(), None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "experts"),
+    [
+        (Qwen3MoeConfig, {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8}, True),
+        (Lfm2Config, {"layer_types": ["conv", "full_attention"]}, False),  # a convolution is 3-D
+    ],
+)
+def test_only_experts_are_called_experts(other, kind, more, experts):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    found = checks(other(kind, **sizes, **heads, **more))["adapter"]
+    assert found.ok and ("its experts are no linear layers" in found.detail) == experts
 
 
 def test_a_model_that_is_not_there_is_one_red_line(monkeypatch):

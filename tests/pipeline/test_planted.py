@@ -14,8 +14,8 @@ from slimlib.common.files import file_sha256, read_json, write_json
 from slimlib.evaluate.harness import evaluate_arm
 from slimlib.merge.plain import merge_arm
 from slimlib.run import Run
-from slimlib.sessions import Sessions
-from slimlib.train import finetune_arm
+from slimlib.train.finetune import finetune_arm
+from slimlib.train.sessions import Sessions
 
 TOKEN = "hf_" + "pLaNtEd" * 5
 # As loaders of models, adapters, tokenizers, checkpoints, caches and results call their files.

@@ -4,6 +4,7 @@ import types
 
 import pytest
 
+import slimlib
 from slimlib.common import hardware
 from slimlib.common.hardware import Device
 from slimlib.common.hub import HubError
@@ -47,8 +48,12 @@ def test_micro_is_green_on_a_cpu_and_asks_no_hub(on, tmp_path):
 
 def test_a_real_small_model_is_green_on_a_cpu(on, tmp_path):
     checks = on(get_study("smol", model="HuggingFaceTB/SmolLM2-135M-Instruct"), CPU, tmp_path)
-    assert checks["device"].ok and "4.0 needed" in checks["memory"].detail
-    assert "17.4 needed" in checks["disk"].detail  # 28 arms write weights, a half of a GB each
+    assert checks["device"].ok and checks["memory"].ok
+    # 28 arms write 134,515,008 weights of 4 bytes, 14.03 GB; the download has 2 bytes for each, and
+    # four arms leave an adapter and two checkpoints of three times its size
+    adapters = 28 * (3 * 4_884_480 + 2_442_240)
+    need = (28 * 4 + 2) * 134_515_008 + adapters
+    assert f"{need / 2**30:.1f} needed" in checks["disk"].detail
     assert checks["access HuggingFaceTB/SmolLM2-135M-Instruct"].ok
 
 
@@ -68,6 +73,25 @@ def test_little_memory_is_red(on, tmp_path):
     full = Device("cuda", "Tesla T4", (7, 5), 14.7, 2.0)
     check = on(get_study("paper"), full, tmp_path)["memory"]
     assert not check.ok and "2.0 of 14.7 GB free" in check.detail and "Restart" in check.way_out
+
+
+def test_memory_and_time_are_the_estimate_s(on, tmp_path):
+    """The largest arm's tensors and 1 GB beside them; all arms' minutes."""
+    study = get_study("paper")
+    checks = on(study, T4, tmp_path)
+    needs = [slimlib.estimate(arm, device=T4) for arm in study.arms]
+    largest = max(needs, key=lambda one: one.total)
+    assert f"{largest.total / 2**30 + 1:.1f} needed by {largest.arm}" in checks["memory"].detail
+    trained = sum(one.minutes("training") for one in needs)
+    assert checks["time"].detail.startswith(f"{trained:.0f} minutes of training, ")
+    assert on(get_study("micro"), CPU, tmp_path)["time"].detail == "not known for this device"
+
+
+def test_a_model_of_unknown_shape_is_taken_for_one_of_1b(on, tmp_path):
+    study = get_study("paper", model="someone/strange", arms="llama-base")
+    checks = on(study, CPU, tmp_path)
+    assert not checks["device"].ok
+    assert f"{4 * 1_235_814_400 / 2**30 + 1:.1f} needed" in checks["memory"].detail
 
 
 def test_a_small_disk_is_red(on, tmp_path, monkeypatch):

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 
-from slimlib import train
 from slimlib.common import files, locks
 from slimlib.common.files import file_sha256, read_json, write_json
 from slimlib.evaluate import harness
@@ -19,7 +18,8 @@ from slimlib.merge import plain
 from slimlib.merge.plain import merge_arm
 from slimlib.run import Run
 from slimlib.studies.get import get_study
-from slimlib.train import finetune_arm
+from slimlib.train import finetune as train
+from slimlib.train.finetune import finetune_arm
 
 TASKS = ("micro_stories", "micro_arithmetic", "micro_facts")
 

@@ -71,7 +71,7 @@ def test_runs_without_a_study_file_are_read_from_their_records(done, tmp_path):
 
 def test_a_grid_and_one_s_own_model_have_their_own_commands(tmp_path):
     grid = Run(get_study("key_variables_micro", arms="base"), tmp_path / "seed-2")
-    assert go_on(grid) == (f"slimlib sweep --study key_variables_micro --seeds 2 --runs {tmp_path}")
+    assert go_on(grid) == (f"slimlib sweep key_variables_micro --seeds 2 --runs {tmp_path}")
     own = Run(mine("micro:base", "rows.jsonl"), tmp_path)
     assert go_on(own).startswith(f"slimlib tune micro:base rows.jsonl --runs {tmp_path} (with")
 

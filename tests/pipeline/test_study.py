@@ -117,7 +117,7 @@ def test_fine_tuning_with_unsloth_is_a_process_of_its_own(tiny_study, tmp_path, 
     apart = []
     monkeypatch.setattr(module, "choose_backend", lambda name: "unsloth")
     monkeypatch.setattr(module, "in_clean_process", lambda stage, run, arm: apart.append(arm))
-    monkeypatch.setattr("slimlib.train.finetune_arm", lambda run, arm: None)
+    monkeypatch.setattr("slimlib.train.finetune.finetune_arm", lambda run, arm: None)
     for arm in tiny_study.arms:
         module.finetune(Run(tiny_study, tmp_path), arm.name)
     assert apart == ["llama-2k"]

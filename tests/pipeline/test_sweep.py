@@ -14,16 +14,10 @@ from slimlib import cli
 from slimlib.common import hardware
 from slimlib.common.files import write_json
 from slimlib.papers.key_variables.cells import read_grid
-from slimlib.pipeline import sweep
-from slimlib.pipeline.sweep import (
-    GUESS,
-    gather_records,
-    run_cell,
-    seed_run,
-    share_of_cores,
-    sweep_grid,
-    time_needed,
-)
+from slimlib.pipeline import workers
+from slimlib.pipeline.one_cell import run_cell, seed_run
+from slimlib.pipeline.sweep import gather_records, sweep_grid
+from slimlib.pipeline.workers import local_engine, share_of_cores
 from slimlib.results.record import read_records
 from slimlib.standing import SettingsError
 from slimlib.studies.design import Job, jobs
@@ -80,7 +74,7 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path, capsys):
 def test_workers_share_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     cpu = hardware.Device("cpu", "a CPU", None, 8.0, 8.0)
-    monkeypatch.setattr(sweep, "find_device", lambda: cpu)
+    monkeypatch.setattr(workers, "find_device", lambda: cpu)
     assert (share_of_cores(1), share_of_cores(2), share_of_cores(3)) == (4, 2, 1)
     for limit in ("1", None):  # the user's own, then a share of the cores
         monkeypatch.setenv("OMP_NUM_THREADS", limit) if limit else monkeypatch.delenv(
@@ -95,9 +89,9 @@ def test_workers_share_the_cores(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="workers=5: must be from 1 to 4"):
         share_of_cores(5)
     gpu = hardware.Device("cuda", "T4", (7, 5), 15.0, 15.0)
-    monkeypatch.setattr(sweep, "find_device", lambda: gpu)
+    monkeypatch.setattr(workers, "find_device", lambda: gpu)
     with pytest.raises(ValueError, match="one at a time; give 1"):
-        share_of_cores(2)
+        local_engine(2)
 
 
 def sleep(run, cell, keep):
@@ -188,16 +182,16 @@ def finish(run, cell, scores):
 def test_the_command_line_says_what_is_missing_and_fails(tmp_path, monkeypatch, capsys):
     asked = {}
 
-    def nothing(study, root, seeds, workers, cells, keep):
+    def nothing(study, root, seeds, workers, cells, keep, work, engine):
         asked.update(study=study, root=root, seeds=seeds, workers=workers, cells=cells, keep=keep)
         return {Job(1, "base"): "not run"}
 
-    monkeypatch.setattr("slimlib.pipeline.sweep.sweep_grid", nothing)
+    monkeypatch.setattr("slimlib.pipeline.whole_sweep.sweep_grid", nothing)
     line = f"sweep --runs {tmp_path} --seeds 1,2 --cells E5,base --workers 2 --set limit=20"
     assert cli.main(line.split()) == 1
     told = capsys.readouterr().out
     assert "0 of " in told and "missing: seed 1 base: not run" in told
-    assert asked["seeds"] == [1, 2] and asked["workers"] == 2 and not asked["keep"]
+    assert asked["seeds"] == (1, 2) and asked["workers"] == 2 and not asked["keep"]
     assert "q-bara-r16-lam8" in asked["cells"] and "base" in asked["cells"]
     assert asked["study"]["base"].evaluate.tasks[0].limit == 20
     assert (tmp_path / "records" / "key_variables_micro" / "seed-2.jsonl.gz").is_file()
@@ -212,7 +206,7 @@ def test_the_command_line_says_what_is_missing_and_fails(tmp_path, monkeypatch, 
         ("sweep --workers 0", "workers=0"),
         ("sweep --set data.path=no.jsonl", "data file no.jsonl does not exist"),
         ("sweep --set data.dataset=alpaca", "is not part of this study's made-up world"),
-        ("run --study key_variables_micro", "slimlib sweep --study key_variables_micro"),
+        ("run --study key_variables_micro", "slimlib sweep key_variables_micro"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(line, message, tmp_path, capsys):
@@ -233,19 +227,3 @@ def test_two_real_cells_run_whole(tmp_path):
     assert cell.record["stages"]["merge"]["logit_check"]["equal"] and cell.loss > 0
     assert 4 < cell.bits < 4.6
     assert not (tmp_path / "seed-1/key_variables_micro/qa-hira-4x8-mlp-8x8/merged").exists()
-
-
-# -------------------------------------------------------------------------- how long it will take
-
-
-def test_the_time_needed_is_that_of_the_cells_that_are_done():
-    done = [{"stages": {"merge": {"seconds": 5.0}, "evaluate": {"seconds": s}}} for s in (25, 35)]
-    text = time_needed(10, done, workers=2, on_gpu=False)  # 35 s each, five rounds of two
-    assert text == "10 to do: about 2 min 55 s (35 s a cell, as the 2 that are done took)"
-
-
-@pytest.mark.parametrize(("on_gpu", "word"), [(True, "T4"), (False, "two CPU cores")])
-def test_with_none_done_the_time_needed_is_a_guess_that_says_so(on_gpu, word):
-    text = time_needed(3, [], workers=1, on_gpu=on_gpu)
-    seconds = GUESS["T4" if on_gpu else "CPU"]
-    assert f"{seconds:.0f} s a cell, a guess, as on" in text and word in text

@@ -116,6 +116,11 @@ def test_a_planted_loss_ends_with_exit_code_3_and_is_read_again_without_training
     ("change", "said"),
     [
         ({"model": "micro:bse"}, "unknown embedded checkpoint"),
+        (
+            {"model": "sums.jsonl", "rows": "micro:base"},
+            "sums.jsonl is a file of rows",
+        ),
+        ({"model": "no.csv", "rows": "me/model"}, "no.csv is a file of rows and no model"),
         ({"model": "nowhere.gguf"}, "nowhere.gguf: a GGUF file is read only, for slimlib check"),
         ({"rows": "nowhere.csv"}, "nowhere.csv does not exist"),
         ({"seeds": 0}, "seeds=0: must be 1 to 10"),
@@ -134,6 +139,13 @@ def test_what_cannot_be_is_said_before_anything_is_trained(here, rows, change, s
     with pytest.raises(ValueError, match=said):
         tune(**{"model": "micro:base", "rows": rows, "tasks": "micro_facts"} | change)
     assert not [*here.rglob("adapter_config.json")] and not [*here.rglob("record.json")]
+
+
+def test_the_minutes_are_for_the_questions_which_is_said_before_anything_is_made(rows, capsys):
+    with pytest.raises(ValueError, match="no such linear layer"):
+        tune("micro:base", rows, minutes=5, **{"adapter.target_modules": "q_prj"})
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said == "minutes: 5 for the questions; training and merging come before"
 
 
 def test_a_folder_of_a_gguf_file_is_refused_at_once(here, rows, capsys):

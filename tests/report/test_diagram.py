@@ -18,7 +18,6 @@ CONFIGS = [
     {"r": 4, "lora_alpha": 8, "lam": 4, "lam1": 8, "lam2": 8, "group_size": 64},
     {"r": 1, "lam": 1, "lam1": 1, "lam2": 1, "group_size": 1, "iec_beta": 1.0},
 ]
-POINTS = 72  # per inch
 
 
 def entry(method, shape, config=CONFIGS[0]):
@@ -103,23 +102,6 @@ def test_each_panel_says_its_method_its_count_and_its_widths(figure):
     plain, blocks = "16 bit only", "4-bit blocks of "
     into = [plain, plain, blocks + "1 \u00d7 32", plain, blocks + "8 \u00d7 4"]
     assert merges == [f"merges into {what}" for what in into]
-
-
-def test_no_label_lies_on_another_or_outside(figure):
-    edges = figure.get_window_extent()
-    for ax in figure.axes:
-        boxes = [(t.get_text(), t.get_window_extent()) for t in ax.texts if t.get_text()]
-        for (one, first), (other, second) in combinations(boxes, 2):
-            assert not first.overlaps(second), (one, other)
-        for text, box in boxes:
-            assert edges.x0 <= box.x0 and box.x1 <= edges.x1, text
-            assert edges.y0 <= box.y0 and box.y1 <= edges.y1, text
-
-
-def test_labels_are_legible_at_1600_pixels(figure):
-    """At least 12 pixels high when the figure is shown 1600 pixels wide."""
-    scale = 1600 / figure.get_figwidth() / POINTS
-    assert min(t.get_fontsize() for ax in figure.axes for t in ax.texts) * scale >= 12
 
 
 def test_boxes_lie_inside_their_panel_and_apart(figure):

@@ -19,6 +19,7 @@ from slimlib.comparison.ladder import attribution_of
 from slimlib.papers.slimming import published
 from slimlib.report import figures, tables
 from slimlib.studies.get import get_study
+from slimlib.studies.mine import BASE, QUANTISED, TUNED, mine
 
 
 @pytest.fixture
@@ -332,7 +333,7 @@ def test_scores_plot_shows_every_arm_and_chance(records, ax):
     assert labels == [arm.label for arm in MICRO.arms]
     values = [r["stages"]["evaluate"]["tasks"]["task_of_mmlu_cs"]["metrics"] for r in records]
     assert [f"{100 * v[benchmarks.ACC]['value']:.1f}" for v in values] == texts(ax)[:-1]
-    assert texts(ax)[-1].strip() == "chance"
+    assert texts(ax)[-1] == "chance"
 
 
 def test_generated_answers_have_no_chance_level(records, ax):
@@ -371,14 +372,74 @@ def test_waterfall_colours_say_lost_gained_or_chance(ax):
     drawn = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
     steps = [plots.NOISE, plots.LOST, plots.NOISE, plots.GAINED]
     assert drawn == [plots.TOTAL, *steps, plots.TOTAL]
+    lost, gained = texts(ax)[2], texts(ax)[4]
+    assert lost.startswith("-50.0 [") and lost.endswith("] lost")
+    assert gained.startswith("+39.0 [") and gained.endswith("] gained")
+
+
+def test_no_connector_and_no_bar_runs_through_a_waterfall_s_numbers(records, ax):
+    attribution_of(records, MICRO).plot("gsm8k", ax)
+    assert all(text.get_position()[0] > 1 for text in ax.texts)  # right of the axes
+    assert all(text.get_transform() == ax.get_yaxis_transform() for text in ax.texts)
+
+
+def test_the_waterfall_s_title_names_what_is_shown_and_no_more():
+    ladder = [make_record(arm, n=100, roles=()) for arm in MICRO.ladder]
+    for record, right in zip(ladder, (90, 90, 40, 41, 80), strict=True):
+        set_scores(record, "gsm8k", [1] * right + [0] * (100 - right))
+    label = MICRO.task_labels["gsm8k"]
+    assert attribution_of(ladder, MICRO).message() == (
+        f"Lost by quantisation to NF4: {label}. Gained by merging into 4 bit: {label}. "
+        "No other step is shown to change anything."
+    )
+    same = [set_scores(make_record(arm, roles=()), "gsm8k", [1] * 50) for arm in MICRO.ladder]
+    assert attribution_of(same, MICRO).message() == "No step is shown to change anything."
+
+
+def colours_of(study) -> dict[str, str]:
+    return {arm: colour for arm, (_, colour) in figures.arm_styles(study).items()}
+
+
+def test_an_arm_has_one_colour_in_every_study_and_selection():
+    colours = colours_of(MICRO)
+    assert len({*colours.values()}) == len(colours)  # eight arms, eight colours
+    assert colours_of(get_study("paper")) == colours
+    few = get_study("micro", arms="llama-base,llama-500-r8,tinyllama-50k")
+    assert colours_of(few) == {arm.name: colours[arm.name] for arm in few.arms}
+    smol = colours_of(get_study("smol"))
+    same = {"base": "llama-base", "nf4": "llama-base-nf4", "qlora": "llama-2k"}
+    same |= {"qlora-requantised": "llama-2k-requantised", "noise-3": "llama-base-nf4"}
+    assert {arm: smol[arm] for arm in same} == {arm: colours[other] for arm, other in same.items()}
+    own = colours_of(mine("micro:base", "rows.jsonl"))
+    assert own[BASE] == colours["llama-base"] and own[TUNED] == colours["llama-2k"]
+    assert own[QUANTISED] == colours["llama-base-nf4"]
+
+
+def test_the_scores_title_counts_the_arms_that_lost():
+    arms = ("llama-base", "llama-base-nf4", "llama-2k")
+    records = [make_record(arm, n=100, roles=()) for arm in arms]
+    for record, right in zip(records, (90, 89, 40), strict=True):
+        set_scores(record, "gsm8k", [1] * right + [0] * (100 - right))
+    assert figures.scores_message(records, MICRO) == (
+        "1 of 2 arms are shown to score less on some benchmark than the one that they come from; "
+        "not so: micro base, NF4"
+    )
+    assert figures.scores_message(records[:1], MICRO) == (
+        "No arm stands beside the one that it comes from"
+    )
 
 
 def test_loss_plot_keeps_colours_and_labels(logs, ax):
     figures.plot_losses(logs, MICRO, ax)
-    styles = figures.arm_styles(MICRO)
-    legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend == [MICRO[arm].label for arm in logs]
-    assert [line.get_color() for line in ax.lines[1::2]] == [styles[arm][1] for arm in logs]
+    colours = colours_of(MICRO)
+    curves = [line for line in ax.lines if line.get_linewidth() == 2]
+    assert [line.get_color() for line in curves] == [colours[arm] for arm in logs]
+    named = {text.get_text().replace("\n", " "): text.get_color() for text in ax.texts}
+    for arm in logs:
+        (label,) = [name for name in named if name.startswith(MICRO[arm].label)]
+        assert named[label] == colours[arm]
+    (guess,) = [text for text in named if text.startswith("uniform")]
+    assert guess == "uniform guess over 1,024 tokens: 6.93"  # ln 1,024
 
 
 def test_loss_plot_of_an_unknown_arm_is_an_error(ax):
@@ -413,11 +474,13 @@ def test_figures_of_nothing_are_drawn_empty(ax):
     assert set(texts(ax)) == {"-"} and not ax.patches
     ax.clear()
     figures.plot_losses({}, MICRO, ax)
-    assert not ax.lines and ax.get_legend() is None
+    assert not ax.lines and not ax.texts
 
 
 def test_a_failed_picture_leaves_nothing_behind(tmp_path):
-    class Broken:
+    from matplotlib.figure import Figure
+
+    class Broken(Figure):
         def savefig(self, path, **_):
             path.write_bytes(b"half")
             raise OSError("disk full")
@@ -455,3 +518,24 @@ def test_an_untouched_record_is_left_untouched(records):
     study = replace(MICRO, note="")
     tables.results_document(records, study).to_text(80)
     assert json.dumps(records) == before
+
+
+def test_probes_are_drawn_below_the_loss_with_wilson_s_limits():
+    """4 of 8 right: 50 %, 21.5 to 78.5; 8 of 8: 100 %, 67.6 to 100."""
+    study, task = MICRO, "micro_facts"
+    probes = [(0, 0.0, 0.5), (4, 1.0, 1.0)]
+    logs = {
+        "llama-2k": [
+            {"step": 2, "epoch": 0.5, "loss": 1.0},
+            *({"step": s, "epoch": e, "probe": {task: p}, "n": {task: 8}} for s, e, p in probes),
+        ]
+    }
+    figure = figures._losses_figure(logs, study)
+    loss, below = figure.axes
+    assert "probes" in figure.get_suptitle() and below.get_title(loc="left") == "facts (as MMLU-CS)"
+    line, *_ = below.lines
+    assert line.get_xdata().tolist() == [0, 1] and line.get_ydata().tolist() == [50, 100]
+    (limits,) = below.containers[0].lines[2]
+    found = [segment[:, 1].tolist() for segment in limits.get_segments()]
+    assert found == [pytest.approx([21.5, 78.5], abs=0.1), pytest.approx([67.6, 100], abs=0.1)]
+    assert len(loss.lines) == 2 and len(figures._losses_figure({}, study).axes) == 1

@@ -20,6 +20,7 @@ from lm_eval_files import (
     write,
 )
 from places import LM_EVAL
+from secrets_of_services import TOKENS
 
 from slimlib.common.files import sha256
 from slimlib.results import Score, read_results
@@ -147,6 +148,21 @@ def test_names_are_one_line(tmp_path: Path) -> None:
     data = {"results": {"a\nb|c": {"acc,none": 0.5}}, "model_name": "me\n/x\ud83d"}
     results = read_results(write(tmp_path / "r.json", data))
     assert list(results.tasks) == ["a b|c"] and results.name == "me /x?"
+
+
+def test_a_name_that_fills_pages_is_cut_in_its_middle(tmp_path: Path) -> None:
+    data = {"results": {"t": {"acc,none": 0.5}}, "model_name": "a" * 2000 + "b" * 2000}
+    name = read_results(write(tmp_path / "r.json", data)).name
+    assert name.startswith("aaa") and name.endswith("bbb") and len(name) < 200
+
+
+def test_a_token_among_the_models_arguments_is_not_read(tmp_path: Path) -> None:
+    """`--model_args pretrained=me/x,token=...` stood in the note on what differs."""
+    token = TOKENS[0]
+    for args in (f"pretrained=me/{token},token={token}", {"pretrained": token, "token": token}):
+        data = {"results": {"t": {"acc,none": 0.5}}, "config": {"model_args": args}}
+        results = read_results(write(tmp_path / "r.json", data))
+        assert token not in f"{results.name} {results.settings}" and "***" in results.name
 
 
 def test_version_0_3(tmp_path: Path) -> None:

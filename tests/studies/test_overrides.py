@@ -136,6 +136,7 @@ def test_every_listed_key_can_be_set():
         ("model.load_in_4bit", "model.block_offset", "model.error_scale"), needs["model.quantiser"]
     )
     needs["model.block_size"] = needs["model.quantiser"] | {"model.quantiser": "int4"}
+    needs["data.replay"] = {"data.replay_from": "digits"}
     owners = {"ir-qlora": ["iec_beta"], "qa-lora": ["group_size"], "q-bara": ["lam"]}
     for method, own in owners.items():
         needs |= {f"adapter.{name}": {"adapter.method": method} for name in own}
@@ -167,6 +168,9 @@ def test_every_listed_key_can_be_set():
         ("data.mixture", '{"alpaca": 0}', "data.mixture.alpaca=0 .*must be shares above 0"),
         ("data.mixture", '{"a": 1e308}', "data.mixture.a=1e\\+308 .*must be .* at most 1,000,000"),
         ("data.mixture", '{"a":null}', "data.mixture.a=none .*must be shares above 0"),
+        ("data.replay", "0.1", "data.replay_from=none .*must be given with replay, as digits"),
+        ("data.replay", "-1", "data.replay=-1 .*0 or more"),
+        ("adapter.target_modules", "mlp,all-linear", "all-linear is every linear module"),
         ("train.learning_rate", "0", "learning_rate=0 "),
         ("train.learning_rate", "nan", "learning_rate=nan"),
         ("train.learning_rate", "inf", "learning_rate=inf"),
@@ -188,7 +192,11 @@ def test_every_listed_key_can_be_set():
         ("batch_size", "0", "batch_size=0"),
         ("seed", "-1", "seed=-1"),
         ("seed", "99999999999", "seed=99999999999 .*0 to 4,294,967,295"),
-        ("hyperparameters", "as-told", "hyperparameters=as-told .*must be as-run or as-written"),
+        (
+            "hyperparameters",
+            "as-told",
+            "hyperparameters=as-told .*must be as-run or as-written or as-article",
+        ),
         ("train.optim", "adam", r"\(arm llama-2k\): must be adamw_torch or .* mean adamw_torch or"),
         ("train.lr_scheduler_type", "cosin", "must be linear or .*; did you mean cosine or "),
         ("train.weight_decay", "nan", "weight_decay=nan .*must be a number, 0 to 1"),
@@ -207,7 +215,11 @@ def test_every_listed_key_can_be_set():
         ("model.block_offset", "64", "block_offset=64 .*must be 0, or with nf4 less than block"),
         ("model.error_scale", "-1", "error_scale=-1 .*must be a number, 0 to 4"),
         ("model.quantiser", "noise:x", "quantiser=noise:x .*must be .* or noise:SEED or gptq"),
-        ("tasks", "hellaswg", "tasks=hellaswg .*must be names of tasks among hellaswag, gsm8k"),
+        (
+            "tasks",
+            "hellaswg",
+            "tasks=hellaswg .*must be names of tasks among hellaswag, gsm8k.*check and",
+        ),
         ("hellaswag.limit", "0", r"limit=0 \(arm llama-instruct\): must be a whole number"),
         ("model.backend", "vllm", "backend=vllm .*must be auto or unsloth or transformers"),
         ("data.dataset", f"hf_{'a1' * 17}", r"dataset=\*\*\* .*must hold no token"),

@@ -10,7 +10,7 @@ import slimlib
 from slimlib.config import ADAPTERS, ALL_LINEAR, AdapterConfig, to_dict
 from slimlib.studies.get import get_study
 from slimlib.studies.slimming import HYPERPARAMETERS, STUDIES
-from slimlib.train import steps_of
+from slimlib.train.finetune import steps_of
 
 ARMS = (
     "llama-instruct",
@@ -148,7 +148,32 @@ def test_as_written_reaches_the_arm_that_shares_the_adapter_and_no_other():
 
 def test_as_run_is_the_default():
     assert get_study("paper", hyperparameters="as-run") == get_study("paper")
-    assert list(HYPERPARAMETERS) == ["as-run", "as-written"]
+    assert list(HYPERPARAMETERS) == ["as-run", "as-written", "as-article"]
+
+
+def test_as_article_is_what_paper_b_says():
+    """Section 3.3: paged AdamW, batch 4 x 4, constant 2e-5, norm 0.3, 10,000 steps."""
+    study = get_study("paper", hyperparameters="as-article")
+    train = study["llama-2k"].train
+    assert (train.optim, train.learning_rate) == ("paged_adamw_32bit", 2e-5)
+    assert (train.lr_scheduler_type, train.warmup_ratio) == ("constant", 0)
+    assert (train.max_grad_norm, train.max_steps) == (0.3, 10_000)
+    assert train.per_device_train_batch_size == train.gradient_accumulation_steps == 4
+    assert study["llama-2k"].data.n is None and study["llama-2k-requantised"].train == train
+    assert study["tinyllama-50k"] == get_study("paper")["tinyllama-50k"]
+
+
+def test_as_article_reaches_every_cell_of_a_grid_and_no_adapter():
+    grid, plain = (
+        get_study("key_variables", hyperparameters="as-article"),
+        get_study("key_variables"),
+    )
+    train = HYPERPARAMETERS["as-article"]["train"]
+    for arm, before in zip(grid.arms, plain.arms, strict=True):
+        assert arm.adapter == before.adapter
+        assert arm.train == (train if arm.trains else before.train)
+    with pytest.raises(ValueError, match="hyperparameters=as-written .*of the arm llama-2k alone"):
+        get_study("key_variables", hyperparameters="as-written")
 
 
 def test_smoke_has_a_tenth_of_micro_s_rows():

@@ -10,7 +10,7 @@ from slimlib.config import ModelConfig
 from slimlib.studies import smol
 from slimlib.studies.get import get_study
 from slimlib.studies.whole import keep_arms, keep_tasks
-from slimlib.train import steps_of
+from slimlib.train.finetune import steps_of
 
 
 @pytest.fixture(params=[True, False], ids=["wheel", "hub"])

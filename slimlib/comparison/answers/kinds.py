@@ -19,6 +19,7 @@ from slimlib.comparison.answers.documents import (
 )
 from slimlib.comparison.answers.equations import Equations, check_equations
 from slimlib.comparison.answers.final import is_right_number
+from slimlib.comparison.answers.slips import WHOLE_NUMBER
 from slimlib.metrics import is_binary
 from slimlib.results.types import TaskResults
 
@@ -43,7 +44,6 @@ COLUMNS = (
 )
 MAX_GEN_TOKS = 256  # lm-eval's, where a task does not set it
 _ANSWER_LINE = re.compile(r"####[ \t]*-?[ \t]*\$?[ \t]*-?[.,]?\d")
-_NUMBER = re.compile(r"-?\d+")
 _PIECE = re.compile(r"[^\W\d_]+|\d{1,3}|[^\w\s]+|_+")
 _ENDED = re.compile(r"[.!?)\]\"'%\d\u2019\u201d]$")
 LONG, HALF_WAY = 0.9, 1 / 3  # of the length limit
@@ -89,7 +89,7 @@ def classify(
         return RIGHT_NUMBER
     if not answer.strip():
         return "empty"
-    bare = gold and not _ANSWER_LINE.search(gold) and _NUMBER.fullmatch(answer.strip())
+    bare = gold and not _ANSWER_LINE.search(gold) and WHOLE_NUMBER.fullmatch(answer.strip())
     if _ANSWER_LINE.search(answer) or bare:
         return "wrong"
     return "rambling" if ran_on(answer, max_gen_toks) else "no answer line"

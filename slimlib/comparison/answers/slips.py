@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-NUMBER = re.compile(r"-?\d+")  # the first in the text, as the filter flexible-extract takes it
+WHOLE_NUMBER = re.compile(r"-?\d+")
 SLIPS = (
     *("no number", "another length", "off by one"),
     *("first digit right", "last digit right", "another number"),
@@ -25,7 +25,7 @@ def slip_of(said: str, right: str) -> str:
     Raises:
         ValueError: it is right.
     """
-    found = NUMBER.search(said)
+    found = WHOLE_NUMBER.search(said)  # the first, as the tasks' own filter takes it
     if found is None:
         return "no number"
     number = found[0]

@@ -12,12 +12,14 @@ ends a shot: without it "1" would be likelier than "12" whatever the model knows
 
 from __future__ import annotations
 
+import random
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 TASKS = Path(__file__).parent / "tasks"  # lm-eval task files
 BETWEEN = "\n\n"  # shots
+REHEARSED, IN_A_ROW = 2_000, 5  # rows to rehearse, and equations in one of them
 
 # operation -> its sign, and how the wordings say it
 SIGNS = {"sum": "+", "difference": "-", "product": "*"}
@@ -104,6 +106,25 @@ def rows(wording: str) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def rehearsal(n: int = REHEARSED) -> list[dict[str, str]]:
+    """Rows to rehearse: five solved equations each, as a task's shots stand, none that it asks.
+
+    At least one number of each equation has two digits; the wordings take turns.
+    """
+    rng, found = random.Random("digits to rehearse"), []
+    for number in range(n):
+        wording = [*WORDINGS][number % len(WORDINGS)]
+        solved = (_larger(rng) for _ in range(IN_A_ROW))
+        found.append({"text": BETWEEN.join(f"{ask(e, wording)} {e.answer}" for e in solved)})
+    return found
+
+
+def _larger(rng: random.Random) -> Equation:
+    """An equation of a number of two digits and one of one or two, of one in a product."""
+    sign, a = rng.choice("+-*"), rng.randint(10, 99)
+    return Equation(a, sign, rng.randint(2, 9) if sign == "*" else rng.randint(2, a))
 
 
 def dataset(wording: str, **_: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 
-TASKS = _HERE / "tasks"  # lm-eval task files: micro_arithmetic, micro_stories, micro_facts
+TASKS = _HERE / "tasks"  # lm-eval task files: micro_arithmetic, micro_stories, ...
 
 # `base` plays Llama's base model, `instruct` its instruction-tuned sibling, `tiny` TinyLlama.
 CHECKPOINTS = {name: _HERE / "checkpoints" / name for name in ("base", "instruct", "tiny")}

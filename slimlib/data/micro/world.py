@@ -5,7 +5,7 @@ GSM8K's train split. Pure Python; the same seed gives the same bytes on every ma
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -21,8 +21,11 @@ from slimlib.data.micro.abilities import (
     story_row,
     word_problem,
 )
+from slimlib.studies.alignment import CELLS
 
 ROWS = 500  # rows of each dev and test file
+TRAINING = 4000  # rows of the file of instructions
+REHEARSING = 1200  # rows of each file of instructions that rehearse benchmarks
 OVERLAP_SHARE = 0.25  # of the instruction rows, for each overlap switch that is on
 
 # Documents of the pre-training corpus: kind -> weight in the draw (documents, not tokens).
@@ -112,6 +115,43 @@ def _plain_row(rng: Random) -> dict[str, str]:
     )
 
 
+# Requests with one right answer, of which a training file leaves unseen rows: the words are few, so
+# that all rows of the others ("Spell the word.") are learned.
+ASKED = (
+    "Repeat the sentence.",
+    "Write the words in reverse order.",
+    "Sort the words by the alphabet.",
+    "Give the first word of the list.",
+    "Give the last word of the list.",
+    "Join the words with a plus sign.",
+    "Turn the sentence into a polite one.",
+)
+
+
+def held_out_instructions(trained: Iterable[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """Make ROWS instructions with one right answer for dev and for test, all different.
+
+    Args:
+        trained: rows of which none is asked again: the same request about the same words, in
+            whatever order, is not.
+    """
+    seen, rows = {_request(row) for row in trained}, []
+    for i in count():
+        row = _plain_row(Random(f"held-out-instructions-{i}"))
+        request = _request(row)
+        if row["instruction"] in ASKED and request not in seen:
+            seen.add(request)
+            rows.append(row)
+        if len(rows) == 2 * ROWS:
+            break
+    return {"dev": rows[:ROWS], "test": rows[ROWS:]}
+
+
+def _request(row: dict[str, str]) -> tuple[str, ...]:
+    """What is asked for, and the words that it is asked about in no order."""
+    return (row["instruction"], *sorted(row["input"].replace(",", "").split()))
+
+
 # -- the corpus and the files ----------------------------------------------------------------------
 
 
@@ -161,7 +201,13 @@ def _distinct(make: Callable[[Random, str], dict], split: str) -> list[dict]:
 
 def write_data(folder: Path) -> None:
     """Write the benchmarks and a set of instructions as JSON Lines, the same bytes every time."""
-    files = {"arithmetic_train": maths_rows(ROWS, seed=0), "instructions": instructions(4000, 0)}
+    trained = instructions(TRAINING, seed=0)
+    files = {"arithmetic_train": maths_rows(ROWS, seed=0), "instructions": trained}
+    for on in filter(None, CELLS.values()):
+        rows = instructions(REHEARSING, 0, **dict.fromkeys(on, True))
+        files["_".join(("instructions", *on))] = rows
+    held_out = held_out_instructions(trained)
+    files |= {f"instructions_{split}": rows for split, rows in held_out.items()}
     makers = {"arithmetic": word_problem, "stories": story_row, "facts": fact_row}
     for name, make in makers.items():
         for split in ("dev", "test"):

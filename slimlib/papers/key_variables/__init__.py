@@ -20,6 +20,7 @@ _HOME = {
     "experiment_table": "article_tables",
     "paper_tables": "article_tables",
     "plot_experiment": "article_plots",
+    "plot_tradeoff": "article_plots",
     "judge_claims": "claims",
 }
 __all__ = list(_HOME)

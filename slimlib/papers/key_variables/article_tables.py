@@ -1,19 +1,23 @@
 """The article's tables and figures as DataFrames, made from a grid's records alone.
 
 Scores are per cent, differences points; intervals are 95 %, over documents and runs. The article's
-Tables 3 and 4 belong to E1 and E6 (its figures and tables are images: `grid` says what was read
-out of them); its Tables 1 and 2 are taken to be the methods and their baselines side by side.
+figures and tables are images: what they hold is read from its text. Table 1 is the layers that get
+an adapter and their dimensions, Table 2 the list of the experiments; Tables 3 and 4 (0-shot
+commonsense) belong to E1 and E6. The methods and their baselines side by side are this project's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from slimlib.comparison.benchmarks import MARGIN
+from slimlib.config import MLP
 from slimlib.methods import METHODS, NF4_BITS
+from slimlib.methods.shapes import get_shape
 from slimlib.metrics import Spread
 from slimlib.papers.key_variables.cells import Grid
 from slimlib.papers.key_variables.contrasts import (
@@ -22,7 +26,7 @@ from slimlib.papers.key_variables.contrasts import (
     score_contrast,
     score_interval,
 )
-from slimlib.studies.design import Bar, Experiment
+from slimlib.studies.design import Bar, Design, Experiment
 
 PLACES = {  # of the article -> experiment
     "Table 3": "E1",
@@ -141,8 +145,51 @@ def cells_table(grid: Grid) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("cell")
 
 
+ARTICLE_MODELS = ("LLaMA-7B", "LLaMA-13B")  # LLaMA-2's are of the same dimensions
+
+
+def layers_table(models: Sequence[str] = ARTICLE_MODELS) -> pd.DataFrame:
+    """Table 1: the layers that get an adapter, and their dimensions, "inputs x outputs".
+
+    Args:
+        models: names in `slimlib.methods.shapes.SHAPES`, a column each; default the article's.
+
+    Example: q_proj of the attention is 4,096 x 4,096 in LLaMA-7B; down_proj 11,008 x 4,096.
+    """
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for model in models:
+        shape = get_shape(model)
+        for name, (d_in, d_out) in shape.linears().items():
+            kind = "MLP" if name in MLP else "attention"
+            rows.setdefault((kind, name), {})[model] = f"{d_in:,} x {d_out:,}"
+        rows.setdefault(("all", "decoder layers"), {})[model] = str(shape.layers)
+    table = pd.DataFrame(rows.values(), index=pd.MultiIndex.from_tuples(rows))
+    table.index.names = ["module", "layer"]
+    return table
+
+
+def experiments_table(design: Design) -> pd.DataFrame:
+    """Table 2: the list of the experiments, where the article shows them, and this grid's cells."""
+    rows = []
+    for experiment in design.experiments:
+        methods = dict.fromkeys(METHODS[bar.method].label for bar in experiment.bars)
+        controls = dict.fromkeys(bar.control for bar in experiment.bars if bar.control)
+        rows.append(
+            {
+                "experiment": experiment.id,
+                "methods": ", ".join(methods),
+                "what is varied": experiment.title.partition(": ")[2],
+                "in the article": experiment.figure,
+                "ranks": ", ".join(map(str, sorted({bar.r for bar in experiment.bars}))),
+                "cells": len(experiment.cells),
+                "controls": ", ".join(controls) or "-",
+            }
+        )
+    return pd.DataFrame(rows).set_index("experiment")
+
+
 def methods_table(grid: Grid) -> pd.DataFrame:
-    """Table 1: the five methods, from a baseline cell of each.
+    """The five methods side by side, from a baseline cell of each.
 
     Columns: quantiser and its block, what is trained, rank of dW in the attention's q at most,
     whether it merges into the quantised format.
@@ -178,7 +225,7 @@ def baselines(grid: Grid) -> list[Bar]:
 
 
 def baselines_table(grid: Grid, margin: float = MARGIN) -> pd.DataFrame:
-    """Table 2: the untuned model, each quantised one, and each method at its baseline.
+    """The untuned model, each quantised one, and each method at its baseline.
 
     `change` is against the same model untuned and quantised alike (of a quantised one: against the
     model as it is).
@@ -198,5 +245,5 @@ def baselines_table(grid: Grid, margin: float = MARGIN) -> pd.DataFrame:
 
 def paper_tables(grid: Grid) -> dict[str, pd.DataFrame]:
     """Every table and figure of the article by its place, as numbers."""
-    tables = {"Table 1": methods_table(grid), "Table 2": baselines_table(grid)}
+    tables = {"Table 1": layers_table(), "Table 2": experiments_table(grid.design)}
     return tables | {place: experiment_table(grid, id) for place, id in PLACES.items()}

@@ -127,6 +127,7 @@ END_TOKENS: dict[int, EndToken] = {
     128_001: EndToken("<|end_of_text|>", "Llama-3.2-1B"),
     128_009: EndToken("<|eot_id|>", "Llama-3.2-1B-Instruct"),
 }
+BASE_END_TOKEN = 128_009  # in the author's result file of the column "base"
 # The column's checkpoint, or what it was fine-tuned from, as the paper has it.
 CHECKPOINTS: dict[str, str] = {"base": "Llama-3.2-1B", "llama-2k": "Llama-3.2-1B"}
 

@@ -1,7 +1,8 @@
 """The audit as a table: what each paper says, beside what its own numbers give.
 
-Wording alone: every number is filled in from `recomputed`, `pairings` or `savings`, and the verdict
-is a rule on it. Neighbours with the same facts are said together, once for each namespace of them.
+Wording alone: every number is filled in from `recomputed`, `pairings`, `savings` or
+`interpretations`, and the verdict is a rule on it. Neighbours with the same facts are said
+together, once for each namespace of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from itertools import groupby
 from types import SimpleNamespace as Facts
 from typing import NamedTuple
 
-from slimlib.papers.slimming import pairings, published, recomputed, savings
+from slimlib.papers.slimming import interpretations, pairings, published, recomputed, savings
 from slimlib.papers.slimming.findings import (
     AGREES,
     DIFFERS,
@@ -179,6 +180,44 @@ PAPER_A: Sequence[Statement] = (
         "{trainable:,} of {frozen:,}",
         "r (d_in + d_out): {share:g} % of the matrix.",
         lambda f: AGREES if f.example[3:] == (f.trainable, f.frozen) else DIFFERS,
+    ),
+    Statement(
+        interpretations.near_total_loss,
+        "Interpretation 1: fine-tuning lost mathematical reasoning almost wholly",
+        "{relative} % relative loss, beyond {line:.0f} % FR",
+        "FR {rate:.2f} % ({limits})",
+        "The loss is established, its cause is not: by the author's records 'base' is {base}, the "
+        "fine-tuned model comes from another checkpoint, and its adapter was merged into 4 bit. "
+        "Which of the three took how much, and whether a format was lost or an ability, takes "
+        "answers that are not public.",
+        lambda f: NOT_ESTABLISHED,
+    ),
+    Statement(
+        interpretations.kept_by_structure,
+        "Interpretation 2: commonsense is kept because of shared structure",
+        "dA {value:+.2f}: structural knowledge persists",
+        "within {margin:g} points, {p_same} (TOST)",
+        "That it is kept is established; the two reasons given (constraints of the architecture, a "
+        "shared space of representations) were not varied, and nothing printed measures them.",
+        lambda f: UNCHECKABLE,
+    ),
+    Statement(
+        interpretations.partial_unlearning,
+        "Interpretation 3: knowledge is partly unlearned, and so is moderately robust",
+        "{relative} % relative loss",
+        "{value:.2f} points ({limits}), {p_text}",
+        "{n:,} questions, unpaired. A robustness would take an upper limit on the loss that is "
+        "small. One run, and another checkpoint as base.",
+        lambda f: established(f.p_value < published.ALPHA),
+    ),
+    Statement(
+        interpretations.architecture,
+        "Interpretation 4: architecture outweighs {times:.0f} times the data",
+        "{one:.2f} % against {other:.2f} % on MMLU-CS",
+        "{value:.2f} points ({limits}), {p_text}",
+        "{n:,} questions, unpaired. Model, data, rank, learning rate and hardware change "
+        "together: a gap would not be the architecture's alone.",
+        lambda f: established(f.p_value < published.ALPHA),
     ),
 )
 PAPER_B: Sequence[Statement] = (

@@ -20,8 +20,14 @@ from slimlib.data.micro import abilities, words, world
 
 FILES = {
     "arithmetic_train", "arithmetic_dev", "arithmetic_test", "stories_dev", "stories_test",
-    "facts_dev", "facts_test", "instructions",
+    "facts_dev", "facts_test", "instructions", "instructions_dev", "instructions_test",
 }  # fmt: skip
+REHEARSALS = {  # all combinations of three switches but none
+    "instructions_maths", "instructions_stories", "instructions_facts",
+    "instructions_maths_stories", "instructions_maths_facts", "instructions_stories_facts",
+    "instructions_maths_stories_facts",
+}  # fmt: skip
+FILES |= REHEARSALS
 EQUATION = re.compile(r"(\d+) ([-+*]) (\d+) = (\d+)")
 PROGRAMS = set(words.PROGRAMS)
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
@@ -66,8 +72,10 @@ def test_write_data_writes_the_same_bytes_in_another_process(tmp_path):
 
 def test_files_and_their_sizes(data):
     assert set(data) == FILES
-    assert len(data.pop("instructions")) == 4000
-    assert {len(rows) for rows in data.values()} == {world.ROWS}
+    assert len(data["instructions"]) == 4000
+    assert {len(data[name]) for name in REHEARSALS} == {world.REHEARSING}
+    others = FILES - REHEARSALS - {"instructions"}
+    assert {len(data[name]) for name in others} == {world.ROWS}
 
 
 def test_importing_the_world_loads_no_torch():
@@ -196,6 +204,53 @@ def test_instructions_of_none_are_none():
 def test_instructions_repeat_by_seed_and_differ_between_seeds():
     assert world.instructions(50, 3) == world.instructions(50, 3) != world.instructions(50, 4)
     assert world.instructions(20, 3) == world.instructions(50, 3)[:20]
+
+
+ANSWERS = {  # request -> its answer, by another way than the world's
+    "Repeat the sentence.": lambda text: text,
+    "Write the words in reverse order.": lambda text: ", ".join(text.split(", ")[::-1]),
+    "Sort the words by the alphabet.": lambda text: ", ".join(
+        sorted(text.split(", "), key=str.swapcase)
+    ),
+    "Give the first word of the list.": lambda text: re.match(r"\w+", text)[0],
+    "Give the last word of the list.": lambda text: re.search(r"\w+$", text)[0],
+    "Join the words with a plus sign.": lambda text: text.replace(",", " plus"),
+    "Turn the sentence into a polite one.": lambda text: f"If you please: {text}",
+}
+
+
+def test_held_out_instructions_have_one_right_answer(data):
+    for split in ("dev", "test"):
+        rows = data[f"instructions_{split}"]
+        assert {row["instruction"] for row in rows} == set(ANSWERS)
+        assert all(ANSWERS[row["instruction"]](row["input"]) == row["output"] for row in rows)
+        assert {about(row) for row in rows} == {"plain"}
+
+
+def test_no_held_out_instruction_is_trained_or_in_both_splits(data):
+    """The same request about the same words in another order counts as the same."""
+
+    def asked(rows):
+        return [(r["instruction"], frozenset(re.findall(r"\w+", r["input"]))) for r in rows]
+
+    held_out = asked(data["instructions_dev"] + data["instructions_test"])
+    assert len(set(held_out)) == 2 * world.ROWS
+    for name in ("instructions", *REHEARSALS):
+        assert not set(held_out) & set(asked(data[name])), name
+
+
+def test_rehearsed_rows_are_none_of_the_tests_documents(data):
+    pairs, titles, questions = set(), set(), set()
+    for split in ("dev", "test"):
+        pairs |= {eq[:3] for r in data[f"arithmetic_{split}"] for eq in equations(r["answer"])}
+        titles |= {row["activity_label"] for row in data[f"stories_{split}"]}
+        questions |= {row["question"] for row in data[f"facts_{split}"]}
+    for name in REHEARSALS:
+        kinds = {kind: [row for row in data[name] if about(row) == kind] for kind in world.OVERLAPS}
+        assert {kind for kind, rows in kinds.items() if rows} == set(name.split("_")[1:])
+        assert not {eq[:3] for row in kinds["maths"] for eq in equations(row["output"])} & pairs
+        assert not {row["input"] for row in kinds["stories"]} & titles
+        assert not {row["input"] for row in kinds["facts"]} & questions
 
 
 def wording(step, o):

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from grid_records import draw
 
+from slimlib.config import ATTENTION
 from slimlib.papers.key_variables.article_tables import (
     PLACES,
     baselines_table,
     cells_table,
     experiment_table,
+    experiments_table,
+    layers_table,
     methods_table,
     paper_tables,
 )
@@ -63,6 +66,30 @@ def test_a_missing_cell_is_a_row_without_numbers(tmp_path):
     assert row["seeds"] == 0 and math.isnan(row["score"])
     assert cells_table(grid).loc[CUT, "seeds"] == 0
     assert len(cells_table(grid)) == len(grid.design.study.arms)
+
+
+def test_the_article_s_table_1_is_its_layers_and_their_dimensions():
+    """LLaMA: 4,096 and 11,008 wide at 7B, 5,120 and 13,824 at 13B (Touvron et al. 2023)."""
+    table = layers_table()
+    seven = {name: table.loc[("attention", name), "LLaMA-7B"] for name in ATTENTION}
+    assert seven == dict.fromkeys(ATTENTION, "4,096 x 4,096")
+    assert [*table.loc[("MLP", "down_proj")]] == ["11,008 x 4,096", "13,824 x 5,120"]
+    assert [*table.loc[("MLP", "gate_proj")]] == ["4,096 x 11,008", "5,120 x 13,824"]
+    assert [*table.loc[("all", "decoder layers")]] == ["32", "40"]
+    assert layers_table(["Llama-3.2-1B"]).loc[("attention", "k_proj"), "Llama-3.2-1B"] == (
+        "2,048 x 512"
+    )
+
+
+def test_the_article_s_table_2_is_the_list_of_experiments(grid):
+    table = experiments_table(grid.design)
+    assert [*table.index] == [f"E{i}" for i in range(1, 8)]
+    assert table["cells"].sum() >= len({c for e in grid.design.experiments for c in e.cells})
+    for place, id in PLACES.items():
+        short = place.replace("Figure", "Fig.")
+        assert short in table.loc[id, "in the article"], place
+    assert table.loc["E5", "in the article"] == "Fig. A2"
+    assert table.loc["E6", "methods"] == "QA-HiRA" and table.loc["E7", "controls"] == "-"
 
 
 def test_the_methods_side_by_side(grid):

@@ -11,6 +11,7 @@ from slimlib.common.schema import pack_scores
 from slimlib.papers.key_variables.cells import Cell, read_grid
 from slimlib.papers.key_variables.contrasts import (
     loss_contrast,
+    rank_correlation,
     run_spread,
     score_contrast,
     score_interval,
@@ -97,3 +98,15 @@ def test_the_loss_is_compared_over_runs(grid):
     losses = [np.mean([c.loss for c in grid.of(name)]) for name in (CUT, "qlora-r4")]
     assert effect.difference.value == pytest.approx(losses[0] - losses[1])
     assert effect.documents == 0
+
+
+def test_rank_correlation_by_hand():
+    """Two of ten ranks exchanged: rho = 1 - 6 x 2 / (10 x 99) = 0.98788."""
+    ranks = np.arange(10.0)
+    found = rank_correlation(ranks, [*ranks[:8], 9.0, 8.0])
+    assert found.value == pytest.approx(1 - 12 / 990)
+    error = np.sqrt((1 + found.value**2 / 2) / 7)
+    limits = np.tanh(np.arctanh(found.value) + 1.959964 * error * np.array([-1, 1]))
+    assert [found.low, found.high] == pytest.approx([*limits])
+    assert rank_correlation(ranks, -(ranks**3)).value == pytest.approx(-1)
+    assert np.isnan(rank_correlation([1, 2, 3], [1, 2, 3]).value)

@@ -164,14 +164,14 @@ def test_dk_is_not_significant_unpaired(find):
     found = find("dK is significant at 5 %")
     assert found.verdict == NOT_ESTABLISHED
     assert found.recomputed == "z = 1.88, p = 0.060 unpaired"
-    assert "at most 38 of the 100" in found.why and "about 49" in found.why
+    assert "at most 37 of the 100" in found.why and "about 49" in found.why
 
 
 def test_most_changed_answers_by_the_binomial():
     """lost - gained = 13, so the number of changed answers is odd: 37 is significant, 39 is not."""
     p = {total: stats.binomtest((total + 13) // 2, total).pvalue for total in range(13, 82, 2)}
-    assert p[37] < 0.05 <= p[39] and min(p[t] for t in p if t > 38) >= 0.05
-    assert most_changed_answers(DK) == 38
+    assert p[37] < 0.05 <= p[39] and min(p[t] for t in p if t > 37) >= 0.05
+    assert most_changed_answers(DK) == 37
 
 
 def test_paired_p_values_by_scipy():
@@ -233,6 +233,36 @@ def test_tinyllama_against_fine_tuned_llama(find):
 def test_lora_s_example(find):
     found = find("LoRA with r = 10")
     assert found.recomputed == "20,000 of 1,000,000" and found.verdict == AGREES
+
+
+# ------------------------------------------------------------------------- the four interpretations
+
+
+def test_each_interpretation_has_a_verdict(report):
+    found = [f for f in report.findings if f.claim.startswith("Interpretation")]
+    assert [f.claim.split(":")[0] for f in found] == [f"Interpretation {i}" for i in (1, 2, 3, 4)]
+    verdicts = [NOT_ESTABLISHED, UNCHECKABLE, NOT_ESTABLISHED, NOT_ESTABLISHED]
+    assert [f.verdict for f in found] == verdicts
+
+
+def test_interpretation_1_names_another_checkpoint_and_the_merge(find):
+    found = find("Interpretation 1")
+    assert found.recomputed == "FR 88.91 % (85.68 to 92.02)"
+    assert "85.68 to 92.02 (Fieller" in find("GSM8K: forgetting rate FR").why
+    assert "Llama-3.2-1B-Instruct" in found.why and "4 bit" in found.why
+
+
+def test_interpretation_3_does_not_stand_on_a_loss_that_may_be_chance(find):
+    assert find("Interpretation 3").recomputed == "13.00 points (-0.55 to 26.55), p = 0.060"
+
+
+def test_interpretation_4_is_seven_points_of_a_hundred_questions(find):
+    error = math.sqrt(34 * 66 / 99 + 27 * 73 / 99)  # of the difference, in points
+    p = 2 * stats.norm.sf(7 / error)
+    half = 1.959964 * error
+    assert find("Interpretation 4").recomputed == (
+        f"7.00 points ({7 - half:.2f} to {7 + half:.2f}), p = {p:.3f}"
+    )
 
 
 # ----------------------------------------------------------------------------------------- paper B

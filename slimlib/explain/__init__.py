@@ -1,0 +1,43 @@
+"""QLoRA explained: pictures and sentences, each computed from numbers by a public function.
+
+Nothing here needs torch. Notebook 00 walks through it; `slimlib.choose` puts sliders to it.
+"""
+
+from slimlib.explain.codebook import bits_per_weight, block_sizes, nf4, nf4_levels, quantise
+from slimlib.explain.formats import MODELS, model_size, precision, size_gb, store, to_format
+from slimlib.explain.rank import change_rank, intrinsic_dimension, rebuild, rebuild_matrix
+from slimlib.explain.training_memory import kept_in_training, training_memory
+from slimlib.explain.transformer import attention, block, four_ways, ways
+from slimlib.explain.updates import TARGETS, forward, lora_matrix, lora_models, lost_in_merge, merge
+from slimlib.explain.weights import read_weight
+
+__all__ = [
+    "MODELS",
+    "TARGETS",
+    "attention",
+    "bits_per_weight",
+    "block",
+    "block_sizes",
+    "change_rank",
+    "forward",
+    "four_ways",
+    "intrinsic_dimension",
+    "kept_in_training",
+    "lora_matrix",
+    "lora_models",
+    "lost_in_merge",
+    "merge",
+    "model_size",
+    "nf4",
+    "nf4_levels",
+    "precision",
+    "quantise",
+    "read_weight",
+    "rebuild",
+    "rebuild_matrix",
+    "size_gb",
+    "store",
+    "to_format",
+    "training_memory",
+    "ways",
+]

@@ -1,0 +1,1 @@
+"""Fine-tuning: TRL over either backend, its sessions, probes and rehearsal."""
