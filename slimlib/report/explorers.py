@@ -46,21 +46,21 @@ class Flips:
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = dict(pairs)
         self._results: dict[str, Results] = {}
-        self._frames: dict[tuple[str, str, str | None], pd.DataFrame] = {}
+        self._frames: dict[tuple[str, str, str], pd.DataFrame] = {}
 
-    def frame(self, arm: str, task: str, filter: str | None = None) -> pd.DataFrame:
-        """The flips of one pair on one task, as `flips` lists them."""
+    def frame(self, arm: str, task: str, filter: str = "") -> pd.DataFrame:
+        """The flips of one pair on one task, as `flips` lists them; filter: "" leaves it open."""
         key = arm, task, filter
         if key not in self._frames:
             sides = map(self.read, self.pairs[arm])
-            self._frames[key] = flips(*sides, task, filter=filter, strict=False)
+            self._frames[key] = flips(*sides, task, filter=filter or None, strict=False)
         return self._frames[key]
 
     def show(
         self,
         arm: str,
         task: str,
-        filter: str | None = None,
+        filter: str = "",
         change: str = BOTH,
         text: str = "",
         page: int = 1,
@@ -115,7 +115,7 @@ def explore_answers(pairs: Pairs) -> Choice | Document:
         found.show,
         arm=[*pairs],
         task=tasks,
-        filter={OWN: None} | {kind: kind for kind in filters},
+        filter={OWN: ""} | {kind: kind for kind in filters},
         change=[*DIRECTIONS],
         text="",
         page=range(1, -(-most // ON_A_PAGE) + 1),

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import html
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOW = 10  # logged steps that speed and time left are taken from
-SMOOTHED = 0.9  # of the smoothed loss stays at each logged step
+SMOOTHED = 0.7  # of the smoothed loss stays at each logged step
 LIVE_DPI = 100  # the live picture is sent every few seconds
 
 Row = Mapping[str, Any]
@@ -96,10 +97,10 @@ def losses_of(rows: Sequence[Row]) -> list[Row]:
 def smoothed(losses: Sequence[float]) -> np.ndarray:
     """The exponential mean of the losses so far, without the pull of its start.
 
-    Each loss weighs 0.9 times the next one; divided by the sum of the weights, as in Adam (Kingma
+    Each loss weighs 0.7 times the next one; divided by the sum of the weights, as in Adam (Kingma
     and Ba, 2015, section 3). The last point is of the last step, which a centred mean has not.
 
-    Example: 2, 1 -> 2, (0.9 * 2 + 1) / 1.9 = 1.474.
+    Example: 2, 1 -> 2, (0.7 * 2 + 1) / 1.7 = 1.412.
     """
     sums = weights = 0.0
     found = []
@@ -158,13 +159,15 @@ def draw(rows: Sequence[Row]) -> Figure:
 
     tasks = [*last_probes(rows)]
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.6 if tasks else 2.8), layout="constrained")
+        figure = Figure(figsize=(6.4, 5.0 if tasks else 2.8), layout="constrained")
         axes = figure.subplots(2 if tasks else 1, 1, sharex=True, squeeze=False)[:, 0]
         _draw_losses(axes[0], losses_of(rows))
         for ax in axes:
             _draw_checkpoints(ax, [row["step"] for row in rows if row.get("checkpoint")])
-        for task, colour in zip(tasks, PALETTE[1:] * len(tasks), strict=False):
-            _draw_probe(axes[-1], task, rows, colour)
+        for task, colour, marker in zip(tasks, cycle(PALETTE[1:]), cycle("os^D"), strict=False):
+            _draw_probe(axes[-1], task, rows, {"color": colour, "marker": marker})
+        if tasks:
+            axes[-1].legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.3))
         steps = losses_of(rows)[-1].get("max_steps", rows[-1]["step"])
         axes[-1].set(xlabel="step", xlim=(0, 1.02 * steps))
     return figure
@@ -176,7 +179,8 @@ def _draw_losses(ax: Axes, rows: Sequence[Row]) -> None:
     ax.plot(steps, losses, color=PALETTE[0], linewidth=0.8, alpha=0.35)
     ax.plot(steps, smooth, color=PALETTE[0], linewidth=2)
     ax.plot(steps[-1], smooth[-1], "o", color=PALETTE[0], markersize=5)
-    ax.set_title(f"training loss {smooth[-1]:.2f}", loc="left", fontweight="bold")
+    title = f"training loss {smooth[-1]:.2f}, smoothed; thin: as logged"
+    ax.set_title(title, loc="left", fontweight="bold")
     ax.set_ylabel("nats per token")
     ax.margins(y=0.12)
 
@@ -189,16 +193,14 @@ def _draw_checkpoints(ax: Axes, steps: Sequence[int]) -> None:
         ax.set_title(said, loc="right", color="grey", fontsize=8)
 
 
-def _draw_probe(ax: Axes, task: str, rows: Sequence[Row], colour: str) -> None:
+def _draw_probe(ax: Axes, task: str, rows: Sequence[Row], look: Mapping[str, str]) -> None:
     """One task's share right at each probe, with Wilson's 95 % interval."""
     probed = [row for row in rows if task in row.get("probe", {})]
     shares = np.array([100 * row["probe"][task] for row in probed])
     counts = [(round(row["probe"][task] * row["n"][task]), row["n"][task]) for row in probed]
     limits = np.array([metrics.wilson_interval(*count)[1:] for count in counts]).T
+    label = as_written(f"{task}: {shares[-1]:.0f} % of {counts[-1][1]}")
     steps = [row["step"] for row in probed]
-    ax.errorbar(steps, shares, abs(limits - shares), color=colour, marker="o", ms=4, capsize=2)
-    label = f"{task} {shares[-1]:.0f} % of {counts[-1][1]}"
-    ax.annotate(as_written(label), (steps[-1], shares[-1]), (0, 6), textcoords="offset points",
-                ha="right" if len(steps) > 1 else "left", color=colour, fontsize=8)  # fmt: skip
-    ax.set(ylabel="% right", ylim=(-3, 112))
+    ax.errorbar(steps, shares, abs(limits - shares), ms=4, capsize=2, label=label, **look)
+    ax.set(ylabel="% right", ylim=(-3, 103))
     ax.set_title("probes, with 95 % intervals", loc="left", fontweight="bold")

@@ -64,6 +64,7 @@ def lab(tmp_path_factory, smoke):
     environment = os.environ | {
         "JUPYTERLAB_SETTINGS_DIR": str(settings),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "JUPYTER_PATH": str(Path(widgets.__file__).parents[4] / "share" / "jupyter"),
         "PYTHONPATH": str(CHECKOUT),
         "SLIMLIB_RUNS": str(run.parent),
@@ -109,7 +110,7 @@ def copies(folder):
 
 
 def wait_for(address, server, log):
-    for _ in range(240):
+    for _ in range(600):  # five minutes, on a busy machine
         if server.poll() is not None:
             break
         try:
@@ -126,7 +127,7 @@ class Page:
         self.address, self.folder, self.log = lab
         self.said = []
         self.page = browser.new_page(viewport={"width": width, "height": 900})
-        self.page.set_default_timeout(2 * MINUTE)
+        self.page.set_default_timeout(5 * MINUTE)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("console", self._console)
         self.name = name

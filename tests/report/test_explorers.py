@@ -153,6 +153,8 @@ def test_it_chooses_the_arguments_of_flips_and_show_flips(pairs, installed, monk
     assert list(explorer.choices) == ["arm", "task", "filter", "change", "text", "page"]
     assert list(explorer.choices["filter"]) == [OWN, "strict-match", "flexible-extract"]
     assert bool(explorer.controls) == installed
+    if installed:  # a menu shows nothing for a choice of None
+        assert explorer.controls["filter"].label == OWN
     frame = flips(*pairs["tuned"], "gsm8k")
     assert explorer.result().data == show_flips(frame, k=ON_A_PAGE).data
     explorer.set(change=GAINED, text="####")

@@ -31,9 +31,9 @@ def written(folder, rows):
 
 
 def test_the_smoothed_loss_by_hand():
-    assert training.smoothed([2.0, 1.0]) == pytest.approx([2, 2.8 / 1.9])
+    assert training.smoothed([2.0, 1.0]) == pytest.approx([2, 2.4 / 1.7])
     assert training.smoothed([3.0] * 50) == pytest.approx([3.0] * 50)
-    assert training.smoothed([0.0] * 10 + [1.0])[-1] == pytest.approx(0.1 / (1 - 0.9**11))
+    assert training.smoothed([0.0] * 10 + [1.0])[-1] == pytest.approx(0.3 / (1 - 0.7**11))
     assert len(training.smoothed([])) == 0
 
 
@@ -58,7 +58,7 @@ def test_a_log_of_older_times_says_what_it_knows():
 
 def test_the_sentence_says_all_of_it(tmp_path):
     picture = training.view(written(tmp_path / "llama-2k", [*ROWS, PROBE, CHECKPOINT]))
-    loss = (0.81 * 4 + 0.9 * 3 + 2) / 2.71
+    loss = (0.49 * 4 + 0.7 * 3 + 2) / 2.19
     assert picture.text == (
         f"llama-2k, step 10 of 40: loss {loss:.2f}, smoothed, 50 tokens/s, 1.25 GB at most, "
         "1 min 0 s left, micro_facts 60 % of 50"
@@ -80,7 +80,7 @@ def test_raw_and_smoothed_loss_probes_and_checkpoints_are_drawn(tmp_path):
     (bars,) = below.containers
     (segment,) = bars.lines[2][0].get_segments()
     assert segment[:, 1] == pytest.approx([low, high]) and segment[0, 0] == 10
-    assert "60 % of 50" in below.texts[0].get_text()
+    assert below.get_legend().texts[0].get_text() == "micro_facts: 60 % of 50"
 
 
 def test_without_probes_there_is_one_panel():
