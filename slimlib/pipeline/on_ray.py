@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import signal
 import socket
@@ -52,6 +53,8 @@ def ray_cluster(
     check_ray()
     if num_cpus is None:
         num_cpus = 1 if address else share_of_cores(workers)
+    if not (0 < num_cpus < math.inf and 0 <= num_gpus < math.inf):
+        raise ValueError(f"num_cpus={num_cpus:g}, num_gpus={num_gpus:g}: give numbers above 0")
     if num_gpus and not address and find_device().kind != "cuda":
         raise ValueError(f"num_gpus={num_gpus:g}: torch sees no CUDA GPU here; give 0")
     how: dict[str, Any] = {"address": address or HERE, "log_to_driver": False}

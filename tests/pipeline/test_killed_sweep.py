@@ -32,6 +32,7 @@ SPEC = {  # the base, 12 arms, 3 trainings; seconds an arm
         "limit": 6,
         "tasks": "micro_facts,micro_stories",
         "train.save_steps": 1,
+        "train.max_steps": 12,
         "train.learning_rate": 0.02,
     },
     "grid": {"adapter.r": [2, 4, 8], "merge.scale": [0, 0.25, 0.5, 1]},
@@ -136,13 +137,16 @@ def with_ray() -> str | Path:
     return environment("ray", RAY + sys.executable, install)
 
 
-def at_work(root: Path) -> int | None:
-    """A process that works at an arm."""
-    for path in root.glob("seed-*/killed/locks/*.json"):
+def in_training(root: Path) -> int | None:
+    """A process that trains an arm and has saved a checkpoint of it."""
+    for path in root.glob("seed-*/killed/*/checkpoints/checkpoint-*/whole.json"):
+        arm = path.parents[2]
         try:
-            return json.loads(path.read_text(encoding="utf-8"))["process"]
+            holder = json.loads((arm.parent / "locks" / f"{arm.name}.json").read_text("utf-8"))
         except (OSError, ValueError):  # it has just ended
             continue
+        if holder["works at"] == f"finetune {arm.name}":
+            return holder["process"]
     return None
 
 
@@ -152,14 +156,13 @@ def test_ray_with_two_workers_of_which_one_is_killed_ends_with_the_same_tables(
 ):
     root = tmp_path / "runs"
     sweep = Sweep(root, "--engine", "ray", "--workers", "2", "--num-cpus", "1", python=with_ray)
-    sweep.wait_until(lambda: sweep.done() >= 3)
-    victim = None
-    while victim is None and sweep.process.poll() is None:
-        victim = at_work(root)
-    logs = {path.name for path in root.glob("worker-*.log")}
-    assert len(logs) == 2 and any(name.endswith(f"-{victim}.log") for name in logs)
+    sweep.wait_until(lambda: in_training(root))
+    victim = in_training(root)
+    assert [*root.glob(f"worker-*-{victim}.log")], sweep.said()
     os.kill(victim, signal.SIGKILL)
     said = sweep.end()
-    assert sweep.done() == ARMS and "failed" not in said
-    assert len([*root.glob("worker-*.log")]) > 2  # another took its place
+    assert sweep.done() == ARMS and ": failed" not in said
+    logs = [path.read_text(encoding="utf-8") for path in root.glob("worker-*.log")]
+    assert len(logs) > 2  # another took its place, and went on where it was
+    assert any("resuming from checkpoint-" in log for log in logs)
     assert tables(root) == undisturbed
