@@ -149,19 +149,19 @@ def plot_answers(
     if ax is None:
         ax = subplots(WIDTH, 2.6)
         entitle(ax.figure, _right(names, kinds, n))
-    left = np.zeros(len(names))
+    left, parts = np.zeros(len(names)), []
     for kind, colour in ANSWER_COLOURS.items():
         counts = np.array([found[kind] for found in kinds], dtype=float)
         if counts.any():
             shares = 100 * counts / n
-            ax.barh(rows, shares, left=left, height=0.6, color=colour, label=kind)
+            bars = ax.barh(rows, shares, left=left, height=0.6, color=colour, label=kind)
+            parts.append(bars)
             _write_shares(ax, left, shares, kind)
             left = left + shares
     ax.set_yticks(rows, [wrap(name) for name in names])
     ax.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5), xlabel=f"% of {n:,} answers")
-    parts, kinds_shown = ax.get_legend_handles_labels()
     where = {"loc": "outside lower left", "ncols": 3, "frameon": False, "fontsize": 7.5}
-    ax.figure.legend(parts, kinds_shown, **where)
+    ax.figure.legend(handles=parts, **where)
     return ax
 
 

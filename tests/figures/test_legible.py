@@ -37,6 +37,7 @@ def test_the_figures_of_a_study(study):
         assert "n = " in alt_text(figure) or name == "losses"
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_grid():
     grid = read_grid(committed_folder("key_variables_micro"))
     for name, figure in grid_figures(grid):

@@ -2,7 +2,6 @@
 
 from itertools import combinations
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 WIDTHS = (600, 1280)  # pixels: a narrow page, and the file as it is written
@@ -13,12 +12,10 @@ TOUCH = 0.5  # pixels: boxes that share an edge do not lie on one another
 def text_boxes(figure, width: int) -> list[tuple[str, float, tuple[float, float, float, float]]]:
     """(text, size in pixels, box) of every text that is drawn at a width in pixels."""
     figure.set_dpi(width / figure.get_figwidth())
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
+    figure.draw_without_rendering()  # places everything
     found = []
     for text in _drawn_texts(figure):
-        box = text.get_window_extent(renderer)
+        box = text.get_window_extent()
         if text.get_text().strip() and box.width > 0:
             found.append((text.get_text(), text.get_fontsize() * figure.dpi / 72, box.extents))
     return found
