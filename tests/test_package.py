@@ -55,7 +55,13 @@ def test_the_installed_versions_are_within_the_bounds():
 
 def test_what_is_imported_is_declared():
     """Nothing is taken for granted because another package happens to bring it."""
-    names = {"PIL": "pillow", "yaml": "pyyaml", "zmq": "pyzmq", "IPython": "ipython", "pydantic_core": "pydantic"}
+    names = {
+        "PIL": "pillow",
+        "yaml": "pyyaml",
+        "zmq": "pyzmq",
+        "IPython": "ipython",
+        "pydantic_core": "pydantic",
+    }
     # a GPU's and Colab's own, a quantiser's, and the extra that reads GGUF files
     elsewhere = {"unsloth", "google", "gptqmodel", "gguf"}
     declared = {re.match(r"[\w-]+", line)[0] for line in PROJECT["project"]["dependencies"]}
