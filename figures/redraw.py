@@ -82,6 +82,7 @@ def collect(run_folder: Path) -> Path:
         for name, stage in record["stages"].items():
             if stage["status"] != "done":
                 raise ValueError(f"{run_folder}: stage {name} of {record['arm']} is not done")
+    records = _asked_together(records)
     first = records[0]
     target = FIGURES / "records" / first["study"] / f"seed-{first['seed']}"
     _check_company(target, records)
@@ -92,12 +93,19 @@ def collect(run_folder: Path) -> Path:
             log = path.parent / "log.jsonl"
             if log.exists():
                 shutil.copyfile(log, folder / f"{record['arm']}.log.jsonl")
-            if record["config"]["adapter"]:
+            if record["config"]["adapter"] and record["compared_with"]:
                 counts = _answers(run_folder / record["compared_with"], path.parent)
                 (folder / f"{record['arm']}.answers.json").write_text(json.dumps(counts) + "\n")
             if slips := record["compared_with"] and _slips(run_folder, record):
                 write_json(folder / f"{record['arm']}.slips.json", slips)
     return target
+
+
+def _asked_together(records: Sequence[Record]) -> list[Record]:
+    """The records with what each is compared with, as if all arms had been asked for at once."""
+    study = study_of(records[0]["study"], records)
+    partner = {arm.name: arm.compared_with for arm in study.arms}
+    return [record | {"compared_with": partner[record["arm"]]} for record in records]
 
 
 def _check_company(target: Path, records: Sequence[Record]) -> None:

@@ -206,6 +206,15 @@ def test_an_installed_wheel_has_its_copy(tmp_path, monkeypatch):
     assert committed.committed_records("micro") == SEEDS
 
 
+def test_an_untuned_arm_counts_once_from_the_first_seed_that_has_it():
+    plain, other, tuned = (
+        {"arm": a, "config": {"adapter": t}}
+        for a, t in (("base", None), ("nf4", None), ("qlora", {"r": 16}))
+    )
+    by_seed = {1: [plain, tuned], 2: [plain, other, tuned], 3: [other]}
+    assert committed.pool(by_seed) == [plain, tuned, other, tuned]
+
+
 def test_collected_records_come_back_as_they_were(figures, tiny_run):
     target, records = redraw.collect(tiny_run.folder), tiny_run.records()
     seed = records[0]["seed"]
@@ -228,6 +237,14 @@ def test_arms_that_a_later_run_lacks_stay(figures, tiny_run, one_arm):
     before = {path.name: path.read_bytes() for path in target.iterdir()}
     assert redraw.collect(one_arm) == target
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def test_an_arm_that_was_run_alone_is_compared_with_its_base(figures, one_arm):
+    record = read_json(one_arm / "llama-2k" / "record.json")
+    write_json(one_arm / "llama-2k" / "record.json", record | {"compared_with": None})
+    target = redraw.collect(one_arm)
+    assert read_json(target / "llama-2k.json")["compared_with"] == "llama-base"
+    assert (target / "llama-2k.answers.json").exists()
 
 
 def test_arms_stay_beside_no_other_answers_of_their_base(figures, tiny_run, one_arm):
