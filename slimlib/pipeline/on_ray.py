@@ -29,12 +29,6 @@ STORE = 100 * 2**20  # bytes of Ray's shared memory, which nothing large goes th
 HERE = "local"  # Ray's word for a new cluster
 
 
-def check_ray() -> None:
-    """Refuse to go on without Ray."""
-    if importlib.util.find_spec("ray") is None:
-        raise ValueError("--engine ray needs Ray: pip install 'slimlib[ray]'")
-
-
 @contextlib.contextmanager
 def ray_cluster(
     address: str, workers: int, num_cpus: float | None, num_gpus: float
@@ -50,17 +44,19 @@ def ray_cluster(
     Raises:
         ValueError: Ray is not installed, not reached, or the numbers do not fit this machine.
     """
-    check_ray()
     if num_cpus is None:
         num_cpus = 1 if address else share_of_cores(workers)
     if not (0 < num_cpus < math.inf and 0 <= num_gpus < math.inf):
-        raise ValueError(f"num_cpus={num_cpus:g}, num_gpus={num_gpus:g}: give numbers above 0")
+        asked = f"num_cpus={num_cpus:g}, num_gpus={num_gpus:g}"
+        raise ValueError(f"{asked}: give CPUs above 0, and GPUs of 0 or more")
     if num_gpus and not address and find_device().kind != "cuda":
         raise ValueError(f"num_gpus={num_gpus:g}: torch sees no CUDA GPU here; give 0")
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("--engine ray needs Ray: pip install 'slimlib[ray]'")
     how: dict[str, Any] = {"address": address or HERE, "log_to_driver": False}
     how |= {"logging_level": "error"}
     if not address:
-        how |= {"num_cpus": max(1, round(num_cpus * workers)), "include_dashboard": False}
+        how |= {"num_cpus": math.ceil(num_cpus * workers), "include_dashboard": False}
         how |= {"num_gpus": None if num_gpus else 0, "object_store_memory": STORE}
     with _connected(how):
         _say_what_waits(num_cpus, num_gpus)
