@@ -6,6 +6,7 @@ rates and one efficiency, which a published run gives. All seconds are estimates
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ class Work:
         return (
             self.flops / (rates.flops[dtype] * efficiency)
             + self.bytes / rates.bandwidth
-            + (self.waiting)
+            + self.waiting
         )
 
 
@@ -83,7 +84,7 @@ def padded(rows: int) -> float:
 
     Alpaca's first 2,000 rows in random order: 1.24, 1.52, 1.80, 2.14 for 2, 4, 8, 16 rows.
     """
-    return 1 + 0.27 * (rows.bit_length() - 1)
+    return 1 + 0.27 * math.log2(rows)
 
 
 def training_work(

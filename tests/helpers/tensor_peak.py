@@ -1,37 +1,36 @@
 """The peak of the memory that tensors take on a CPU: every allocation, inside operations too."""
 
-import json
-import tempfile
+import gc
 from collections.abc import Callable
-from pathlib import Path
+from itertools import accumulate
+from typing import Any
 
 
 def tensor_peak(work: Callable[[], object]) -> int:
     """Bytes that tensors take at most while `work` runs, beside what was there before it.
 
-    Read from the profiler's trace: each event of torch's CPU allocator tells the bytes that are
-    allocated then. The resident set would count Python, code and the allocator's leavings too.
+    Each allocation and release of torch's CPU allocator is an event of its profiler. The resident
+    set would count Python, code and the allocator's leavings too.
     """
     import torch
 
+    gc.collect()  # else an earlier model, freed in between, would count as less
     with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
         work()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(path))
-        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-    return max(e["args"]["Total Allocated"] for e in events if e.get("name") == "[memory]")
+    # as torch.autograd.profiler reads them; profile.events() would first build a tree of all others
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(accumulate(size for _, size in changes))
 
 
-def stored(model: object) -> int:
-    """Bytes of a model's parameters and buffers, each storage once, and its 4-bit scales."""
+def stored(model: Any) -> int:
+    """Bytes of a model's parameters and buffers, each storage once, and of its 4-bit scales."""
     tensors = [*model.parameters(), *model.buffers()]
     for parameter in model.parameters():
         if state := getattr(parameter, "quant_state", None):
             tensors += [state.absmax, state.code]
-            if state.nested:
-                tensors += [state.state2.absmax, state.state2.code]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
+            tensors += [state.state2.absmax, state.state2.code] if state.nested else []
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -55,7 +55,7 @@ def test_unsloth_s_published_run_gives_the_efficiency():
 
 
 def test_padding_is_what_alpaca_s_rows_need():
-    """Measured: tests/benchmarks would need the rows; in random order, 1.24, 1.52, 1.80, 2.14."""
+    """Measured of Alpaca's first 2,000 rows in random order, SmolLM2's tokenizer."""
     found = [padded(rows) for rows in (1, 2, 4, 8, 16)]
     assert found == pytest.approx([1, 1.24, 1.52, 1.80, 2.14], rel=0.03)
 
