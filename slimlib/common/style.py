@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from slimlib.common.files import atomic_path
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH, DPI = 6.4, 200
 SMALL = 7  # points of the smallest letters
+SVG = "{http://www.w3.org/2000/svg}"
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; their yellow, too pale for
 # lines on white, is replaced by grey.
@@ -161,10 +163,9 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def show(path: Path) -> Any:
-    """A written picture, for a notebook to display inline; its alternative text goes with it."""
+    """A written PNG, for a notebook to display inline, with what the SVG beside it says."""
     from IPython.display import Image
-    from PIL import Image as Pillow
 
-    with Pillow.open(path) as picture:
-        said = picture.info.get("Description", "")
+    svg = path.with_suffix(".svg")
+    said = ElementTree.parse(svg).findtext(f"{SVG}title", "") if svg.exists() else ""
     return Image(filename=str(path), width=900, metadata={"alt": said})

@@ -1,5 +1,8 @@
 """Every figure can be read 600 and 1,280 pixels wide: drawn from the committed records."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import redraw
 from grid_records import draw
@@ -9,10 +12,13 @@ from text_boxes import WIDTHS, faults
 
 from slimlib.common.style import WIDTH, alt_text
 from slimlib.comparison.answers.kinds import KINDS
+from slimlib.comparison.contrast import Contrast
 from slimlib.comparison.plots import plot_answers
+from slimlib.metrics import Estimate
 from slimlib.papers.key_variables.article_plots import grid_figures, plot_experiment
 from slimlib.papers.key_variables.cells import committed_folder, read_grid
 from slimlib.report import committed, diagram, figures
+from slimlib.report.answer import Answer, Learned
 from slimlib.studies.design import Job
 
 STUDIES = ("micro", "smol")
@@ -76,6 +82,17 @@ def test_one_benchmark_a_comparison_and_kinds_of_answers():
     for name, ax in drawn.items():
         check(ax.figure, name)
         plt.close(ax.figure)
+
+
+def test_an_answer_on_one_s_own_model():
+    records = redraw.by_arm(committed.pool(committed.committed_records("micro")))
+    comparison = redraw.compare_arms(records["llama-base"], records["llama-2k"])
+    lower = Contrast(Estimate(-1.2, -1.6, -0.8), "t", 0.001, 1.0, None)
+    learned = Learned(rows=40, before=3.1, after=1.9, change=lower)
+    for some in (learned, replace(learned, rows=0, before=math.nan)):
+        figure = Answer("my model", (), some, comparison, (), "", "").figure()
+        check(figure, "answer")
+        plt.close(figure)
 
 
 def test_the_check_sees_texts_on_one_another_outside_and_small():
