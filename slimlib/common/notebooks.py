@@ -134,7 +134,9 @@ class _Client(NotebookClient):
     output_widget = _Output
 
     def __init__(self, notebook: Any, line: progress.Line, **kwargs: Any):
-        super().__init__(notebook, timeout=None, kernel_name="python3", **kwargs)
+        # what the menus chose first stands in outputs of its own; GitHub stumbles over their state
+        kwargs |= {"timeout": None, "kernel_name": "python3", "store_widget_state": False}
+        super().__init__(notebook, **kwargs)
         self.line, self.cell, self.silence, self.stopped = line, 0, "", 0
         line.begin("cells", sum(cell.cell_type == "code" for cell in notebook.cells))
         self.answer_due: asyncio.TimerHandle | None = None

@@ -90,7 +90,7 @@ def as_html(log: Path) -> str:
 
 
 def losses_of(rows: Sequence[Row]) -> list[Row]:
-    """The lines of a log that hold a loss; others hold a probe or a checkpoint."""
+    """The lines of a log that hold a loss; others hold a probe."""
     return [row for row in rows if row.get("loss") is not None]
 
 
@@ -163,7 +163,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         axes = figure.subplots(2 if tasks else 1, 1, sharex=True, squeeze=False)[:, 0]
         _draw_losses(axes[0], losses_of(rows))
         for ax in axes:
-            _draw_checkpoints(ax, [row["step"] for row in rows if row.get("checkpoint")])
+            _draw_checkpoints(ax, [row["checkpoint"] for row in rows if "checkpoint" in row])
         for task, colour, marker in zip(tasks, cycle(PALETTE[1:]), cycle("os^D"), strict=False):
             _draw_probe(axes[-1], task, rows, {"color": colour, "marker": marker})
         if tasks:

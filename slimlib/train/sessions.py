@@ -49,7 +49,7 @@ def keep_sessions(trainer: Any, log: Path, tokens: int) -> Sessions:
     Args:
         trainer: transformers', not started.
         log: path of log.jsonl; each line is a logged step with the mean loss since the last one,
-            and with the tokens and seconds so far, or a checkpoint.
+            with the tokens and seconds so far, and with the checkpoint that was kept since.
         tokens: of one epoch.
 
     Returns:
@@ -76,6 +76,7 @@ class Sessions:
     def __init__(self, trainer: Any, log: Path, tokens: int) -> None:
         self.trainer, self.log, self.tokens, self.sums = trainer, log, tokens, Sums()
         self.earlier = 0.0  # seconds of earlier sessions
+        self.checkpoint = 0  # the newest one, at which step, until a line of the log tells it
 
     def micro_batch(self, loss: float) -> None:
         """Add the loss of a pass, which the trainer has divided by the passes of a step."""
@@ -88,6 +89,7 @@ class Sessions:
         if state.global_step:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             self.sums = Sums(**read_json(checkpoint / WHOLE)["sums"])
+            self.checkpoint = state.global_step
             old = read_jsonl(self.log) if self.log.exists() else []
         kept = [json.dumps(row) + "\n" for row in old if row["step"] <= state.global_step]
         write_text(self.log, "".join(kept))
@@ -115,8 +117,10 @@ class Sessions:
             "tokens": round(self.tokens * (state.epoch or 0.0)),
             "peak_memory_gb": round(peak_memory_gb(), 3),
             "max_steps": state.max_steps,
+            **({"checkpoint": self.checkpoint} if self.checkpoint else {}),
         }
         self.sums.unlogged, self.sums.unlogged_steps = 0.0, 0
+        self.checkpoint = 0
         append_text(self.log, json.dumps(row) + "\n")
 
     @contextlib.contextmanager
@@ -131,7 +135,7 @@ class Sessions:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         files = {path.name: file_sha256(path) for path in folder.iterdir() if path.is_file()}
         write_json(folder / WHOLE, {"files": files, "sums": asdict(self.sums)})
-        append_text(self.log, json.dumps({"step": state.global_step, "checkpoint": True}) + "\n")
+        self.checkpoint = state.global_step
         self.saved = time.monotonic()
 
 

@@ -318,8 +318,9 @@ def test_the_page_slider_turns_the_page(chromium, lab):
                        "exact_match": score, "doc": {"question": f"question {i}"}}
                 for i in range(11) for row in gsm8k_rows()[-1:]]  # fmt: skip
         results = {"gsm8k": {"exact_match,flexible-extract": score}}
+        counts = {"gsm8k": {"original": 11, "effective": 11}}
         shutil.rmtree(folder / name)
-        run_folder(folder / name, rows, results=results)
+        run_folder(folder / name, rows, results=results, **{"n-samples": counts})
     page = Page(chromium, lab, "hostile")
     page.run_all(minutes=2)
     cell = page.cell("explore_answers(")

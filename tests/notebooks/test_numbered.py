@@ -272,6 +272,17 @@ def test_every_picture_that_a_notebook_draws_is_shown(executed):
         assert "image/png" in shown, source(cell)
 
 
+def test_a_saved_copy_shows_what_the_menus_chose_first(executed):
+    path = executed / "05_analysis.ipynb"
+    assert "widgets" not in json.loads(path.read_text("utf-8"))["metadata"]
+    for call, kind in (("explore_answers(", "text/html"), ("explore_ladder(", "image/png")):
+        (cell,) = [cell for cell in cells(path, "code") if call in source(cell)]
+        controls, shown, *_ = [output["data"] for output in cell["outputs"]]
+        assert "application/vnd.jupyter.widget-view+json" in controls
+        assert "arm = " in str(controls) or "benchmark = " in str(controls)
+        assert kind in shown and "application/vnd.jupyter.widget-view+json" not in shown
+
+
 def test_the_checkout_stays_clean(smoke):
     """No output of a run lies in the package or among the notebooks."""
     for folder in (CHECKOUT / "notebooks", CHECKOUT / "slimlib"):

@@ -128,10 +128,14 @@ def test_sums_and_log_go_on(tmp_path, clock):
 
     clock.seconds = 1000  # the next session
     resumed, args, state = started(tmp_path, step=1)
-    loss, checkpoint = read_jsonl(tmp_path / "log.jsonl")
-    assert loss["step"] == 1 and checkpoint == {"step": 1, "checkpoint": True}
+    assert [row["step"] for row in read_jsonl(tmp_path / "log.jsonl")] == [1]
     clock.seconds = 1002
     resumed.micro_batch(1.0)
     resumed.on_step_end(args, state, SimpleNamespace(should_save=False))
     assert (resumed.sums.loss, resumed.sums.seconds) == (4.0, 7.0)
+    for state.global_step in (2, 3):
+        resumed.on_log(args, state, None, {"loss": 1.0})
+        resumed.sums.unlogged_steps = 1
+    rows = read_jsonl(tmp_path / "log.jsonl")  # the line after a checkpoint tells of it, once
+    assert [row.get("checkpoint") for row in rows] == [None, 1, None]
     assert read_json(tmp_path / "checkpoint-1" / "whole.json")["sums"]["seconds"] == 5.0
