@@ -21,7 +21,7 @@ FIRST, LAST = 2_300, 3_300  # rows that are held out
 
 def held_out(rows: Any) -> Any:
     """The rows of a `datasets.Dataset` that are held out, those without an answer left out."""
-    chosen = rows.select(range(min(FIRST, len(rows)), min(LAST, len(rows))))
+    chosen = rows.select([*range(FIRST, min(LAST, len(rows)))])
     return chosen.filter(lambda row: row["output"].strip() != "")
 
 
