@@ -56,6 +56,7 @@ PAGES = {
     FIGURES.parent / "README.md": ("example",),
     FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "steps", "slips"),
     FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
+    FIGURES.parent / "slimlib" / "data" / "micro" / "checkpoints" / "README.md": ("rate",),
 }
 
 
@@ -235,9 +236,24 @@ def page_blocks() -> dict[str, str]:
         "example": f"```\n{verdict}\n```",
         "answers": markdown_table(answers_table(committed_answers("micro", study.tuned.name))),
         "seeds": markdown_table(changes_table(by_seed, study, study.tuned.name)),
+        "rate": markdown_table(rate_table(read_json(FIGURES / "rate" / "search.json"))),
         "claims": f"```\n{judge_claims(grid).summary()}\n```",
         "ladder": f"```\n{attribute(study, pool(by_seed)).sentences()}\n```",
     }
+
+
+def rate_table(log: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The search for micro's fine-tuning as text, the lowest loss in bold; see rate.py."""
+    lowest = min(row["loss"] for row in log)
+    rows = []
+    for row in log:
+        loss = f"{number(row['loss'], 3)} +- {number(row['error'], 3)}"
+        shown = {"rows x epochs": row["steps"], "rate": f"{row['rate']:g}"}
+        shown["loss per token of the answer"] = f"**{loss}**" if row["loss"] == lowest else loss
+        shown["exact match, %"] = number(row["exact"], 1)
+        shown["training loss, at the end"] = number(row["training loss"], 3)
+        rows.append(shown)
+    return pd.DataFrame(rows).set_index(["rows x epochs", "rate"])
 
 
 def changes_table(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: str) -> pd.DataFrame:
