@@ -68,9 +68,7 @@ def here(todo, after, cells):
 
 def instead_of_workers(monkeypatch, work):
     """Sweeps of this process alone, which do other work."""
-    monkeypatch.setattr(
-        "slimlib.pipeline.sweep.make_here", lambda t, a, cells, n: here(t, a, cells)
-    )
+    monkeypatch.setattr("slimlib.pipeline.whole_sweep.local_engine", lambda workers: here)
     monkeypatch.setattr("slimlib.pipeline.whole_sweep.run_cell", work)
 
 
