@@ -29,7 +29,7 @@ def changed(arm, plain):
         for section in SECTIONS
         for field in ours[section]
         if ours[section][field] != theirs[section][field]
-    } - {"probe_steps"}  # which changes nothing (tests/test_probes.py)
+    } - {"probe_steps"}  # which changes nothing (tests/train/test_probes.py)
 
 
 def test_each_arm_changes_one_thing_of_the_plain_one(study):

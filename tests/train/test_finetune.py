@@ -133,7 +133,7 @@ OTHERWISE = {
 }
 # what is written along the way, and how a pass is laid out (see below: the losses are the same)
 OF_THE_FILES = {"save_steps", "logging_steps", "padding_free"}
-# what is looked at on the way (tests/test_probes.py: it changes nothing)
+# what is looked at on the way (tests/train/test_probes.py: it changes nothing)
 OF_THE_FILES |= {"probe_steps", "probe_limit", "probes"}
 
 
