@@ -62,7 +62,7 @@ def on_a_t4(model: str = "Llama-3.2-1B", rows: int = 2, tokens: int = 512, r: in
 
     Args: as `kept_in_training`.
 
-    Example: `on_a_t4("LLaMA-7B")`: of the three QLoRA alone leaves room on a T4.
+    Example: `on_a_t4("LLaMA-13B")`: of the three a T4 has room for QLoRA alone.
     """
     bars = kept_in_training(model, rows, tokens, r)
     totals = {way: sum(parts.values()) / 1e9 for way, parts in bars.items()}
