@@ -9,12 +9,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimlib.common.style import STYLE
+from slimlib.common.style import DPI, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 200  # two pixels for each that a page shows, so that small letters stay sharp
 Output = tuple[dict[str, Any], dict[str, Any]]  # what a notebook shows: by kind, and its metadata
 
 
@@ -37,7 +36,7 @@ class Picture:
     def outputs(self) -> list[Output]:
         """What a notebook shows: the image with its alternative text, then the sentence."""
         image = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": "(a figure)"}
-        width = round(self.figure.get_figwidth() * DPI / 2)
+        width = round(self.figure.get_figwidth() * DPI / 2)  # two pixels for one: sharp letters
         said = {"text/html": f"<p>{html.escape(self.text)}</p>", "text/plain": self.text}
         return [(image, {"image/png": {"alt": self.text, "width": width}}), (said, {})]
 

@@ -6,7 +6,7 @@ Nothing here needs torch. Notebook 00 walks through it; `slimlib.choose` puts sl
 from slimlib.explain.codebook import bits_per_weight, block_sizes, nf4, nf4_levels, quantise
 from slimlib.explain.formats import MODELS, model_size, precision, size_gb, store, to_format
 from slimlib.explain.rank import change_rank, intrinsic_dimension, rebuild, rebuild_matrix
-from slimlib.explain.training_memory import kept_in_training, training_memory
+from slimlib.explain.t4 import kept_in_training, on_a_t4
 from slimlib.explain.transformer import attention, block, four_ways, ways
 from slimlib.explain.updates import TARGETS, forward, lora_matrix, lora_models, lost_in_merge, merge
 from slimlib.explain.weights import read_weight
@@ -30,6 +30,7 @@ __all__ = [
     "model_size",
     "nf4",
     "nf4_levels",
+    "on_a_t4",
     "precision",
     "quantise",
     "read_weight",
@@ -38,6 +39,5 @@ __all__ = [
     "size_gb",
     "store",
     "to_format",
-    "training_memory",
     "ways",
 ]

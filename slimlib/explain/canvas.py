@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slimlib.common.style import PALETTE, STYLE, as_written
+from slimlib.common.style import PALETTE, STYLE, WIDTH, as_written, entitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 7.0  # inches: on a page of 600 pixels 9-point letters are then 11 pixels high
-LINE = 72  # letters of a title in one line
 FROZEN, TRAINED, DATA = "#CFCFCF", PALETTE[4], "#A9D8F5"
 INK, QUIET = "#222222", "#6A6A6A"
 DARK_RED, DARK_YELLOW = "#B34700", "#8F6400"  # of letters: the palette's own are pale on white
@@ -36,8 +33,7 @@ def page(message: str, height: float, rows: int = 1, columns: int = 1, **how: An
 
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        title = textwrap.fill(as_written(message), LINE)
-        figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+        entitle(figure, message)
         figure.subplots(rows, columns, squeeze=False, **how)
     return figure
 

@@ -160,8 +160,8 @@ def _draw_bits(ax: Axes, one: Stored, value: float, top: float, absmax: float) -
     ax.text(0, top, one.name, fontsize=10, fontweight="bold", va="bottom")
     said = f"{len(one.bits)} bits: {one.value:.7g}, off by {_missed(one, value)}"
     if one.name not in FRACTION:
-        said += f"; a code, times its block's largest weight {absmax:.4f}"
-    ax.text(4.6, top, said, fontsize=9, va="bottom")
+        said += f"; a code, times {absmax:.4f} of its block"
+    ax.text(6.0, top, said, fontsize=9, va="bottom")
     for place, bit in enumerate(one.bits):
         colour = CODE
         if one.name in FRACTION:

@@ -98,12 +98,12 @@ def rebuild(r: int = 8, matrix: np.ndarray | None = None) -> Picture:
         (again, rebuilt, f"{r} x ({matrix.shape[0]} + {matrix.shape[1]}) = {numbers:,} numbers"),
     ):
         ax.imshow(image, cmap="gray", vmin=0, vmax=1)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title, fontsize=8)
         ax.axis("off")
     curve.plot(range(1, len(shares) + 1), 100 * shares, color=PALETTE[1])
     curve.plot(r, 100 * shares[r - 1], "o", color=PALETTE[3])
     curve.set(xlabel="parts", ylim=(0, 105), xscale="log")
-    curve.set_title("% of the picture kept", fontsize=9)
+    curve.set_title("% of the picture kept", fontsize=8)
     curve.set_xticks([1, 10, len(shares)], ["1", "10", f"{len(shares)}"])
     curve.minorticks_off()
     text = (

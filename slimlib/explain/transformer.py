@@ -275,7 +275,7 @@ def four_ways(
     for ax, way, share in zip(figure.axes, found, shares, strict=True):
         bare(ax, (-0.6, 10.2), (-2.0, 9.3))
         ax.text(-0.4, 8.9, way.name, fontsize=11, fontweight="bold", va="center")
-        said = f"trains {way.trained / 1e6:,.1f} million ({share:.2g} %)"
+        said = f"{way.trained / 1e6:,.1f} million ({share:.2g} %)"
         ax.text(10.1, 8.9, said, fontsize=9, va="center", ha="right")
         _stack(ax, way.name)
         ax.text(5.3, -1.1, way.after, fontsize=9, va="center", ha="center", color=INK)

@@ -163,8 +163,8 @@ def forward(r: int = 1, seed: int = 3) -> Picture:
     bare(ax, (-0.2, max(ends)), (-0.2, 19.6)).set_aspect("equal")
     words = ", ".join(f"{number:g}" for number in y[:, 0])
     text = (
-        f"With rank {r}, W x + B (A x) and (W + B A) x are both ({words}): the merge changes "
-        f"nothing but the place where the {changed} changed numbers are added."
+        f"With rank {r}, W x + B (A x) and (W + B A) x are both ({words}): the merge adds "
+        f"B A to W once, instead of B (A x) to W x each time."
     )
     return described(figure, text)
 
@@ -253,9 +253,9 @@ def merge(weights: np.ndarray, share: float = 0.01, name: str = "these weights")
     ax.set(xlabel="length of the change, % of W's", ylabel="lost by rounding, % of the change")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
-    each = ", ".join(f"{one} {100 * lost:.2g} %" for one, lost in here.items())
+    each = ", ".join(f"{one} {100 * lost:.3g} %" for one, lost in here.items())
     text = (
-        f"{name} plus a change of {100 * share:.2g} % of their length: of the change, rounding "
-        f"takes {each}."
+        f"A change of {100 * share:.2g} % of W's length added to W ({name}): of the change, "
+        f"rounding takes {each}."
     )
     return described(figure, text)

@@ -12,7 +12,7 @@ import hub_doors
 import pytest
 from small_hub import MEMBER, STRANGER, SmallHub
 
-from slimlib.common.hub import WAITS
+from slimlib.common.hub import WAITS, at_hand
 from slimlib.data.micro import CHECKPOINTS
 
 WRONG = "hf_" + "w" * 34
@@ -376,3 +376,13 @@ def test_check_and_tune_work_from_the_hub_and_from_its_cache(hub, tmp_path):
         assert tuned.returncode == 0, tuned.stderr[-3000:]
         assert offline is (len(hub.asked) == before)
     assert os.listdir(tmp_path / "home" / "hub")
+
+
+def test_a_model_at_hand_is_a_folder_with_weights_or_in_the_cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert at_hand("some/model") is None and at_hand("no/hub/id") is None
+    assert at_hand(str(tmp_path)) is None  # a folder without weights
+    (tmp_path / "model.safetensors").touch()
+    assert at_hand(str(tmp_path)) == tmp_path
