@@ -149,11 +149,11 @@ def layer_bytes(shape: Shape, setting: Setting, adapter: AdapterConfig | None) -
 def backward_bytes(shape: Shape, setting: Setting) -> float:
     """What a layer's backward pass makes beside what was kept: the MLP's gradients, one weight.
 
-    Three gradients of the inner width m for each token, at SiLU's product; and in 4 bit the largest
-    matrix as numbers again, d m.
+    At SiLU's product three gradients of the inner width m for each token, where down's input has
+    been released: two. And in 4 bit the largest matrix as numbers again, d m.
     """
     weight = shape.hidden * shape.intermediate if setting.four_bit else 0
-    return (3 * shape.intermediate * setting.in_pass + weight) * setting.compute
+    return (2 * shape.intermediate * setting.in_pass + weight) * setting.compute
 
 
 def loss_bytes(shape: Shape, setting: Setting) -> float:
