@@ -17,6 +17,7 @@ from slimlib.common.files import read_json, write_json
 from slimlib.comparison import two_models
 from slimlib.comparison.change import FORGOT, HEADLINE, IMPROVED, KEPT, OTHER, SUBTASK, UNKNOWN
 from slimlib.comparison.sentences import LEGEND, rules, verdict_sentence
+from slimlib.comparison.signatures import check_signatures
 from slimlib.comparison.two_models import Comparison, compare
 from slimlib.comparison.validity import BROKEN, NOTHING
 from slimlib.results import Results, ResultsError, Samples, Score, TaskResults
@@ -508,9 +509,9 @@ def test_a_models_name_cannot_break_html_or_markdown():
 def test_the_plot_has_a_row_a_task(published):
     ax = published.plot()
     assert [t.get_text() for t in ax.get_yticklabels()] == [
-        "GSM8K, flexible",
-        "HellaSwag, acc_norm",
-        "MMLU-CS, acc",
+        "GSM8K, flexible\nn = 1,319",
+        "HellaSwag, acc_norm\nn = 10,042",
+        "MMLU-CS, acc\nn = 100",
     ]
 
 
@@ -682,7 +683,11 @@ def test_margin_and_level_stand_where_they_belong(monkeypatch):
     assert "within 3 points" in found.sentence(KEPT_ONE)
     assert found.rules() == rules(found.changes, 3.0, 0.01, 2)
     document = found.document()
-    assert "99 % interval" in document.table and document.notes == (LEGEND, *found.rules(), "note")
+    assert "99 % interval" in document.table
+    (signature,) = check_signatures(found.changes)
+    *notes, last = document.notes
+    assert notes == [LEGEND, *found.rules(), "note"]
+    assert last == f"Failure signatures: {signature.sentence()}."
     assert document.points == [found.answer(), *map(found.sentence, found.headlines)]
     drawn = []
     monkeypatch.setattr(two_models, "plot_changes", lambda *given: drawn.append(given))
@@ -719,6 +724,7 @@ def test_json_of_a_comparison(monkeypatch):
         "margin": 3.0,
         "look": 2,
         "not_judged": ["x"],
+        "signatures": [check.to_dict() for check in check_signatures(found.changes)],
         "tasks": [c.to_dict() | {"sentence": found.sentence(c)} for c in found.changes],
         "answers": {"gsm8k": {"examples": 3}},
         "notes": ["note"],
@@ -818,4 +824,4 @@ def test_dollars_in_a_model_s_name_are_no_formula(tmp_path):
     found = compare(tmp_path / "llama-base.json", tmp_path / "llama-2k.json")
     ax = found.plot()
     ax.figure.canvas.draw()
-    assert r"\frac{" in ax.get_title(loc="left")
+    assert r"\frac{" in ax.figure.get_suptitle()
