@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from slimlib import metrics
-from slimlib.common.style import WIDTH, as_written, draw_beside, entitle, subplots, wrap
+from slimlib.common.style import STYLE, WIDTH, as_written, draw_beside, entitle, subplots, wrap
 from slimlib.comparison.change import GAINS, LOSSES, NO_VERDICT, STAYED, UNKNOWN, Change
 from slimlib.comparison.sentences import STEP_WORDS, answer, level
 from slimlib.comparison.validity import NOTHING
@@ -196,5 +196,6 @@ def finish(ax: Axes, title: str, labels: Sequence[str]) -> Axes:
     ax.tick_params(axis="y", length=0, pad=6)
     ax.set(xlim=(0, 100), ylim=(len(labels) - 0.5, -0.7))
     ax.set_xticks(range(0, 101, 25), ["0", "25", "50", "75", "100 %"])
-    ax.set_title(as_written(title), loc="left", fontweight="bold")
+    size = STYLE["axes.titlesize"]  # drawn alone, outside a figure of the study, too
+    ax.set_title(as_written(title), loc="left", fontweight="bold", fontsize=size)
     return ax
