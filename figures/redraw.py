@@ -45,6 +45,7 @@ from slimlib.results.migrate import migrate_folder
 from slimlib.results.record import read_records
 from slimlib.studies import alignment
 from slimlib.studies.get import get_study
+from slimlib.studies.whole import keep_arms
 
 FIGURES = Path(__file__).resolve().parent
 # Arms of the study smol that are draws of one error: title -> their names.
@@ -53,7 +54,7 @@ DRAWS = {"normal noise": r"noise-\d+", "NF4, blocks moved": r"nf4(-from-\d+)?"}
 FACTORIAL = {"alignment": (alignment.CELLS, alignment.FACTORS)}
 # page -> the blocks in it that are made from records
 PAGES = {
-    FIGURES.parent / "README.md": ("example",),
+    FIGURES.parent / "README.md": ("front", "example"),
     FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "steps", "slips"),
     FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
     FIGURES.parent / "slimlib" / "data" / "micro" / "checkpoints" / "README.md": ("rate",),
@@ -226,12 +227,16 @@ def page_blocks() -> dict[str, str]:
     arms = {record["arm"]: record for record in default}
     grid = read_grid(committed_folder("key_variables_micro"))
     text = compare(arms[study.tuned.compared_with], arms[study.tuned.name]).to_text(columns=160)
-    verdict = "\n\n".join(text.split("\n\n")[:2])  # title and sentences
+    title, sentences = text.split("\n\n")[:2]
+    first = "\n".join(re.split(r"\n(?! )", sentences)[:2])  # the answer, and one benchmark
+    verdict = f"{title}\n\n{first}"
     smol = pool(committed_records("smol"))
     real = study_of("smol", smol)
+    steps = attribute(real, smol)
     return {
+        "front": markdown_table(front_table(real, smol)),
         "smol": markdown_table(controls_table(real, smol)),
-        "steps": f"```\n{attribute(real, smol).sentences()}\n```",
+        "steps": f"```\n{steps.sentences()}\n```",
         "slips": markdown_table(slips_table(real)),
         "example": f"```\n{verdict}\n```",
         "answers": markdown_table(answers_table(committed_answers("micro", study.tuned.name))),
@@ -243,17 +248,28 @@ def page_blocks() -> dict[str, str]:
 
 
 def rate_table(log: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The search for micro's fine-tuning as text, the lowest loss in bold; see rate.py."""
+    """The search for micro's fine-tuning as text; see rate.py."""
     lowest = min(row["loss"] for row in log)
     rows = []
     for row in log:
-        loss = f"{number(row['loss'], 3)} +- {number(row['error'], 3)}"
+        mark = ", the lowest" if row["loss"] == lowest else ""
+        loss = f"{number(row['loss'], 3)} +- {number(row['error'], 3)}{mark}"
         shown = {"rows x epochs": row["steps"], "rate": f"{row['rate']:g}"}
-        shown["loss per token of the answer"] = f"**{loss}**" if row["loss"] == lowest else loss
+        shown["loss per token of the answer"] = (
+            f"{loss}, the lowest" if row["loss"] == lowest else loss
+        )
         shown["exact match, %"] = number(row["exact"], 1)
         shown["training loss, at the end"] = number(row["training loss"], 3)
         rows.append(shown)
     return pd.DataFrame(rows).set_index(["rows x epochs", "rate"])
+
+
+def front_table(study: Study, records: Sequence[Record]) -> pd.DataFrame:
+    """What the first page says of smol: the arms of its ladder and of its first question."""
+    arms = [*study.ladder[:-1], study.comparisons[0].tuned]
+    few = keep_arms(study, arms)
+    table = controls_table(few, [r for r in records if r["arm"] in arms])
+    return table.map(lambda cell: re.sub(r": (.*), p .*", r" (\1)", cell))
 
 
 def changes_table(by_seed: Mapping[int, Sequence[Record]], study: Study, arm: str) -> pd.DataFrame:

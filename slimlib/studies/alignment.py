@@ -4,8 +4,9 @@ Paper A says that performance depends on the "alignment between data set and ben
 finding) and leaves open why commonsense is kept and maths lost. In the made-up world it can be
 tried: a 2 x 2 x 2 design in which a quarter of the rows are about maths, or about stories, or about
 facts, or are not. Rows and rate are those that learn most of unseen instructions (the search in
-slimlib/data/micro/checkpoints); all else is micro's fine-tuning. Rows about a benchmark are of its train split:
-other operand pairs and story scripts than the test asks; the same facts in other words.
+slimlib/data/micro/checkpoints); all else is micro's fine-tuning. Rows about a benchmark are of its
+train split: other operand pairs and story scripts than the test asks, the same facts in other
+words.
 """
 
 from __future__ import annotations
