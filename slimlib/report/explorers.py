@@ -165,15 +165,12 @@ def explore_ladder(study: Study, records: Sequence[Record]) -> Choice:
 
 
 def steps_of(attribution: Attribution, role: str) -> Document:
-    """The steps of one benchmark, as sentences and as a table."""
-    import pandas as pd
-
+    """The steps of one benchmark, as sentences, which fit any width."""
     label, steps = attribution.study.task_labels[role], attribution.steps.get(role, ())
     if not steps:
         return Document(label, ["Fewer than two arms of the ladder have results here."])
     whole = f"All steps together: {from_to(attribution.totals[role])}."
-    table = pd.DataFrame([step.row() for step in steps]).set_index("step")
-    return Document(label, [whole, *(step.sentence() for step in steps)], table, [SHARES])
+    return Document(label, [whole, *(step.sentence() for step in steps)], notes=[SHARES])
 
 
 def explore_learned(answer: Answer) -> Choice:

@@ -85,7 +85,10 @@ def lab(tmp_path_factory, smoke):
         yield f"http://127.0.0.1:{port}", folder, log
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def copies(folder):
