@@ -62,8 +62,8 @@ def test_what_is_imported_is_declared():
         "IPython": "ipython",
         "pydantic_core": "pydantic",
     }
-    # a GPU's and Colab's own, a quantiser's, and the extra that reads GGUF files
-    elsewhere = {"unsloth", "google", "gptqmodel", "gguf"}
+    # a GPU's and Colab's own, a quantiser's, and the extras that read GGUF files and sweep on Ray
+    elsewhere = {"unsloth", "google", "gptqmodel", "gguf", "ray"}
     declared = {re.match(r"[\w-]+", line)[0] for line in PROJECT["project"]["dependencies"]}
     declared = {name.replace("-", "_") for name in declared}
     for path in SOURCES:

@@ -63,6 +63,9 @@ def ray_cluster(
         yield partial(_make_there, {"num_cpus": num_cpus, "num_gpus": num_gpus})
 
 
+FAILS = (OSError, RuntimeError, ValueError)  # what Ray raises where it cannot be reached
+
+
 @contextlib.contextmanager
 def _connected(how: Mapping[str, Any]) -> Iterator[None]:
     """Ray, connected; it leaves the handlers of signals as they were."""
@@ -74,6 +77,8 @@ def _connected(how: Mapping[str, Any]) -> Iterator[None]:
         ray.init(**how)
     except Exception as error:  # Ray raises no narrower one where its processes do not come up
         ray.shutdown()
+        if not (type(error) is Exception or isinstance(error, FAILS)):
+            raise
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"Ray ({how['address']}): {reason or type(error).__name__}") from None
     finally:

@@ -19,6 +19,7 @@ from slimlib.common.files import write_json
 from slimlib.config import Study
 from slimlib.folder import default_root
 from slimlib.papers.key_variables.cells import read_grid
+from slimlib.pipeline.on_ray import ray_cluster
 from slimlib.pipeline.one_cell import run_cell, seed_run
 from slimlib.pipeline.preflight import check_arms, check_writable, needs_gpu
 from slimlib.pipeline.sweep import (
@@ -121,8 +122,6 @@ def run_sweep(
     gpus = float(needs_gpu(sweep.study)) if num_gpus is None else num_gpus
     with contextlib.ExitStack() as stack:
         if engine == "ray":
-            from slimlib.pipeline.on_ray import ray_cluster
-
             made = stack.enter_context(ray_cluster(address, workers, num_cpus, gpus))
         else:
             made = local_engine(workers)
