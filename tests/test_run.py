@@ -5,11 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
-from short_stages import failing, rerun, work
+from places import CHECKOUT
+from short_stages import failing, note_modules, rerun, stop, work
 
 from slimlib.pipeline import study
 from slimlib.run import Run, in_clean_process
 from slimlib.studies.get import get_study
+
+HELPERS = str(CHECKOUT / "tests" / "helpers")  # where another process finds the stages
 
 
 @pytest.fixture
@@ -152,28 +155,16 @@ def test_open_run_says_what_it_chose_and_why(tmp_path, capsys):
 # ------------------------------------------------------------------------------- a clean process
 
 
-def note_modules(run: Run, arm: str) -> None:
-    """A stage for `in_clean_process`: leaves a note of what its process had imported."""
-    import sys
-
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "note").write_text(json.dumps([os.getpid(), "unsloth" in sys.modules]))
-
-
-def stop(run: Run, arm: str) -> None:
-    raise ValueError("no such luck")
-
-
 def test_a_clean_process_is_another_one(run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "unsloth", json)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", HELPERS)
     in_clean_process(note_modules, run, "llama-2k")
     process, unsloth = json.loads((run.folder / "note").read_text())
     assert process != os.getpid() and not unsloth
 
 
 def test_a_stage_that_fails_in_its_own_process_fails_here(run, monkeypatch, capfd):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", HELPERS)
     with pytest.raises(RuntimeError, match="stop llama-2k failed in its own process"):
         in_clean_process(stop, run, "llama-2k")
     assert "no such luck" in capfd.readouterr().err

@@ -87,7 +87,8 @@ def test_the_real_model_s_records_are_of_the_study_s_arms_and_of_one_file():
     study, by_arm = get_study("smol", model=names.pop()), {r["arm"]: r for r in pooled}
     base = by_arm["base"]["stages"]["evaluate"]
     for arm, record in by_arm.items():
-        assert record["config"]["model"] == to_dict(study[arm].model), arm
+        model = to_dict(study[arm].model)  # has fields that are younger than the records
+        assert record["config"]["model"].items() <= model.items(), arm
         evaluate, merge = record["stages"]["evaluate"], record["stages"].get("merge")
         assert evaluate["status"] == "done"
         if merge:  # what was quantised is what the base is
@@ -101,11 +102,11 @@ def test_the_real_model_s_table_says_what_its_scores_say():
     study = committed.study_of("smol", records)
     table = redraw.controls_table(study, records)
     label = study.task_labels["digits_equation"]
-    scores = {
-        record["arm"]: 100
-        * results_of([record], "digits_equation", benchmarks.FLEXIBLE)[0]["value"]
-        for record in records
-    }
+    scores = {}
+    for arm in dict.fromkeys(record["arm"] for record in records):
+        seeds = [record for record in records if record["arm"] == arm]
+        results = results_of(seeds, "digits_equation", benchmarks.FLEXIBLE)
+        scores[arm] = 100 * np.mean([result["value"] for result in results])
     assert table.loc["base", label] == f"{scores['base']:.1f}"
     for arm in scores.keys() - {"base"}:
         change = f"{scores[arm]:.1f}: {scores[arm] - scores['base']:+.1f} ["
@@ -115,9 +116,11 @@ def test_the_real_model_s_table_says_what_its_scores_say():
     assert spread == f"{np.mean(drawn):.1f}, {np.std(drawn, ddof=1):.1f}"
 
 
-def test_the_real_model_s_slips_are_the_answers_that_its_scores_lost():
-    records = {r["arm"]: r for r in committed.pool(committed.committed_records("smol"))}
-    files = sorted((redraw.FIGURES / "records" / "smol").glob("seed-*/*.slips.json"))
+@pytest.mark.parametrize("seed", [1, 2, 3407])
+def test_the_real_model_s_slips_are_the_answers_that_its_scores_lost(seed):
+    records = {record["arm"]: record for record in committed.committed_records("smol")[seed]}
+    folder = redraw.FIGURES / "records" / "smol" / f"seed-{seed}"
+    files = sorted(folder.glob("*.slips.json"))
     assert len(files) == len(records) - 1
     for file in files:
         arm = file.name.removesuffix(".slips.json")

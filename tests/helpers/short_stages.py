@@ -1,5 +1,9 @@
 """Stages that take no time, for the tests of a run's folder."""
 
+import json
+import os
+import sys
+
 from slimlib.run import Run
 from slimlib.studies.get import get_study
 
@@ -17,3 +21,14 @@ def failing():
 def rerun(run: Run, **overrides) -> Run:
     """The same folder, other settings."""
     return Run(get_study("micro", **overrides), run.root)
+
+
+def note_modules(run: Run, arm: str) -> None:
+    """A stage for `in_clean_process`: leaves a note of what its process had imported."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "note").write_text(json.dumps([os.getpid(), "unsloth" in sys.modules]))
+
+
+def stop(run: Run, arm: str) -> None:
+    """A stage that fails."""
+    raise ValueError("no such luck")

@@ -142,13 +142,15 @@ def test_cells_worked_by_hand():
     }
     assert got["gsm8k", "flexible"] == "20.0 ± 13.3"
     assert got["gsm8k", "FR (%)"] == "75.0"
-    assert got["gsm8k", "FR 95 % interval"] == "[27.0, 96.8]"
+    assert got["gsm8k", "FR 95 % interval"] == "[27.0, 95.6]"
     assert got["gsm8k", "p, exact McNemar"] == "0.031"  # 2 / 2^6
     assert got["gsm8k", "p, t-test"] == "0.005"
     assert got["hellaswag", "dA (points)"] == "-60.0"
-    assert got["hellaswag", "dA 95 % interval"] == "[-83.2, -15.6]"  # Tango's, of 6 lost in 10
+    assert (
+        got["hellaswag", "dA 95 % interval"] == "[-85.8, -15.6]"
+    )  # Tango's and a mid-p limit, of 6 lost in 10
     assert got["mmlu_cs", "dK (points)"] == "+60.0 ± 37.0"  # 1.96 * sqrt(2) * 13.33
-    assert got["mmlu_cs", "dK 95 % interval"] == "[+15.6, +83.2]"
+    assert got["mmlu_cs", "dK 95 % interval"] == "[+15.6, +85.8]"
     assert cell(table, "llama-2k", "", "compared with") == MICRO["llama-base"].label
 
 
@@ -532,10 +534,10 @@ def test_probes_are_drawn_below_the_loss_with_wilson_s_limits():
     }
     figure = figures._losses_figure(logs, study)
     loss, below = figure.axes
-    assert "probes" in figure.get_suptitle() and below.get_title(loc="left") == "facts (as MMLU-CS)"
+    assert below.get_title(loc="left") == "probe of facts (as MMLU-CS), n = 8"
     line, *_ = below.lines
     assert line.get_xdata().tolist() == [0, 1] and line.get_ydata().tolist() == [50, 100]
     (limits,) = below.containers[0].lines[2]
     found = [segment[:, 1].tolist() for segment in limits.get_segments()]
     assert found == [pytest.approx([21.5, 78.5], abs=0.1), pytest.approx([67.6, 100], abs=0.1)]
-    assert len(loss.lines) == 2 and len(figures._losses_figure({}, study).axes) == 1
+    assert len(loss.lines) == 3 and len(figures._losses_figure({}, study).axes) == 1

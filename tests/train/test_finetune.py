@@ -20,6 +20,7 @@ from slimlib.train.finetune import finetune_arm, merge_note, steps_of
 from slimlib.train.sessions import last_checkpoint
 
 KEYS = {"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"}
+KEYS |= {"tokens", "peak_memory_gb", "max_steps"}
 
 
 @pytest.fixture(scope="module")

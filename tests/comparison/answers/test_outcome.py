@@ -642,7 +642,7 @@ def test_the_picture_holds_every_answer(outcome):
     for row in (0, 1):
         bars = [bars.patches[row].get_width() for bars in ax.containers]
         assert sum(bars) == pytest.approx(100)
-    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    names = [text.get_text() for text in ax.figure.legends[0].get_texts()]
     assert "rambling" not in names and names[:3] == ["right", "right, then ran on", "format"]
 
 

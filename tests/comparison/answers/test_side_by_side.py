@@ -161,4 +161,4 @@ def test_prices_and_backslashes_are_no_formulas():
     base, tuned = (results(gsm8k([text], [2])) for text in ("$1 + $1 #### 2", r"\(3\) $3"))
     page = show_flips(flips(base, tuned, "gsm8k")).data
     assert page.count("<span>$</span>") == page.count("$") == 3
-    assert page.count("<span>\\</span>") == page.count("\\") == 2
+    assert page.count("<span>\\</span>") == 1 and page.count("\\") == 2  # the opening one
