@@ -90,6 +90,8 @@ def execute(path: Path, parameters: Mapping[str, Any], target: Path) -> Path:
             what = f"{error.ename}: {error.evalue}"
             raise NotebookError(f"{path.name}, cell {client.cell + 1}: {what}") from None
         finally:
+            # what the menus chose first stands in outputs of its own; GitHub stumbles over states
+            notebook.metadata.pop("widgets", None)
             with atomic_path(target) as temporary:
                 nbformat.write(notebook, temporary)
     return target
@@ -134,9 +136,7 @@ class _Client(NotebookClient):
     output_widget = _Output
 
     def __init__(self, notebook: Any, line: progress.Line, **kwargs: Any):
-        # what the menus chose first stands in outputs of its own; GitHub stumbles over their state
-        kwargs |= {"timeout": None, "kernel_name": "python3", "store_widget_state": False}
-        super().__init__(notebook, **kwargs)
+        super().__init__(notebook, timeout=None, kernel_name="python3", **kwargs)
         self.line, self.cell, self.silence, self.stopped = line, 0, "", 0
         line.begin("cells", sum(cell.cell_type == "code" for cell in notebook.cells))
         self.answer_due: asyncio.TimerHandle | None = None

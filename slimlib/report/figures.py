@@ -142,7 +142,8 @@ def plot_losses(
 ) -> Axes:
     """Draw the training loss of each trained arm over the epochs: as logged, and a running mean.
 
-    The dashed line is the loss of a uniform guess over the model's vocabulary, where it is known.
+    The dashed line is the loss of a uniform guess over the model's vocabulary, where it is known
+    and no higher than all that was logged.
 
     Args:
         logs: arm -> rows of its log.jsonl, each with `epoch` and `loss` (nats per token).
@@ -246,7 +247,8 @@ def _guess(arm: Arm) -> float | None:
 
 def _draw_guess(ax: Axes, study: Study, arms: Iterable[str]) -> None:
     known = {_guess(study[arm]) for arm in arms} - {None}
-    for loss in known:
+    top = ax.get_ylim()[1]
+    for loss in (loss for loss in known if loss < top):  # else it lies beyond all that is drawn
         ax.axhline(loss, color=GREY, linestyle="--", linewidth=1, zorder=0)
         said = f"uniform guess over {math.exp(loss):,.0f} tokens: {loss:.2f}"
         ax.text(0.99, loss, said, transform=ax.get_yaxis_transform(), **GUESS_TEXT)

@@ -440,8 +440,13 @@ def test_loss_plot_keeps_colours_and_labels(logs, ax):
     for arm in logs:
         (label,) = [name for name in named if name.startswith(MICRO[arm].label)]
         assert named[label] == colours[arm]
-    (guess,) = [text for text in named if text.startswith("uniform")]
-    assert guess == "uniform guess over 1,024 tokens: 6.93"  # ln 1,024
+    assert not [text for text in named if text.startswith("uniform")]  # beyond all losses
+
+
+def test_a_loss_above_a_uniform_guess_is_drawn_with_it(ax):
+    figures.plot_losses({"llama-2k": [{"epoch": 0.5, "loss": 8.0}]}, MICRO, ax)
+    (guess,) = [text for text in ax.texts if text.get_text().startswith("uniform")]
+    assert guess.get_text() == "uniform guess over 1,024 tokens: 6.93"  # ln 1,024
 
 
 def test_loss_plot_of_an_unknown_arm_is_an_error(ax):
@@ -540,4 +545,4 @@ def test_probes_are_drawn_below_the_loss_with_wilson_s_limits():
     (limits,) = below.containers[0].lines[2]
     found = [segment[:, 1].tolist() for segment in limits.get_segments()]
     assert found == [pytest.approx([21.5, 78.5], abs=0.1), pytest.approx([67.6, 100], abs=0.1)]
-    assert len(loss.lines) == 3 and len(figures._losses_figure({}, study).axes) == 1
+    assert len(loss.lines) == 2 and len(figures._losses_figure({}, study).axes) == 1
