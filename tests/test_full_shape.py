@@ -1,7 +1,7 @@
 """Llama-3.2-1B's own shape, random weights, through the whole pipeline once on a CPU.
 
 By hand, since it takes 14 GB: pytest -n 0 -m full_shape. With SLIMLIB_RECORD=FILE what was
-measured is written there; figures/full_shape.json is one such record.
+measured is written there. It was not run yet.
 """
 
 import gc
