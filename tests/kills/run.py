@@ -1,6 +1,6 @@
 """Kill `slimlib run` and `slimlib sweep` at random moments, and see that nothing of it shows.
 
-    python tests/kills/run.py [--kills N] [--seed N] [--only run|sweep] [--short] [--record FILE]
+    python tests/kills/run.py [--kills N] [--seed N] [--only run|sweep] [--record FILE]
 
 A chain is one run folder: the command is started, its process group is killed by SIGKILL, it is
 started again, and so on until it ends by itself. Each start has a goal: to be killed in training,
@@ -32,8 +32,6 @@ from filelock import FileLock, Timeout
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SIZE = ("--set", "limit=40", "--set", "train.save_steps=5")  # a minute, several checkpoints
-SHORT = ("--set", "model=micro:tiny", "--set", "data.n=60", "--set", "limit=10")  # seconds
-SHORT += ("--set", "train.save_steps=2")
 COMMANDS = {
     "run": ("run", "--study", "smoke", "--set", "arms=llama-base,llama-2k", "--set", "data.n=200"),
     "sweep": ("sweep", "--seeds", "1", "--cells", "base,qlora-r4", "--set", "data.n=160"),
@@ -64,11 +62,11 @@ class Kill(NamedTuple):
 class Command:
     """A command at work on a folder, in a process group of its own."""
 
-    def __init__(self, asked: Sequence[str], root: Path) -> None:
+    def __init__(self, name: str, root: Path) -> None:
         self.root, self.begun = root, time.monotonic()
         self.earlier = len(self._worker_said())
         self.errors = root.with_name(f"{root.name}.stderr")
-        words = [sys.executable, "-m", "slimlib", *asked, "--runs", str(root)]
+        words = [sys.executable, "-m", "slimlib", *COMMANDS[name], *SIZE, "--runs", str(root)]
         paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
         about = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
         with open(self.errors, "wb") as stream:
@@ -177,18 +175,14 @@ def killed(
 
 
 def chain(
-    asked: Sequence[str],
-    root: Path,
-    goals: Sequence[str],
-    usual: dict[str, Any],
-    draw: random.Random,
+    name: str, root: Path, goals: Sequence[str], usual: dict[str, Any], draw: random.Random
 ) -> tuple[list[tuple[Any, ...]], list[str]]:
     """Kill and restart a command in a new folder, then let it end; its kills and what was wrong."""
     kills: list[tuple[Any, ...]] = []
     wrong: list[str] = []
     for number, goal in enumerate((*goals, "")):
         before = finished(root)
-        command, share = Command(asked, root), draw.random()
+        command, share = Command(name, root), draw.random()
         if goal == "change":
             share /= len(goals)  # so that the goals behind it are still to come
         found = killed(command, Changes(root), goal, share, usual)
@@ -204,9 +198,9 @@ def chain(
     return kills, wrong
 
 
-def undisturbed(asked: Sequence[str], root: Path) -> dict[str, Any]:
+def undisturbed(name: str, root: Path) -> dict[str, Any]:
     """Run a command, and tell the seconds of its stages and the changes that it makes."""
-    command, changes = Command(asked, root), Changes(root)
+    command, changes = Command(name, root), Changes(root)
     while command.alive:
         changes.look_again()
         time.sleep(POLL)
@@ -291,19 +285,16 @@ def _is_held(path: Path) -> bool:
 # ------------------------------------------------------------------------------------------ record
 
 
-def try_command(
-    name: str, size: Sequence[str], root: Path, kills: int, seed: int
-) -> Iterator[dict[str, Any]]:
+def try_command(name: str, root: Path, kills: int, seed: int) -> Iterator[dict[str, Any]]:
     """Kill a command so many times a goal; the record of it after each chain."""
     draw = random.Random(f"{name} {seed}")
-    asked = (*COMMANDS[name], *size)
-    usual = undisturbed(asked, root)
+    usual = undisturbed(name, root)
     expected = content(root)
     done: list[Kill] = []
     outcomes: list[list[str]] = []
     while goals := plan(name, hits(done), kills, draw):
         shutil.rmtree(root)
-        found, wrong = chain(asked, root, goals, usual, draw)
+        found, wrong = chain(name, root, goals, usual, draw)
         done += [Kill(len(outcomes), *kill) for kill in found]
         outcomes.append(wrong + differences(root, expected))
         print(f"{name}: {dict(hits(done))}, {outcomes[-1] or 'equal'}", flush=True)
@@ -311,7 +302,7 @@ def try_command(
             {"kills": [kill._asdict() for kill in done if kill.chain == n], "wrong": wrong}
             for n, wrong in enumerate(outcomes)
         ]
-        about = {"command": " ".join(("slimlib", *asked)), "undisturbed": usual}
+        about = {"command": " ".join(("slimlib", *COMMANDS[name], *SIZE)), "undisturbed": usual}
         yield {**about, "kills": dict(hits(done)), "chains": chains}
 
 
@@ -334,16 +325,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=12, help="of each goal and command")
     parser.add_argument("--seed", type=int, default=0, help="of goals and moments")
     parser.add_argument("--only", choices=COMMANDS, help="one command alone")
-    parser.add_argument("--short", action="store_true", help="studies of seconds")
     parser.add_argument("--record", type=Path, help="JSON file of all kills")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else [*COMMANDS]
-    size = SHORT if options.short else SIZE
     record = {"seed": options.seed, "commands": {}}
     for name in names:
         with tempfile.TemporaryDirectory() as place:
-            chains = try_command(name, size, Path(place) / "runs", options.kills, options.seed)
-            for found in chains:
+            for found in try_command(name, Path(place) / "runs", options.kills, options.seed):
                 record["commands"][name] = found
                 if options.record:
                     text = json.dumps(record, indent=1) + "\n"
