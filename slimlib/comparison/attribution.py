@@ -144,8 +144,10 @@ class Attribution(Shown):
             ax: default a new one.
 
         Raises:
-            ValueError: no such benchmark; names those there are.
+            ValueError: no such benchmark; names those there are. No arm of the ladder was asked for.
         """
+        if not self.study.ladder:
+            raise ValueError(f"study {self.study.name} has no arm of its ladder here")
         role = self._role(role) if role else next(iter(self.study.task_labels))
         if ax is None:
             ax = subplots(WIDTH, 3.2)

@@ -31,7 +31,7 @@ from slimlib.comparison.ladder import attribution_of
 from slimlib.comparison.plots import draw_missing, finish
 from slimlib.config import Arm, Study
 from slimlib.methods.shapes import shape_of_model
-from slimlib.studies.get import STUDIES, get_study
+from slimlib.studies.get import STUDIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def arm_styles(study: Study) -> dict[str, tuple[str, str]]:
     others; amber is re-quantised after the merge, green merged into 16 bit. A study with fewer arms
     keeps the colours of the whole one.
     """
-    whole = get_study(study.name) if study.name in STUDIES else study
+    whole = STUDIES[study.name]() if study.name in STUDIES else study
     main = next((arm for arm in whole.arms if arm.trains), whole.arms[0])
     base = main.compared_with or main.name
     others, trained = cycle((BLACK, GREEN)), cycle((PINK, GREY))
@@ -324,10 +324,9 @@ def study_figures(
     from matplotlib import rc_context
 
     with rc_context(STYLE):
-        figures = {
-            "scores": _scores_figure(records, study),
-            "waterfall": _waterfall_figure(records, study),
-        }
+        figures = {"scores": _scores_figure(records, study)}
+        if study.ladder:  # none: no arm of it was asked for
+            figures["waterfall"] = _waterfall_figure(records, study)
         if any(logs.values()):
             figures["losses"] = _losses_figure(logs, study)
     return figures

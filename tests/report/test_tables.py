@@ -454,6 +454,20 @@ def test_loss_plot_of_an_unknown_arm_is_an_error(ax):
         figures.plot_losses({"llama-9k": []}, MICRO, ax)
 
 
+def test_without_an_arm_of_the_ladder_there_is_no_waterfall(records, logs):
+    """`slimlib run --study smol --set arms=lora` ended in a traceback when all was done."""
+    alone = replace(MICRO, ladder=())
+    assert "waterfall" not in figures.study_figures(records, alone, logs)
+    with pytest.raises(ValueError, match="study micro has no arm of its ladder here"):
+        attribution_of(records, alone).plot("hellaswag")
+
+
+def test_colours_of_a_study_need_no_data_folder(monkeypatch):
+    monkeypatch.delenv("SLIMLIB_DATA", raising=False)
+    with_data = replace(MICRO, name="rehearsal")
+    assert figures.arm_styles(with_data)["llama-2k"][1] == colours_of(MICRO)["llama-2k"]
+
+
 def test_a_plot_without_axes_makes_a_figure_that_says_micro(records):
     from matplotlib import pyplot as plt
 
