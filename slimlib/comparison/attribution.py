@@ -144,7 +144,7 @@ class Attribution(Shown):
             ax: default a new one.
 
         Raises:
-            ValueError: no such benchmark; names those there are. No arm of the ladder was asked for.
+            ValueError: no such benchmark; names those there are. No arm of the ladder is here.
         """
         if not self.study.ladder:
             raise ValueError(f"study {self.study.name} has no arm of its ladder here")
