@@ -61,7 +61,7 @@ def measured(arm, place, checkpointing):
 
     from slimlib.adapters.layers import attach
     from slimlib.model.load import load_model
-    from slimlib.train import make_trainer
+    from slimlib.train.finetune import make_trainer
 
     model, tokenizer = load_model(arm.model)
     model = attach(model, arm.adapter, arm.seed, LONGEST)
