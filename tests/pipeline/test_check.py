@@ -171,7 +171,6 @@ def test_answers_that_a_cut_off_pilot_left_behind_tell_no_speed(here, monkeypatc
     monkeypatch.setattr(looks_module.Sampling, "_planned", noted)
     found = check("micro:base", "micro:tiny", **asked)
     assert speeds[0]["micro_facts"] > 1e-5 and found.look == 1
-    assert found.headlines[0].n > looks_module.PILOT
 
 
 def test_when_every_document_was_asked_no_look_is_spent(here, questions):
