@@ -230,11 +230,11 @@ def _alone(names: Any) -> Any:
     """Names as a tuple, a word of TARGETS as what it stands for; all-linear stands alone."""
     short = isinstance(names, str) and names in (EVERY_LINEAR, *TARGETS)
     names = (names,) if short else tuple(names) if type(names) is list else names
-    if not isinstance(names, tuple):
-        return names
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        return names  # for the field's own type to refuse
     if EVERY_LINEAR in names and len(names) > 1:
         raise ValueError("all-linear is every linear module already: give it alone")
-    parts = (TARGETS.get(n, (n,)) if isinstance(n, str) else (n,) for n in names)
+    parts = (TARGETS.get(name, (name,)) for name in names)
     return tuple(dict.fromkeys(part for some in parts for part in some))
 
 
