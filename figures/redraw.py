@@ -260,9 +260,7 @@ def rate_table(log: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         mark = ", the lowest" if row["loss"] == lowest else ""
         loss = f"{number(row['loss'], 3)} +- {number(row['error'], 3)}{mark}"
         shown = {"rows x epochs": row["steps"], "rate": f"{row['rate']:g}"}
-        shown["loss per token of the answer"] = (
-            f"{loss}, the lowest" if row["loss"] == lowest else loss
-        )
+        shown["loss per token of the answer"] = loss
         shown["exact match, %"] = number(row["exact"], 1)
         shown["training loss, at the end"] = number(row["training loss"], 3)
         rows.append(shown)
