@@ -71,12 +71,10 @@ def committed_answers(study: str, arm: str) -> dict[int, dict[str, Any]]:
 
 def pool(by_seed: Mapping[int, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The records of all seeds; an untuned arm once, since the seed plays no part in it."""
-    pooled, untuned = [], set()
+    pooled, there = [], set()
     for records in by_seed.values():
         for record in records:
-            if record["config"]["adapter"]:
-                pooled.append(record)
-            elif record["arm"] not in untuned:
-                untuned.add(record["arm"])
+            if record["config"]["adapter"] or record["arm"] not in there:
+                there.add(record["arm"])
                 pooled.append(record)
     return pooled
