@@ -217,7 +217,10 @@ def test_keys_are_listed_with_what_they_allow(capsys):
 # ------------------------------------------------------------------------------ Ctrl-C and SIGTERM
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_stopped_says_so_in_one_line(number, code, tmp_path):
     command = [sys.executable, "-m", "slimlib", "run", "--study", "smoke", "--runs", "my runs"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -408,6 +411,7 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path):
 # -------------------------------------------------------------------------------- lm-eval's own
 
 
+@pytest.mark.slow
 def test_lm_eval_s_command_line_knows_slim(checkpoint, tiny_run, tmp_path, monkeypatch, capsys):
     """Its options reach it as they stand; hf and slim score alike."""
     from slimlib.config import Task

@@ -66,6 +66,7 @@ def test_no_public_name_is_a_room_s():
     assert {*slimlib.__all__} & rooms == set()
 
 
+@pytest.mark.slow
 def test_each_name_stays_what_it_was_when_every_module_is_imported():
     code = """
 import importlib, pkgutil, slimlib

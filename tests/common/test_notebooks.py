@@ -114,7 +114,10 @@ sys.exit(cli.main(["notebooks", "01", "--study", "smoke", "--runs", "runs"]))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_notebook_that_is_stopped_leaves_no_kernel(number, code, book, tmp_path):
     path = book("import os; open('kernel', 'w').write(str(os.getpid()))", "import time\nwhile 1: 1")
     command = [sys.executable, "-c", STOPPABLE, str(path.parent)]

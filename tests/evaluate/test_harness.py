@@ -194,6 +194,7 @@ def test_evaluating_before_merging_is_refused(tmp_path):
     assert not run.folder.exists()
 
 
+@pytest.mark.slow
 def test_a_process_with_unsloth_hands_over_to_a_clean_one(tiny_study, tmp_path, monkeypatch):
     fake = types.ModuleType("unsloth")
     fake.__spec__ = ModuleSpec("unsloth", None)

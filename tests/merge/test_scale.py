@@ -16,6 +16,8 @@ from slimlib.scoring.responses import Responses
 from slimlib.studies.get import get_study
 from slimlib.train.finetune import finetune_arm
 
+pytestmark = pytest.mark.slow
+
 SCALES = (0.0, 0.5, 1.0)
 TUNED, NF4 = "llama-2k", "llama-base-nf4"
 

@@ -1,4 +1,4 @@
-"""The notebooks: what they may hold, and that they run: smoke always, the rest slowly."""
+"""The notebooks: what they may hold, and (slowly) that they run."""
 
 import ast
 import csv
@@ -252,6 +252,7 @@ def test_run_again_it_skips_everything_and_prints_the_same(smoke, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_executed_copies_are_kept(executed):
     assert {p.name for p in STUDY} <= {p.name for p in executed.iterdir()}
     text = "".join(path.read_text("utf-8") for path in executed.glob("*.ipynb"))
@@ -259,6 +260,7 @@ def test_the_executed_copies_are_kept(executed):
     assert ": started" not in text
 
 
+@pytest.mark.slow
 def test_every_picture_that_a_notebook_draws_is_shown(executed):
     """The first figure of a kernel loads its backend; the second must not go missing."""
     drawing = [
@@ -272,6 +274,7 @@ def test_every_picture_that_a_notebook_draws_is_shown(executed):
         assert "image/png" in shown, source(cell)
 
 
+@pytest.mark.slow
 def test_a_saved_copy_shows_what_the_menus_chose_first(executed):
     path = executed / "05_analysis.ipynb"
     assert "widgets" not in json.loads(path.read_text("utf-8"))["metadata"]

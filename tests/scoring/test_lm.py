@@ -118,6 +118,7 @@ def wide(tiny) -> Model:
     return Model(transformers.LlamaForCausalLM(config).eval(), tiny.tokenizer)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_as_large_as_llamas_gives_hflms_numbers_in_their_order(wide):
     long = [SENTENCE * 2 + "So.", " red", SENTENCE * 4 + "It ends."]
     pairs = [(SENTENCE.strip() * k, ending) for k in (1, 9, 3, 7) for ending in long]

@@ -142,6 +142,7 @@ def test_every_field_of_the_training_is_looked_at():
     assert {*OTHERWISE} | OF_THE_FILES == {*fields_of(TrainConfig)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", OTHERWISE)
 def test_each_field_of_the_training_changes_what_is_trained(field, whole, dropout_study, tmp_path):
     (arm,) = dropout_study.arms
