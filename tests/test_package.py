@@ -4,6 +4,7 @@ import ast
 import json
 import pkgutil
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -24,6 +25,20 @@ NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 @pytest.mark.parametrize("name", [m for m in MODULES if not m.endswith(("__main__", "notebooks"))])
 def test_every_module_imports(name):
     __import__(name)
+
+
+def test_nothing_lies_about_at_the_top():
+    """A run that is told no folder writes where it stands: what it leaves is no part of this."""
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("no checkout")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    tops = {path.partition("/")[0] for path in listed.stdout.splitlines()}
+    assert {top for top in tops if not top.startswith(".")} == {
+        *("LICENSE", "README.md", "pyproject.toml", "requirements.txt"),
+        *("figures", "notebooks", "slimlib", "tests"),
+    }
 
 
 # ------------------------------------------------------------------------------------ dependencies
