@@ -1,4 +1,4 @@
-"""`slimlib run`, killed in each of its stages and between writes; run.py beside this kills more."""
+"""`run` and `sweep`, killed in each stage and between writes: two a goal; run.py kills more."""
 
 import json
 import subprocess
@@ -12,9 +12,10 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_in_each_stage_ends_as_an_undisturbed_one():
-    command = [sys.executable, HERE / "run.py", "--only", "run", "--kills", "1"]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=900)
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_what_is_killed_in_each_stage_ends_as_an_undisturbed_one(command):
+    words = [sys.executable, HERE / "run.py", "--only", command, "--kills", "2"]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
 
 
