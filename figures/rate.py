@@ -30,7 +30,16 @@ from slimlib.train.finetune import finetune_arm
 SEARCH = Path(__file__).resolve().parent / "rate" / "search.json"
 SEED = 11  # none of the study's
 RATES = tuple(1e-3 * 2**k for k in range(6))  # 1e-3 to 3.2e-2
-STEPS = {"400 x 3": (400, 3), "1,200 x 1": (1200, 1)}  # rows and epochs: the same steps, or so
+# rows and epochs: the same steps, or so; the last learns of the answers alone, three times as long
+STEPS = {
+    "400 x 3": {"data.n": 400, "train.num_train_epochs": 3},
+    "1,200 x 1": {"data.n": 1200, "train.num_train_epochs": 1},
+    "1,200 x 3, answers": {
+        "data.n": 1200,
+        "train.num_train_epochs": 3,
+        "data.learn": "answer",
+    },
+}
 DEV = Task("micro_instructions", "instructions", 0, 50, limit=200, source="instructions_dev")
 
 
@@ -63,9 +72,7 @@ def search(measure: Callable[[str, float], Mapping[str, Any]]) -> list[dict[str,
 
 def measure(steps: str, rate: float) -> dict[str, Any]:
     """Fine-tune with a seed of the search's own, and ask the dev instructions alone."""
-    rows, epochs = STEPS[steps]
-    values = {"train.learning_rate": rate, "train.num_train_epochs": epochs, "data.n": rows}
-    values["data.append_eos"] = True
+    values = {"train.learning_rate": rate, "data.append_eos": True, **STEPS[steps]}
     name = get_study("micro").tuned.name
     study = get_study("micro", arms=name, seed=SEED, **values)
     study = each_arm(study, lambda arm: replace(arm, evaluate=replace(arm.evaluate, tasks=(DEV,))))
