@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from slimlib.common.style import STYLE, as_written
+from slimlib.common.style import STYLE, WIDTH, as_written, entitle, listed
 from slimlib.comparison.arms import Record, by_arm, results_of
 from slimlib.comparison.benchmarks import ALPHA, BENCHMARKS
 from slimlib.comparison.factorial import Switches, measure_effects
@@ -24,6 +24,13 @@ from slimlib.metrics.text import number, p_cell
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+ACROSS = 2  # panels side by side
+MOST = 3  # effects that the heading names
+MEANING = (
+    "With 95 % intervals; blue: raises the score, orange: lowers it, grey: may be chance (p after "
+    "Holm's correction over all effects)."
+)
 
 
 def effects_table(
@@ -91,8 +98,6 @@ def cells_in_words(records: Sequence[Record], study: Study) -> pd.DataFrame:
 def plot_effects(table: pd.DataFrame, study: Study) -> Figure:
     """Draw all effects, a panel for each benchmark: points with 95 % intervals.
 
-    Blue: it raises the score, orange: it lowers it, grey: it may be chance (p after Holm).
-
     Args:
         table: of `effects_table`.
         study: gives the title and the note.
@@ -101,17 +106,32 @@ def plot_effects(table: pd.DataFrame, study: Study) -> Figure:
     from matplotlib.figure import Figure
 
     benchmarks = list(table["benchmark"].unique())
+    rows = -(-len(benchmarks) // ACROSS)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.0 + 2.9 * len(benchmarks), 4.6), layout="constrained")
-        axes = figure.subplots(1, len(benchmarks), sharey=True, sharex=True, squeeze=False)[0]
-        for benchmark, ax in zip(benchmarks, axes, strict=True):
+        figure = Figure(figsize=(WIDTH, 1.1 + 3.2 * rows), layout="constrained")
+        panels = [*figure.subplots(rows, ACROSS, sharey=True, sharex=True, squeeze=False).flat]
+        for benchmark, ax in zip(benchmarks, panels, strict=False):
             _draw_effects(ax, table[table["benchmark"] == benchmark].to_dict("records"), benchmark)
-        heading = "What each rehearsal changes, with 95 % intervals"
-        meaning = "(blue: raises the score, orange: lowers it, grey: may be chance)"
-        title = as_written(f"{heading} {meaning}\n{study.title}")
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        figure.supxlabel(as_written(study.note), fontsize=8, color="dimgrey", x=0.01, ha="left")
+        for ax in panels[len(benchmarks) :]:
+            ax.remove()
+        n = ", ".join(sorted({f"{count:,}" for count in table["documents"]}))
+        entitle(figure, effects_message(table), study.title, f"n = {n}. {MEANING} {study.note}")
     return figure
+
+
+def effects_message(table: pd.DataFrame) -> str:
+    """Which effects are shown, the largest first: "Maths raises arithmetic by 31.0 points"."""
+    shown = table[table["p (Holm)"] < ALPHA].sort_values("points", key=abs, ascending=False)
+    if shown.empty:
+        return "No effect of what is rehearsed is shown"
+    said = [
+        f"{row.effect} {'raises' if row.points > 0 else 'lowers'} {row.benchmark} "
+        f"by {number(abs(row.points), 1)}"
+        for row in shown.head(MOST).itertuples()
+    ]
+    more = f"; {len(shown) - MOST} more effects are shown" if len(shown) > MOST else ""
+    message = f"{listed(said)} points{more}"
+    return message[0].upper() + message[1:]
 
 
 def _draw_effects(ax: Axes, rows: Sequence[Mapping[str, Any]], title: str) -> None:

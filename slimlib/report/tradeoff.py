@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from slimlib.common.style import as_written, subplots, wrap
+from slimlib.common.style import SMALL, WIDTH, as_written, entitle, listed, subplots
 from slimlib.comparison.knobs import Mitigation, Place, pareto_front, scale_paths
 from slimlib.comparison.plots import NOISE, TOTAL
 from slimlib.report.figures import arm_styles
@@ -13,13 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLAIN, FRONT = "#D55E00", "#0072B2"
+MOST = 3  # arms that the heading names
+MEANING = (
+    "With 95 % intervals; blue: on the Pareto front by the values alone, orange: the plain arm, "
+    "grey: the others."
+)
 
 
 def plot_tradeoff(found: Mitigation, ax: Axes | None = None) -> Axes:
     """Draw each fine-tuned arm: learned to the right, kept upwards, both against the base.
 
-    Blue: on the Pareto front (no arm learned and kept more); orange: the plain arm; grey: the
-    others. With 95 % intervals.
+    The Pareto front is of the arms of which no other learned and kept more.
 
     Raises:
         ValueError: no record says what was learned or what was kept.
@@ -30,7 +35,7 @@ def plot_tradeoff(found: Mitigation, ax: Axes | None = None) -> Axes:
             f"study {found.study.name}: nothing to draw: its records need the base, a benchmark of "
             f"{', '.join(found.study.learned) or 'what is learned'} and one of what can be lost"
         )
-    ax, front = ax or subplots(8.4, 5.0), pareto_front(places)
+    ax, front = ax or subplots(WIDTH, 6.6), pareto_front(places)
     ax.axhline(0, color=TOTAL, linewidth=0.8, zorder=0)
     ax.axvline(0, color=TOTAL, linewidth=0.8, zorder=0)
     for number, place in enumerate(places, 1):
@@ -39,16 +44,27 @@ def plot_tradeoff(found: Mitigation, ax: Axes | None = None) -> Axes:
     line = sorted((p for p in places if p.arm in front), key=lambda p: p.learned.difference.value)
     xs, ys = ([getattr(p, side).difference.value for p in line] for side in ("learned", "kept"))
     ax.plot(xs, ys, color=FRONT, linewidth=1, linestyle="--", zorder=1)
-    names = [f"{n}  {found.study[place.arm].label}" for n, place in enumerate(places, 1)]
-    ax.text(1.02, 1, as_written("\n".join(names)), transform=ax.transAxes, va="top", fontsize=7.5)
+    labels = {place.arm: found.study[place.arm].label for place in places}
+    _draw_key(ax, [f"{n}  {label}" for n, label in enumerate(labels.values(), 1)])
     learned, kept = (
         ", ".join(found.study.task_labels[role] for role in roles)
         for roles in (found.learned, found.abilities)
     )
     ax.set(xlabel="learned, points against the base", ylabel="kept, points against the base")
-    about = (f"learned: {learned}", f"kept: the mean of {kept}")
-    ax.set_title("\n".join(wrap(text, 80) for text in about), loc="left")
+    more = f", and {len(front) - MOST} more" if len(front) > MOST else ""
+    beaten_by_none = listed([labels[arm] for arm in front[:MOST]]) + more
+    message = f"No arm learned and kept more than: {beaten_by_none}"
+    note = f"Learned: {learned}. Kept: the mean of {kept}. {MEANING} {found.study.note}"
+    entitle(ax.figure, message, found.study.title, note)
     return ax
+
+
+def _draw_key(ax: Axes, names: Sequence[str]) -> None:
+    """Write the numbered names below the axes, in two columns."""
+    half = -(-len(names) // 2)
+    for x, column in ((0.0, names[:half]), (0.52, names[half:])):
+        text = as_written("\n".join(column))
+        ax.text(x, -0.14, text, transform=ax.transAxes, va="top", fontsize=SMALL)
 
 
 def _draw_place(ax: Axes, place: Place, colour: str, number: int) -> None:
@@ -74,9 +90,10 @@ def plot_scale_paths(found: Mitigation, ax: Axes | None = None) -> Axes:
         for key, arms in scale_paths(found.study).items()
     }
     paths = {key: arms for key, arms in paths.items() if len(arms) > 1}
+    note = f"With 95 % intervals. {found.study.note}"
     if not paths:
         raise ValueError(f"study {found.study.name} has no results at several merge.scale")
-    ax = ax or subplots(6.4, 3.8)
+    ax = ax or subplots(WIDTH, 3.8)
     ax.axhline(0, color=TOTAL, linewidth=0.8, zorder=0)
     for key, arms in paths.items():
         for side, style in (("kept", "-"), ("learned", ":")):
@@ -95,4 +112,5 @@ def plot_scale_paths(found: Mitigation, ax: Axes | None = None) -> Axes:
             )
     ax.set(xlabel="share of dW that is added (merge.scale)", ylabel="points against the base")
     ax.legend(frameon=False, fontsize=8)
+    entitle(ax.figure, "What a share of the fine-tuning keeps and learns", found.study.title, note)
     return ax

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from made_records import task_entry
+from text_boxes import WIDTHS, faults
 
 from slimlib import metrics
 from slimlib.common.schema import SCHEMA
@@ -128,10 +129,14 @@ def test_the_front_is_what_no_other_beats():
     ax = plot_tradeoff(found)
     texts = [text.get_text() for text in ax.texts]
     assert texts[:4] == ["1", "2", "3", "4"]
-    assert texts[4].splitlines()[:2] == [
+    assert texts[4].splitlines() == [
         "1  plain fine-tuning (QLoRA)",
         "2  into the un-quantised base",
     ]
+    assert ax.figure.get_suptitle().splitlines()[0] == (
+        "No arm learned and kept more than: into the un-quantised base / KL to the base, 0.1."
+    )
+    assert [faults(ax.figure, width) for width in WIDTHS] == [[], []]
     dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
     assert dashed.get_xdata() == pytest.approx([5, 20])
 
@@ -165,6 +170,7 @@ def test_shares_of_one_adapter_are_a_path():
     assert {*paths} == {"plain, dequant_nf4"}
     found = measured({"scale-0.5": BASE, "scale-0.75": PLAIN}, seeds=(0,))
     ax = plot_scale_paths(found)
+    assert [faults(ax.figure, width) for width in WIDTHS] == [[], []]
     kept = ax.containers[0].lines[0]
     assert kept.get_xdata().tolist() == [0.5, 0.75, 1]
     assert kept.get_ydata() == pytest.approx([0, -15, -15])

@@ -2,9 +2,16 @@
 
 import pytest
 from made_records import make_rehearsed
+from text_boxes import WIDTHS, faults
 
 from slimlib import metrics
-from slimlib.report.effects import cells_in_words, effects_in_words, effects_table, plot_effects
+from slimlib.report.effects import (
+    cells_in_words,
+    effects_in_words,
+    effects_message,
+    effects_table,
+    plot_effects,
+)
 from slimlib.studies.alignment import CELLS, FACTORS
 from slimlib.studies.get import get_study
 
@@ -53,9 +60,20 @@ def test_a_cell_without_records_is_refused():
 
 
 def test_the_picture_shows_each_effect_and_colours_what_is_no_chance(table):
-    axes = plot_effects(table, STUDY).axes
+    figure = plot_effects(table, STUDY)
+    axes = figure.axes
+    assert figure.get_suptitle().startswith("Maths raises arithmetic (as GSM8K) by 30.0 points")
+    assert [faults(figure, width) for width in WIDTHS] == [[], []]
     assert len(axes) == len(STUDY.task_labels)
     colours = [{line.get_color() for line in ax.lines} for ax in axes]
     for ax, role, found in zip(axes, STUDY.task_labels, colours, strict=True):
         assert len(ax.get_yticks()) == 7
         assert ("#0072B2" in found) == (role == "gsm8k")
+
+
+def test_no_effect_is_said_and_many_are_counted(table):
+    assert effects_message(table.assign(**{"p (Holm)": 1.0})) == (
+        "No effect of what is rehearsed is shown"
+    )
+    said = effects_message(table.assign(**{"p (Holm)": 0.001}))
+    assert said.count(" by ") == 3 and said.endswith(f"; {len(table) - 3} more effects are shown")
