@@ -21,9 +21,10 @@ def searched(best):
 
 
 def test_the_first_rows_see_the_whole_grid_and_the_others_its_best_part():
-    first, second = rate.STEPS
-    rows, asked = searched({first: 4.1e-3, second: 3.9e-3})
-    assert asked == [(first, r) for r in rate.RATES] + [(second, r) for r in (2e-3, 4e-3, 8e-3)]
+    first, *others = rate.STEPS
+    rows, asked = searched({first: 4.1e-3, **dict.fromkeys(others, 3.9e-3)})
+    about = [(steps, r) for steps in others for r in (2e-3, 4e-3, 8e-3)]
+    assert asked == [(first, r) for r in rate.RATES] + about
     assert {(row["steps"], row["rate"]) for row in rows} == set(asked)
 
 
