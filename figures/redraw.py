@@ -37,7 +37,7 @@ from slimlib.papers.key_variables.cells import committed_folder, read_grid, seed
 from slimlib.papers.key_variables.claims import judge_claims
 from slimlib.report import diagram
 from slimlib.report.committed import committed_answers, committed_records, pool, study_of
-from slimlib.report.effects import cells_in_words, effects_table, plot_effects
+from slimlib.report.effects import cells_in_words, effects_in_words, effects_table, plot_effects
 from slimlib.report.figures import make_figures
 from slimlib.report.tables import document, seeds_table, table2, write_tables
 from slimlib.results import read_results
@@ -55,7 +55,9 @@ FACTORIAL = {"alignment": (alignment.CELLS, alignment.FACTORS)}
 # page -> the blocks in it that are made from records
 PAGES = {
     FIGURES.parent / "README.md": ("front", "example"),
-    FIGURES / "README.md": ("seeds", "answers", "ladder", "smol", "steps", "slips"),
+    FIGURES / "README.md": (
+        *("seeds", "answers", "ladder", "cells", "effects", "smol", "steps", "slips"),
+    ),
     FIGURES.parent / "slimlib" / "papers" / "README.md": ("claims",),
     FIGURES.parent / "slimlib" / "data" / "micro" / "checkpoints" / "README.md": ("rate",),
 }
@@ -204,8 +206,7 @@ def redraw() -> list[Path]:
 
 def redraw_effects(name: str, folder: Path) -> list[Path]:
     """Write the effects of a factorial study: picture, numbers, and the scores of its cells."""
-    study, records = get_study(name), pool(committed_records(name))
-    effects = effects_table(records, study, *FACTORIAL[name])
+    study, records, effects = _effects_of(name)
     tables = {
         "effects.csv": effects.round(4).to_csv(index=False, lineterminator="\n"),
         "cells.csv": cells_in_words(records, study).to_csv(lineterminator="\n"),
@@ -214,6 +215,12 @@ def redraw_effects(name: str, folder: Path) -> list[Path]:
         _write(folder / file, text)
     pictures = save_figure(plot_effects(effects, study), folder, "effects")
     return [*pictures, *(folder / file for file in tables)]
+
+
+def _effects_of(name: str) -> tuple[Study, list[Record], pd.DataFrame]:
+    """A factorial study, its committed records of all seeds, and its effects."""
+    study, records = get_study(name), pool(committed_records(name))
+    return study, records, effects_table(records, study, *FACTORIAL[name])
 
 
 def update_pages() -> list[Path]:
@@ -238,7 +245,10 @@ def page_blocks() -> dict[str, str]:
     smol = pool(committed_records("smol"))
     real = study_of("smol", smol)
     steps = attribute(real, smol)
+    rehearsed, cells, effects = _effects_of("alignment")
     return {
+        "cells": markdown_table(cells_in_words(cells, rehearsed)),
+        "effects": markdown_table(effects_in_words(effects)),
         "front": markdown_table(front_table(real, smol)),
         "smol": markdown_table(controls_table(real, smol)),
         "steps": f"```\n{steps.sentences()}\n```",
