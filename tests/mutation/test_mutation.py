@@ -22,6 +22,15 @@ def test_few_mutants_of_a_sample_survive():
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 
 
+def test_few_survived_the_whole_run_on_record():
+    """record.json: `run.py --record` of all mutants, half an hour on two cores."""
+    counts = json.loads((HERE / "record.json").read_text(encoding="utf-8"))["counts"]
+    modules = [found for name, found in counts.items() if name != "all"]
+    for kind in ("mutants", "killed", "survived", "explained"):
+        assert counts["all"][kind] == sum(found[kind] for found in modules)
+    assert counts["all"]["survived"] <= 0.05 * counts["all"]["mutants"]
+
+
 def test_each_explanation_is_of_a_mutant_that_is_made():
     entries = json.loads((HERE / "explained.json").read_text(encoding="utf-8"))
     known = {m.key for e in entries for m in mutants(CHECKOUT, e["mutant"][0])}
