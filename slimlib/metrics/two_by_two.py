@@ -136,8 +136,9 @@ def _largest_gain(flips: Flips, z: float) -> float:
     def above(gain: float) -> float:
         return _gain_score(flips, gain) + z
 
-    score = seen if above(END) > 0 else float(optimize.brentq(above, min(seen, END), END))
-    return max(score, _one_way_gain(flips, z))
+    if above(END) > 0:
+        return seen  # every document was gained
+    return max(float(optimize.brentq(above, min(seen, END), END)), _one_way_gain(flips, z))
 
 
 def _one_way_gain(flips: Flips, z: float) -> float:
@@ -196,8 +197,6 @@ def _smallest_share(count: int, n: int, z: float) -> float:
 
     Source: Lancaster (1961), Journal of the American Statistical Association 56, 223-234.
     """
-    if count == 0:
-        return 0.0
     tail = float(special.ndtr(-z))
 
     def above(log_share: float) -> float:

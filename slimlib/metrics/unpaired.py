@@ -63,8 +63,7 @@ def unpaired_z_test(base: float, tuned: float, base_error: float, tuned_error: f
     Raises:
         ValueError: an accuracy outside 0 to 100, an error below 0, NaN or infinite.
     """
-    error = _joint_error(base, tuned, base_error, tuned_error)
-    change = tuned - base
+    error, change = _joint_error(base_error, tuned_error), _change(base, tuned)
     if error == 0:
         z = math.copysign(math.inf, change) if change else 0.0
     else:
@@ -84,8 +83,8 @@ def unpaired_difference(
     Raises:
         ValueError: an accuracy outside 0 to 100, an error below 0, NaN; confidence outside 0 to 1.
     """
-    half_width = _z(confidence) * _joint_error(base, tuned, base_error, tuned_error)
-    change = tuned - base
+    half_width = _z(confidence) * _joint_error(base_error, tuned_error)
+    change = _change(base, tuned)
     return Estimate(change, change - half_width, change + half_width)
 
 
@@ -106,7 +105,7 @@ def unpaired_forgetting_interval(
     Raises:
         ValueError: an accuracy outside 0 to 100, an error below 0, NaN; confidence outside 0 to 1.
     """
-    _joint_error(base, tuned, base_error, tuned_error)
+    _joint_error(base_error, tuned_error)  # which checks them
     value, z_squared = forgetting_rate(base, tuned), _z(confidence) ** 2
     if math.isnan(value):
         return Estimate(value, math.nan, math.nan)
@@ -132,8 +131,7 @@ def unpaired_equivalence_test(
         ValueError: an accuracy outside 0 to 100, an error below 0, NaN, a margin not above 0.
     """
     check_margin(margin)
-    error = _joint_error(base, tuned, base_error, tuned_error)
-    change = tuned - base
+    error, change = _joint_error(base_error, tuned_error), _change(base, tuned)
     if error == 0:
         return float(abs(change) >= margin)
     return float(
@@ -154,8 +152,8 @@ def unpaired_minimum_detectable_difference(
         ValueError: an error below 0 or NaN; power or alpha outside 0 to 1.
     """
     check_power(power, alpha)
-    error = _joint_error(0.0, 0.0, base_error, tuned_error)
-    return min(float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) * error, 100.0)
+    shift = float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power))
+    return min(shift * _joint_error(base_error, tuned_error), 100.0)
 
 
 # ---- several tests ----
@@ -207,9 +205,14 @@ def _z(confidence: float) -> float:
     return float(stats.norm.ppf((1 + confidence) / 2))
 
 
-def _joint_error(base: float, tuned: float, *errors: float) -> float:
-    """Standard error of the difference of two independent accuracies."""
+def _change(base: float, tuned: float) -> float:
+    """Points from one accuracy to the other."""
     _check_accuracies(base, tuned)
+    return tuned - base
+
+
+def _joint_error(*errors: float) -> float:
+    """Standard error of the difference of two independent accuracies, from theirs."""
     for error in errors:
         if not 0 <= error < math.inf:
             raise ValueError(f"standard error {error}: must be a number from 0 up")

@@ -112,8 +112,10 @@ def test_a_detectable_difference_ends_at_100_points():
     change = np.array([1.0, 0.0, 0.3, -0.4, 0.2, 0.9])
     points = metrics.minimum_detectable_difference(change / 10, 0 * change)
     for wanted in (99.99, 100.01, 100.9):
-        found = metrics.minimum_detectable_difference(change / 10 * wanted / points, 0 * change)
-        assert found == (pytest.approx(wanted) if wanted < 100 else None)
+        scores = change / 10 * wanted / points, 0 * change
+        for pair in (scores, scores[::-1]):  # 0 is right or wrong, the other side is not
+            found = metrics.minimum_detectable_difference(*pair)
+            assert found == (pytest.approx(wanted) if wanted < 100 else None)
 
 
 @pytest.mark.parametrize("power", [0.051, 0.3, 0.8, 0.999])

@@ -230,6 +230,15 @@ def test_flips_one_way_have_limits_no_narrower_than_the_mid_p_of_their_share(lev
     assert lost == pytest.approx((-found.value, -found.high, -found.low))
 
 
+def test_few_lost_and_none_gained_have_the_mid_p_limit_of_their_share():
+    """10 of 100: 5.19; the score alone stops at 5.52."""
+    found = score_difference(Flips(90, 10, 0, 0), 0.95)
+    assert found.high == pytest.approx(-5.1923, abs=5e-5)
+    assert mid_p(10, 100, -found.high / 100)[0] == pytest.approx(0.025)
+    gained = score_difference(Flips(90, 0, 10, 0), 0.95)
+    assert gained == pytest.approx((-found.value, -found.high, -found.low))
+
+
 def test_documents_never_right_tell_nothing_of_a_ratio():
     few, many = (score_forgetting(Flips(27, 20, 7, n), 0.95) for n in (0, 10_000))
     assert few == pytest.approx(many, abs=1e-9)

@@ -10,6 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from slimlib import metrics
+from slimlib.metrics.unpaired import _fieller
 
 NAN = math.nan
 MMLU = (47.0, 34.0, 5.0161, 4.7610)  # accuracies and standard errors of the paper
@@ -110,7 +111,26 @@ def test_nothing_left_is_not_certain_to_be_nothing():
     assert low == pytest.approx(
         100 - 100 * 3.6995 / math.sqrt(47**2 - (1.96 * 5.0161) ** 2), abs=0.01
     )
-    assert metrics.unpaired_forgetting_interval(47.0, 100.0, 5.0161, 0.0).low < -112
+
+
+@pytest.mark.parametrize("tuned", [0.0, 100.0])
+def test_nothing_or_all_right_has_wilson_s_limit_for_its_error(tuned):
+    """0 of 100: 3.6995; that error and the base's are joined where a ratio is a limit."""
+    for limit in metrics.unpaired_forgetting_interval(47.0, tuned, 5.0161, 0.0)[1:]:
+        ratio = 1 - limit / 100
+        error = math.hypot(3.6995, 1.96 * 5.0161 * ratio)
+        assert limit == 100 or abs(tuned - 47 * ratio) == pytest.approx(error, rel=1e-4)
+
+
+def test_a_base_just_not_clear_of_0_leaves_the_loss_open():
+    """(y - r)^2 <= r^2 + yy: 0 <= 0 for every r; 4 - 4 r <= 1 from r = 3/4 on."""
+    assert _fieller(1.0, 0.0, 1.0, 0.0, 0.0) == (-math.inf, 100)
+    assert _fieller(1.0, 2.0, 1.0, 0.0, 1.0) == (-math.inf, 25)
+
+
+def test_no_more_than_100_points_are_detectable():
+    """(1.960 + 0.842) x 50 = 140."""
+    assert metrics.unpaired_minimum_detectable_difference(30.0, 40.0) == 100
 
 
 def test_forgetting_of_next_to_nothing_is_unknown():

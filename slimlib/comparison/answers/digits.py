@@ -22,7 +22,7 @@ _LATEX_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
 _NO_SENSE = re.compile(r"\\!|__|`")
 _SPACES = re.compile(r"\\[,;: ]|[\u00a0\u2009\u202f~{}]")
 _GROUPS = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d,])")
-_NAMES = "|".join(sorted(_VALUES, reverse=True))
+_NAMES = "|".join(_VALUES)
 _WORDS = re.compile(
     rf"\b(?:{_NAMES})(?:(?:-|[ ]|(?<=hundred)[ ]and[ ]|(?<=thousand)[ ]and[ ])"
     rf"(?:{_NAMES}|hundred|thousand|million))*\b",

@@ -169,7 +169,9 @@ def _values(side: Sequence[Token]) -> list[float]:
     if "operator" not in kinds:
         signs = [-1 if i and kinds[i - 1] == "sign" else 1 for i in range(len(side))]
         return [s * t.value for s, t in zip(signs, side, strict=True) if t.kind == "number"]
-    *sign, above, over, below = side if len(side) in (3, 4) else [Token("")] * 3
+    if len(side) not in (3, 4):
+        return []
+    *sign, above, over, below = side
     fraction = over.text == "/" and (above.kind, below.kind) == ("number", "number")
     if not fraction or not below.value or [t.kind for t in sign] not in ([], ["sign"]):
         return []

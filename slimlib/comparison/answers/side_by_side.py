@@ -51,11 +51,12 @@ def show_flips(
 
     if change not in DIRECTIONS:
         raise ValueError(f"change {change!r}: must be {', '.join(DIRECTIONS)}")
-    found = frame[_holds(frame, text)]
+    directions = DIRECTIONS[1:] if change == BOTH else (change,)
+    found = frame[_holds(frame, text) & frame["change"].isin(directions)]
     parts = ["<table style='table-layout:fixed;width:100%'>", _row("th", HEADS)]
-    for direction in DIRECTIONS[1:] if change == BOTH else (change,):
+    for direction in directions:
         parts += _direction(found[found["change"] == direction], direction, k, page)
-    parts.append("</table>" if len(parts) > 2 else f"</table><p>{_none(frame, change, text)}</p>")
+    parts.append("</table>" if len(found) else f"</table><p>{_none(frame, change, text)}</p>")
     return HTML(without_formulas("".join(parts)))
 
 

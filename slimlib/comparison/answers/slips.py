@@ -35,9 +35,9 @@ def slip_of(said: str, right: str) -> str:
         return "another length"
     if abs(int(number) - int(right)) == 1:
         return "off by one"
-    if len(right) > 1 and number[0] == right[0]:
+    if number[0] == right[0]:
         return "first digit right"
-    return "last digit right" if len(right) > 1 and number[-1] == right[-1] else "another number"
+    return "last digit right" if number[-1] == right[-1] else "another number"
 
 
 def count_slips(answers: Iterable[tuple[str, str]]) -> dict[str, int]:

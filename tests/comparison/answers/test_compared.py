@@ -65,7 +65,7 @@ def test_why_there_are_no_answers(base, tuned, said):
         assert line.startswith("gsm8k: format or ability? Not told: ") and said in line
 
 
-def test_every_task_is_looked_at():
-    base, tuned = results(OTHER, named("x", BARE), BARE), results(named("x", BARE), BARE)
+def test_every_task_is_looked_at_in_the_base_s_order():
+    base, tuned = results(OTHER, named("x", BARE), BARE), results(BARE, named("x", BARE))
     assert [line.partition(":")[0] for line in without_answers(base, tuned)] == ["x", "gsm8k"]
     assert "answers of model;" in without_answers(base, tuned)[0]  # one name for both

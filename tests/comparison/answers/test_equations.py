@@ -31,6 +31,7 @@ from slimlib.comparison.answers.equations import check_equations
         # tolerance and rounding
         ("0 + 0.01 = 0.00", 0, 1),
         ("0 + 0.0099 = 0.00", 1, 0),
+        ("1 + 0.0099 = 1.00", 1, 0),  # to two decimals 1.01
         ("0 + 0.01 = 0 * 5", 0, 1),
         ("0 + 0.0099 = 0 * 5", 1, 0),
         ("10 / 3 = 3.3", 1, 0),

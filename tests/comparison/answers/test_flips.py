@@ -105,6 +105,18 @@ def test_losses_come_first_each_in_document_order():
     assert found.iloc[0].tolist() == [1, LOST, "q1", "#### 2", "#### 2", "no"]
 
 
+def test_order_metric_and_question_are_the_base_s():
+    def task(ids, question, **scores):
+        rows = [{"doc_id": i, "doc": {"question": question}, "target": "2"} for i in ids]
+        return TaskResults("t", {}, {"none": samples(ids, **scores)}, load_rows=lambda: rows)
+
+    base = results(task([2, 0, 1], "How many?", acc=[1, 1, 0]))
+    tuned = results(task([0, 1, 2], "Again: how many?", acc=[0, 1, 0], acc_norm=[1, 1, 1]))
+    found = flips(base, tuned, "t")
+    assert found["doc_id"].tolist() == [2, 0, 1]
+    assert set(found["question"]) == {"How many?"}
+
+
 def test_strictness_reaches_the_alignment():
     base, tuned = (results(replace(gsm8k(["#### 2"], [2]), num_fewshot=n)) for n in (0, 5))
     with pytest.raises(ResultsError):

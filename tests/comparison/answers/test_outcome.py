@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from slimlib.comparison.answers.documents import chosen, gold_of, length_limit, 
 from slimlib.comparison.answers.flips import GAINED, LOST
 from slimlib.comparison.answers.kinds import ran_on
 from slimlib.comparison.plots import ANSWER_COLOURS
-from slimlib.results import Results, Samples, TaskResults, read_results
+from slimlib.results import Results, ResultsError, Samples, TaskResults, read_results
 
 # lm-eval 0.4.13's gsm8k.yaml
 STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -452,6 +453,22 @@ def test_a_right_number_that_both_filters_miss_is_lost_format():
     assert one.net_strict == one.net_flexible + one.net_format == 3
     (example,) = one.examples("right number, lost format").to_dict("records")
     assert (example["doc_id"], example["tuned_answer"]) == (0, after[0])
+
+
+def test_three_examples_with_the_base_s_gold():
+    base, tuned = (gsm8k([text] * 4, [2] * 4) for text in ("#### 2", "no"))
+    rows = [{**row, "target": "2"} for row in tuned.load_rows()]
+    tuned = replace(tuned, load_rows=lambda: rows)
+    examples = format_or_ability(base, tuned).examples("no answer line")
+    assert examples["doc_id"].tolist() == [0, 1, 2]
+    assert set(examples["gold"]) == {"#### 2"}
+
+
+def test_what_was_asked_unlike_is_refused_unless_told_otherwise():
+    base, tuned = (replace(gsm8k(["#### 2"], [2]), num_fewshot=n) for n in (0, 5))
+    with pytest.raises(ResultsError, match="n-shot 0 against 5"):
+        format_or_ability(base, tuned)
+    assert format_or_ability(base, tuned, strict=False).n == 1
 
 
 def test_a_model_with_itself_lost_nothing():

@@ -127,6 +127,27 @@ def test_the_parts_are_the_texts(before, after):
     assert all(one == other for same, one, other in parts if same)
 
 
+def test_very_long_texts_are_compared_from_both_ends_only():
+    before = f"so {'a ' * 300}both {'a ' * 300}pears"
+    after = f"so {'b ' * 75}both {'b ' * 75}pears"
+    assert list(differences(before, after)) == [
+        (True, "so ", "so "),
+        (False, before[3:-6], after[3:-6]),  # "both" too
+        (True, " pears", " pears"),
+    ]
+
+
+def test_what_is_said_many_times_is_still_found_in_both():
+    often = f" {'a b ' * 60}"
+    assert list(differences(f"x{often}y", f"z{often}w")) == [
+        (True, "", ""),
+        (False, "x", "z"),
+        (True, often, often),
+        (False, "y", "w"),
+        (True, "", ""),
+    ]
+
+
 def test_very_long_answers_that_repeat_themselves_take_no_time():
     import time
 
