@@ -110,6 +110,9 @@ def test_p_is_where_the_interval_ends_at_0(value):
 def test_p_falls_with_the_value_down_to_the_smallest_numbers():
     found = [metrics.cochran_cox_p(float(value), MIXED) for value in np.logspace(-2, 200, 300)]
     assert np.all(np.diff(found) <= 0) and 0 < found[-1] < 1e-200
+
+
+def test_no_p_is_too_small_to_be_a_number_above_0():
     assert 0 < metrics.cochran_cox_p(1e200, [Spread(1, math.inf), Spread(2, 1e5)]) < 1e-200
 
 
