@@ -80,7 +80,7 @@ def test_a_missing_cell_or_a_single_seed_is_refused():
 
 
 def test_what_runs_add_is_by_hand():
-    """Seeds of 20 and 30 per cent in each cell: 50 points squared, by four halves squared over 2."""
+    """Seeds of 20 and 30 per cent in each cell: 50 points squared, times 4 * (1/2)^2 / 2."""
     cells = {on: np.vstack([scores(2, 1), scores(3, 1)]) for on in TWO}
     found = measure_effects(cells, ("a", "b"))["a",]
     terms = [(weight, cells[on]) for on, weight in weights(TWO, ("a",)).items()]
