@@ -6,7 +6,7 @@ import pytest
 from made_records import MICRO
 from test_sentences import CHANGE
 
-from slimlib.comparison.attribution import SHARES, Attribution, Step
+from slimlib.comparison.attribution import OTHER_STEPS, SHARES, Attribution, Step
 from slimlib.comparison.change import FORGOT, IMPROVED, UNKNOWN
 from slimlib.metrics import Estimate
 
@@ -233,3 +233,20 @@ def test_a_benchmark_is_found_by_role_task_label_or_a_beginning():
     for name in ("sums", "none such"):
         with pytest.raises(ValueError, match=f"study micro has no benchmark '{name}'; {known}"):
             alike._role(name)
+
+
+def test_the_message_names_what_is_shown():
+    shown = f"Lost by fine-tuning: {LABEL}. Gained by merging into 4 bit: {LABEL}. {OTHER_STEPS}"
+    assert made().message() == made().message("gsm8k") == shown
+    nothing = "No step is shown to change anything."
+    assert made().message("mmlu_cs") == made(STEPS[:1]).message() == made(()).message() == nothing
+
+
+def test_the_picture_says_how_many_documents_its_first_step_has():
+    from matplotlib.figure import Figure
+
+    first, second = (
+        replace(s, change=replace(s.change, n=n)) for s, n in zip(STEPS, (150, None), strict=False)
+    )
+    ax = made((first, second)).plot("gsm8k", Figure().subplots())
+    assert ax.get_title("left") == f"{LABEL}: flexible, n = 150"

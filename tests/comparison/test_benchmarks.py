@@ -13,12 +13,17 @@ import pytest
 from places import CHECKOUT
 
 from slimlib.comparison.benchmarks import (
+    ACC,
+    ACC_NORM,
+    BENCHMARKS,
     CORPUS,
     LOSS,
     RATE,
     REGISTRY,
     SHARE,
+    Benchmark,
     Metric,
+    _endings,
     headline,
     measure_of,
     metric_of,
@@ -211,3 +216,15 @@ def test_f1_is_a_share_where_it_is_a_mean_over_documents() -> None:
     assert metric_of("f1") == Metric(CORPUS, True, None) and why_not_judged("f1")
     assert metric_of("f1", mean=True) == Metric(SHARE, True, "mean")
     assert why_not_judged("f1", mean=True) == ""
+
+
+def test_what_is_known_of_benchmarks_with_given_endings() -> None:
+    both, one = {"acc,none": "acc", "acc_norm,none": "acc_norm"}, {"acc,none": "acc"}
+    four = Benchmark(both, "acc_norm,none", "dA", "points", 25.0)
+    assert _endings(4, ACC, ACC_NORM) == four
+    assert _endings(2, ACC) == Benchmark(one, "acc,none", "dA", "points", 50.0)
+    three = _endings(2, "a,none", "b,none", "c,none")
+    assert three.headline == "c,none"
+    assert BENCHMARKS["hellaswag"] == BENCHMARKS["arc_easy"] == four
+    assert BENCHMARKS["piqa"] == four._replace(chance=50.0)
+    assert BENCHMARKS["winogrande"] == _endings(2, ACC)

@@ -5,7 +5,10 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+from slimlib.comparison.benchmarks import MARGIN
+from slimlib.comparison.contrast import contrast
 from slimlib.comparison.factorial import effects_of, measure_effects, weights
+from slimlib.metrics import Spread
 
 TWO = [(), ("a",), ("b",), ("a", "b")]
 THREE = [(), ("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
@@ -74,3 +77,13 @@ def test_a_missing_cell_or_a_single_seed_is_refused():
         measure_effects({on: cells[on] for on in TWO[:3]}, ("a", "b"))
     with pytest.raises(ValueError, match="cell a has one seed: two or more are needed"):
         measure_effects(cells | {("a",): scores(3, seeds=1)}, ("a", "b"))
+
+
+def test_what_runs_add_is_by_hand():
+    """Seeds of 20 and 30 per cent in each cell: 50 points squared, times 4 * (1/2)^2 / 2."""
+    cells = {on: np.vstack([scores(2, 1), scores(3, 1)]) for on in TWO}
+    found = measure_effects(cells, ("a", "b"))["a",]
+    terms = [(weight, cells[on]) for on, weight in weights(TWO, ("a",)).items()]
+    by_hand = contrast(terms, MARGIN, 0.05, [Spread(25.0, 4)])
+    assert found.difference == pytest.approx(by_hand.difference)
+    assert found.difference.high > 10

@@ -1,6 +1,7 @@
 """Knobs against the plain arm: hand-computed effects, Holm, the front, and when it is decided."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,18 @@ from slimlib.common.schema import SCHEMA
 from slimlib.comparison.knobs import (
     BETTER,
     OPEN,
+    SAME,
     WORSE,
+    Place,
+    _joined,
+    _p,
+    _verdict,
     measure_mitigation,
     pareto_front,
     scale_paths,
 )
 from slimlib.config import to_dict
-from slimlib.metrics import Spread
+from slimlib.metrics import Estimate, Spread
 from slimlib.report.tradeoff import plot_scale_paths, plot_tradeoff
 from slimlib.results import ResultsError
 from slimlib.studies.get import get_study
@@ -190,3 +196,61 @@ def test_a_knob_without_results_is_named_and_no_knob_is_no_error():
     found = measured({})
     assert found.knobs == [] and found.effects() == [] and "into-16bit" in found.missing
     assert found.advise().arm is None and found.table().empty and OPEN
+
+
+def spread_over(value, low, high, p=None, p_equivalence=None):
+    """A contrast of these numbers; the rest is that of a measured one."""
+    effect = measured({"r-4": PLAIN}, seeds=(0,)).effects()[0]
+    limits = Estimate(value, low, high)
+    return replace(effect.found, difference=limits, p_value=p, p_equivalence=p_equivalence)
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "p_equivalence", "verdict"),
+    [
+        (0.5, 0.04, 0.9, BETTER),
+        (-0.5, 0.04, 0.9, WORSE),
+        (0.5, 0.05, 0.05, OPEN),  # at the level is not below it
+        (0.5, 0.05, 0.04, SAME),
+        (0.5, 0.5, 0.9, OPEN),
+    ],
+)
+def test_the_verdict_of_an_effect(value, p, p_equivalence, verdict):
+    assert _verdict(spread_over(value, -1, 1, p, p_equivalence), p, 0.05) == verdict
+
+
+def test_a_p_that_is_not_known_counts_as_one():
+    assert [_p(spread_over(0, 0, 0, p)) for p in (None, math.nan, 0.25)] == [1.0, 1.0, 0.25]
+
+
+def test_benchmarks_joined_weigh_the_same_whatever_their_size():
+    """Two documents and four: six in all, each benchmark's mean is half of the whole mean."""
+    two, four = np.array([[1.0, 0], [1, 1]]), np.array([[1.0, 1, 1, 0]])
+    joined = _joined([two, four])
+    assert joined == pytest.approx(np.array([[1.5, 0, 0.75, 0.75, 0.75, 0]]))
+    assert joined.mean() == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_arms_that_are_alike_in_one_and_differ_in_the_other():
+    def place(arm, learned, kept):
+        return Place(arm, spread_over(learned, 0, 0), spread_over(kept, 0, 0))
+
+    assert pareto_front([place("a", 1, 1), place("b", 2, 1), place("c", 1, 0)]) == ["b"]
+
+
+def test_limits_are_in_their_columns():
+    found = measured({"into-16bit": PLAIN | {"hellaswag": 100}})
+    (low, high), (effect, *_) = found.table()[["low", "high"]].to_numpy()[0], found.effects()
+    assert (low, high) == (effect.found.difference.low, effect.found.difference.high) and low < high
+    (row,) = found.in_words().to_dict("records")
+    label = STUDY.task_labels[effect.role]
+    assert f"[{low:+.1f}, {high:+.1f}], p " in row[label]
+    assert "base" not in found.missing and "into-16bit" not in found.missing
+
+
+def test_what_may_be_too_much_less_is_not_as_much():
+    """Of what is learned half a point less, and two and a half up or down: the low end counts."""
+    advice = measured({"into-16bit": PLAIN | {"hellaswag": 120}}).advise()
+    assert advice.arm is None and "none is shown to keep more" in advice.text
+    hardly = measured({"rslora": PLAIN}, plain=PLAIN | {"hellaswag": 112}).advise()
+    assert hardly.arm is None and "none is shown to keep more" in hardly.text

@@ -390,3 +390,8 @@ def test_a_change_in_a_few_words():
         "95 % interval": "[-37.0, -23.0]",
         "p (Holm)": "0.020",
     }
+
+
+def test_a_step_is_called_by_its_verdict_where_nothing_was_forgotten():
+    same = (WORSE, BETTER, SAME, NOTHING, BROKEN, INCOMPARABLE)
+    assert [STEP_WORDS[verdict] for verdict in same] == [*same]

@@ -67,3 +67,13 @@ def test_nothing_is_looked_for_where_nothing_was_measured():
     other = replace(CHANGE, role="hellaswag")
     assert check_signatures([other, replace(MATHS, verdict=BROKEN)]) == []
     assert check_signatures([replace(MATHS, family="subtask")]) == []
+
+
+def test_knowledge_is_held_against_ten_points_and_no_more():
+    (check,) = check_signatures([replace(FACTS, difference=Estimate(-15.0, -18.0, -12.0))])
+    assert check.verdict == PRESENT
+    found = check.to_dict()
+    assert (found["value"], found["low"], found["high"]) == (15.0, 12.0, 18.0)
+    unknown = Estimate(-15.0, float("nan"), float("nan"))
+    (check,) = check_signatures([replace(FACTS, difference=unknown)])
+    assert check.to_dict()["low"] is None and check.to_dict()["value"] == 15.0
