@@ -120,18 +120,16 @@ def plot_effects(table: pd.DataFrame, study: Study) -> Figure:
 
 
 def effects_message(table: pd.DataFrame) -> str:
-    """Which effects are shown, the largest first: "Maths raises arithmetic by 31.0 points"."""
+    """Which effects are shown, the largest first: "... maths +31.0 on arithmetic"."""
     shown = table[table["p (Holm)"] < ALPHA].sort_values("points", key=abs, ascending=False)
     if shown.empty:
         return "No effect of what is rehearsed is shown"
     said = [
-        f"{row.effect} {'raises' if row.points > 0 else 'lowers'} {row.benchmark} "
-        f"by {number(abs(row.points), 1)}"
+        f"{row.effect} {number(row.points, 1, '+')} on {row.benchmark}"
         for row in shown.head(MOST).itertuples()
     ]
     more = f"; {len(shown) - MOST} more effects are shown" if len(shown) > MOST else ""
-    message = f"{listed(said)} points{more}"
-    return message[0].upper() + message[1:]
+    return f"Points that are shown: {listed(said)}{more}"
 
 
 def _draw_effects(ax: Axes, rows: Sequence[Mapping[str, Any]], title: str) -> None:

@@ -62,7 +62,8 @@ def test_a_cell_without_records_is_refused():
 def test_the_picture_shows_each_effect_and_colours_what_is_no_chance(table):
     figure = plot_effects(table, STUDY)
     axes = figure.axes
-    assert figure.get_suptitle().startswith("Maths raises arithmetic (as GSM8K) by 30.0 points")
+    message = "Points that are shown: maths +30.0 on arithmetic (as GSM8K)."
+    assert figure.get_suptitle().startswith(message)
     assert [faults(figure, width) for width in WIDTHS] == [[], []]
     assert len(axes) == len(STUDY.task_labels)
     colours = [{line.get_color() for line in ax.lines} for ax in axes]
@@ -76,4 +77,4 @@ def test_no_effect_is_said_and_many_are_counted(table):
         "No effect of what is rehearsed is shown"
     )
     said = effects_message(table.assign(**{"p (Holm)": 0.001}))
-    assert said.count(" by ") == 3 and said.endswith(f"; {len(table) - 3} more effects are shown")
+    assert said.count(" on ") == 3 and said.endswith(f"; {len(table) - 3} more effects are shown")
