@@ -95,7 +95,7 @@ def collect(run_folder: Path) -> Path:
         for path, record in zip(paths, records, strict=True):
             write_json(folder / f"{record['arm']}.json", record)
             log = path.parent / "log.jsonl"
-            if log.exists():
+            if log.exists() and first["study"] not in FACTORIAL:  # whose losses nobody draws
                 shutil.copyfile(log, folder / f"{record['arm']}.log.jsonl")
             if record["config"]["adapter"] and record["compared_with"]:
                 counts = _answers(run_folder / record["compared_with"], path.parent)
