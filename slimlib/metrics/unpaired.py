@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from slimlib.metrics.formulas import Estimate, _check_accuracies, forgetting_rate
+from slimlib.metrics.formulas import Estimate, delta_a, forgetting_rate
 
 
 class ZTest(NamedTuple):
@@ -63,7 +63,7 @@ def unpaired_z_test(base: float, tuned: float, base_error: float, tuned_error: f
     Raises:
         ValueError: an accuracy outside 0 to 100, an error below 0, NaN or infinite.
     """
-    error, change = _joint_error(base_error, tuned_error), _change(base, tuned)
+    error, change = _joint_error(base_error, tuned_error), delta_a(base, tuned)
     if error == 0:
         z = math.copysign(math.inf, change) if change else 0.0
     else:
@@ -84,7 +84,7 @@ def unpaired_difference(
         ValueError: an accuracy outside 0 to 100, an error below 0, NaN; confidence outside 0 to 1.
     """
     half_width = _z(confidence) * _joint_error(base_error, tuned_error)
-    change = _change(base, tuned)
+    change = delta_a(base, tuned)
     return Estimate(change, change - half_width, change + half_width)
 
 
@@ -131,7 +131,7 @@ def unpaired_equivalence_test(
         ValueError: an accuracy outside 0 to 100, an error below 0, NaN, a margin not above 0.
     """
     check_margin(margin)
-    error, change = _joint_error(base_error, tuned_error), _change(base, tuned)
+    error, change = _joint_error(base_error, tuned_error), delta_a(base, tuned)
     if error == 0:
         return float(abs(change) >= margin)
     return float(
@@ -203,12 +203,6 @@ def _z(confidence: float) -> float:
     """The normal quantile of a two-sided interval."""
     _check_share("confidence", confidence)
     return float(stats.norm.ppf((1 + confidence) / 2))
-
-
-def _change(base: float, tuned: float) -> float:
-    """Points from one accuracy to the other."""
-    _check_accuracies(base, tuned)
-    return tuned - base
 
 
 def _joint_error(*errors: float) -> float:

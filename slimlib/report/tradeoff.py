@@ -35,7 +35,10 @@ def plot_tradeoff(found: Mitigation, ax: Axes | None = None) -> Axes:
             f"study {found.study.name}: nothing to draw: its records need the base, a benchmark of "
             f"{', '.join(found.study.learned) or 'what is learned'} and one of what can be lost"
         )
-    ax, front = ax or subplots(WIDTH, 6.6), pareto_front(places)
+    front, labels = pareto_front(places), {p.arm: found.study[p.arm].label for p in places}
+    if ax is None:
+        ax = subplots(WIDTH, 6.6)
+        _entitle(ax, found, [labels[arm] for arm in front])
     ax.axhline(0, color=TOTAL, linewidth=0.8, zorder=0)
     ax.axvline(0, color=TOTAL, linewidth=0.8, zorder=0)
     for number, place in enumerate(places, 1):
@@ -44,19 +47,21 @@ def plot_tradeoff(found: Mitigation, ax: Axes | None = None) -> Axes:
     line = sorted((p for p in places if p.arm in front), key=lambda p: p.learned.difference.value)
     xs, ys = ([getattr(p, side).difference.value for p in line] for side in ("learned", "kept"))
     ax.plot(xs, ys, color=FRONT, linewidth=1, linestyle="--", zorder=1)
-    labels = {place.arm: found.study[place.arm].label for place in places}
     _draw_key(ax, [f"{n}  {label}" for n, label in enumerate(labels.values(), 1)])
+    ax.set(xlabel="learned, points against the base", ylabel="kept, points against the base")
+    return ax
+
+
+def _entitle(ax: Axes, found: Mitigation, front: Sequence[str]) -> None:
+    """Say above the figure which arms are on the front, and below it what was measured."""
+    more = f", and {len(front) - MOST} more" if len(front) > MOST else ""
+    message = f"No arm learned and kept more than: {listed(front[:MOST])}{more}"
     learned, kept = (
         ", ".join(found.study.task_labels[role] for role in roles)
         for roles in (found.learned, found.abilities)
     )
-    ax.set(xlabel="learned, points against the base", ylabel="kept, points against the base")
-    more = f", and {len(front) - MOST} more" if len(front) > MOST else ""
-    beaten_by_none = listed([labels[arm] for arm in front[:MOST]]) + more
-    message = f"No arm learned and kept more than: {beaten_by_none}"
     note = f"Learned: {learned}. Kept: the mean of {kept}. {MEANING} {found.study.note}"
     entitle(ax.figure, message, found.study.title, note)
-    return ax
 
 
 def _draw_key(ax: Axes, names: Sequence[str]) -> None:
@@ -90,10 +95,11 @@ def plot_scale_paths(found: Mitigation, ax: Axes | None = None) -> Axes:
         for key, arms in scale_paths(found.study).items()
     }
     paths = {key: arms for key, arms in paths.items() if len(arms) > 1}
-    note = f"With 95 % intervals. {found.study.note}"
     if not paths:
         raise ValueError(f"study {found.study.name} has no results at several merge.scale")
-    ax = ax or subplots(WIDTH, 3.8)
+    if ax is None:
+        ax, message = subplots(WIDTH, 3.8), "What a share of the fine-tuning keeps and learns"
+        entitle(ax.figure, message, found.study.title, f"With 95 % intervals. {found.study.note}")
     ax.axhline(0, color=TOTAL, linewidth=0.8, zorder=0)
     for key, arms in paths.items():
         for side, style in (("kept", "-"), ("learned", ":")):
@@ -112,5 +118,4 @@ def plot_scale_paths(found: Mitigation, ax: Axes | None = None) -> Axes:
             )
     ax.set(xlabel="share of dW that is added (merge.scale)", ylabel="points against the base")
     ax.legend(frameon=False, fontsize=8)
-    entitle(ax.figure, "What a share of the fine-tuning keeps and learns", found.study.title, note)
     return ax
